@@ -1,0 +1,121 @@
+"""What crosses module borders: plain slotted data, no behaviour, no imports of ours.
+
+Rows are stored and travel as the encoded `KeyValue` message (bytes), so that
+replies are joined, never rebuilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+from chainfire.errors import RequestError
+
+# ── the log ─────────────────────────────────────────────────────────────────
+
+
+class EntryType(IntEnum):
+    """Same numbers as etcd/raft's raftpb.EntryType."""
+
+    NORMAL = 0
+    CONF_CHANGE = 1
+    CONF_CHANGE_V2 = 2
+
+
+@dataclass(slots=True, frozen=True)
+class Entry:
+    """One log entry. `data` is opaque to Raft; empty data is a leader's first entry."""
+
+    term: int
+    index: int
+    type: EntryType = EntryType.NORMAL
+    data: bytes = b""
+
+
+@dataclass(slots=True, frozen=True)
+class HardState:
+    """What must be durable before a reply that depends on it (Raft fig. 2)."""
+
+    term: int = 0
+    vote: int = 0  # 0 = nobody
+    commit: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class ConfState:
+    """A Raft configuration; `voters_outgoing` is non-empty while it is joint (thesis §4.3)."""
+
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    voters_outgoing: tuple[int, ...] = ()
+    learners_next: tuple[int, ...] = ()
+    auto_leave: bool = False
+
+
+# ── results of applied commands and of reads ────────────────────────────────
+
+
+@dataclass(slots=True)
+class PutResult:
+    revision: int  # the store's main revision after the request
+    prev: bytes | None = None  # encoded KeyValue before the put, if asked for
+
+
+@dataclass(slots=True)
+class DeleteResult:
+    revision: int
+    deleted: int
+    prevs: Sequence[bytes] = ()  # encoded KeyValues in key order, if asked for
+
+
+@dataclass(slots=True)
+class RangeResult:
+    revision: int  # the store's current revision, not the requested one
+    rows: Sequence[bytes]  # encoded KeyValues
+    more: bool
+    count: int
+
+
+@dataclass(slots=True)
+class TxnResult:
+    revision: int
+    succeeded: bool
+    results: list[PutResult | DeleteResult | RangeResult | TxnResult] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class CompactResult:
+    revision: int
+
+
+@dataclass(slots=True, frozen=True)
+class Alarm:
+    member_id: int
+    type: int  # AlarmType: 1 NOSPACE, 2 CORRUPT
+
+
+@dataclass(slots=True)
+class AlarmResult:
+    revision: int
+    alarms: Sequence[Alarm]
+
+
+@dataclass(slots=True)
+class AckResult:
+    """A command whose reply carries nothing but the header."""
+
+    revision: int
+
+
+OpResult = PutResult | DeleteResult | RangeResult | TxnResult
+Result = OpResult | CompactResult | AlarmResult | AckResult
+
+
+class Pending(Protocol):
+    """Somebody who waits for a command or a read. Exactly one of the two is called, once."""
+
+    def done(self, result: Result) -> None: ...
+
+    def refused(self, error: RequestError) -> None: ...
