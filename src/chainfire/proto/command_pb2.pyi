@@ -1,4 +1,3 @@
-from chainfire.proto import auth_pb2 as _auth_pb2
 from chainfire.proto import cluster_pb2 as _cluster_pb2
 from chainfire.proto import kv_pb2 as _kv_pb2
 from chainfire.proto import maintenance_pb2 as _maintenance_pb2
