@@ -1,0 +1,112 @@
+"""Does a member's disk still hold what the member had promised? Decided before anything is written.
+
+Point-in-time recovery of RocksDB opens after a lost tail without a word, and a
+deleted WAL file opens as an older database. So three places that were written
+at different times are compared: the witness (outside RocksDB), `log/` and
+`state/`. The order of writes makes four rules:
+
+    1. log is synced, then the witness written, then others are told
+       ->  the log holds at least the witness's last index, under its term,
+           and at least its current term and vote;
+    2. entries are applied only after our own log is synced
+       ->  the log reaches at least state's applied index;
+    3. state is synced, then `state_durable` written to the log
+       ->  state's applied index is at least `state_durable`;
+    4. the log's front is cut only up to `state_durable`
+       ->  state's applied index is at least the truncated index.
+
+A member that breaks one has lost acknowledged data: it must not vote or serve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chainfire.errors import Damaged, DataDirMismatch
+from chainfire.node.logstore import Identity, LogMeta
+
+ADVICE = (
+    "Do not serve from it. Restore the directory from a backup; or, to accept the loss and go on "
+    "with what is left, start once with --force-new-cluster"
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Promised:
+    """What the witness says."""
+
+    identity: Identity
+    start_number: int
+    last_index: int
+    last_term: int
+    term: int
+    vote: int
+
+
+@dataclass(slots=True, frozen=True)
+class Found:
+    """What the disk holds. `promised_term` is the log's term at the witness's last index."""
+
+    meta: LogMeta
+    last_index: int
+    last_term: int
+    promised_term: int | None  # None: the log does not hold that index
+    state_applied: int
+
+
+def check_identity(expected: Identity, found: Identity) -> None:
+    """Raises DataDirMismatch when the directory is another cluster's or member's."""
+    if found.cluster_id != expected.cluster_id:
+        raise DataDirMismatch(
+            f"the data directory belongs to cluster {found.cluster_id:x}, the command line "
+            f"describes cluster {expected.cluster_id:x}; check --initial-cluster, "
+            "--initial-cluster-token and --data-dir"
+        )
+    if found.member_id != expected.member_id:
+        raise DataDirMismatch(
+            f"the data directory belongs to member {found.member_id:x}, the command line "
+            f"describes member {expected.member_id:x}; check --name, "
+            "--initial-advertise-peer-urls and --data-dir"
+        )
+
+
+def losses(promised: Promised, found: Found) -> list[str]:
+    """Every promise that the disk breaks, in words; empty means that nothing is missing."""
+    meta, hard = found.meta, found.meta.hard_state
+    lost = []
+    if meta.identity is None:
+        return ["log/ is empty although this member has run before"]
+    if meta.identity != promised.identity:
+        return ["log/ and the witness belong to different members or directories"]
+    if found.last_index < promised.last_index:
+        lost.append(
+            f"log/ ends at index {found.last_index}, {promised.last_index} was acknowledged"
+        )
+    elif promised.last_index > meta.truncated_index and found.promised_term != promised.last_term:
+        lost.append(
+            f"log/ holds index {promised.last_index} with term {found.promised_term}, "
+            f"term {promised.last_term} was acknowledged"
+        )
+    if hard.term < promised.term:
+        lost.append(f"log/ knows term {hard.term}, this member had reached {promised.term}")
+    elif hard.term == promised.term and promised.vote and hard.vote != promised.vote:
+        lost.append(f"log/ has lost the vote for {promised.vote:x} in term {promised.term}")
+    if meta.start_number < promised.start_number:
+        lost.append(
+            f"log/ knows start number {meta.start_number}, the witness {promised.start_number}"
+        )
+    if found.state_applied > found.last_index:
+        lost.append(
+            f"log/ ends at index {found.last_index}, state/ has applied {found.state_applied}"
+        )
+    durable = max(meta.state_durable, meta.truncated_index)
+    if found.state_applied < durable:
+        lost.append(f"state/ has applied {found.state_applied}, {durable} was durable")
+    return lost
+
+
+def ensure_nothing_lost(promised: Promised, found: Found) -> None:
+    """Raises Damaged with every loss and what the operator can do."""
+    lost = losses(promised, found)
+    if lost:
+        raise Damaged(f"this member's disk has lost data: {'; '.join(lost)}. {ADVICE}")

@@ -1,0 +1,64 @@
+"""Each rule of recovery.py, broken alone, is noticed and named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chainfire.errors import Damaged, DataDirMismatch
+from chainfire.node.logstore import Identity, LogMeta
+from chainfire.node.recovery import Found, Promised, check_identity, ensure_nothing_lost, losses
+from chainfire.types import HardState
+
+ME = Identity(cluster_id=1, member_id=2, incarnation=3)
+PROMISED = Promised(ME, start_number=4, last_index=100, last_term=5, term=6, vote=2)
+META = LogMeta(ME, HardState(6, 2, 99), 4, truncated_index=10, truncated_term=1, state_durable=50)
+FOUND = Found(META, last_index=100, last_term=5, promised_term=5, state_applied=99)
+
+
+def found(**meta: object) -> Found:
+    return replace(FOUND, meta=replace(META, **meta))
+
+
+def test_an_intact_disk_breaks_no_promise() -> None:
+    ensure_nothing_lost(PROMISED, FOUND)
+
+
+def test_more_than_promised_is_fine() -> None:
+    ensure_nothing_lost(PROMISED, replace(FOUND, last_index=120))
+    ensure_nothing_lost(PROMISED, found(hard_state=HardState(7, 0, 99), start_number=5))
+
+
+def test_a_promised_entry_that_was_cut_off_the_front_is_not_missed() -> None:
+    cut = replace(META, truncated_index=100, state_durable=100)
+    ensure_nothing_lost(PROMISED, replace(FOUND, meta=cut, promised_term=1, state_applied=100))
+
+
+@pytest.mark.parametrize(
+    ("broken", "word"),
+    [
+        (replace(FOUND, last_index=99, promised_term=None), "ends at index 99"),
+        (replace(FOUND, promised_term=4), "with term 4"),
+        (found(hard_state=HardState(5, 2, 99)), "knows term 5"),
+        (found(hard_state=HardState(6, 0, 99)), "lost the vote"),
+        (found(start_number=3), "start number 3"),
+        (replace(FOUND, state_applied=101), "state/ has applied 101"),
+        (replace(FOUND, state_applied=49), "50 was durable"),
+        (found(identity=None), "log/ is empty"),
+        (found(identity=Identity(1, 2, 4)), "different"),
+    ],
+)
+def test_each_loss_is_named_with_advice(broken: Found, word: str) -> None:
+    assert len(losses(PROMISED, broken)) == 1
+    with pytest.raises(Damaged, match=word) as refused:
+        ensure_nothing_lost(PROMISED, broken)
+    assert "--force-new-cluster" in refused.value.detail
+
+
+def test_a_directory_of_another_cluster_or_member_is_refused() -> None:
+    check_identity(ME, ME)
+    with pytest.raises(DataDirMismatch, match="cluster 9"):
+        check_identity(ME, replace(ME, cluster_id=9))
+    with pytest.raises(DataDirMismatch, match="member 9"):
+        check_identity(ME, replace(ME, member_id=9))
