@@ -67,7 +67,12 @@ def _etcd(binary: str | Path | None) -> Kind | None:
 
 @cache
 def chainfire() -> Kind | None:
-    """This tree's server; `CHAINFIRE_TEST_FLAGS` adds flags (a door, say) to all of them."""
+    """This tree's server; `CHAINFIRE_TEST_FLAGS` adds flags (a door, say) to all of them.
+
+    `CHAINFIRE_TEST_INSTEAD=3.4` puts an etcd in its place: a trial of the tests themselves.
+    """
+    if instead := os.environ.get("CHAINFIRE_TEST_INSTEAD"):
+        return etcd(instead)
     if not (ROOT / "src/chainfire/__main__.py").exists():
         return None
     extra = os.environ.get("CHAINFIRE_TEST_FLAGS", "").split()

