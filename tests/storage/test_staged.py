@@ -23,9 +23,7 @@ def _apply(backend: MemoryBackend, changes: list[tuple[bytes, bytes | None]]) ->
     CHANGES,
     st.lists(st.tuples(CHANGES, KEYS, st.none() | KEYS, st.booleans()), max_size=4),
 )
-def test_reads_are_those_of_a_base_with_the_changes_applied(
-    base_changes, rounds
-) -> None:
+def test_reads_are_those_of_a_base_with_the_changes_applied(base_changes, rounds) -> None:
     base, twin = MemoryBackend(["f"]), MemoryBackend(["f"])
     _apply(base, base_changes)
     _apply(twin, base_changes)
@@ -37,9 +35,7 @@ def test_reads_are_those_of_a_base_with_the_changes_applied(
         assert list(staged.iterate("f", lower, upper, reverse=reverse)) == list(
             twin.iterate("f", lower, upper, reverse=reverse)
         )
-        assert list(staged.keys("f", lower, upper)) == list(
-            twin.keys("f", lower, upper)
-        )
+        assert list(staged.keys("f", lower, upper)) == list(twin.keys("f", lower, upper))
         for key, _ in changes:
             assert staged.get("f", key) == twin.get("f", key)
     batch = base.batch()

@@ -1,0 +1,234 @@
+"""The storage contract, the same for every backend."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from chainfire.storage.backend import StorageBackend
+
+from .conftest import Kind, put
+
+ABC = [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+
+
+def test_a_written_batch_is_read_at_once(backend: StorageBackend) -> None:
+    put(backend, *ABC)
+    assert backend.get("a", b"b") == b"2"
+    assert backend.get("a", b"bb") is None
+    assert list(backend.iterate("a")) == ABC
+
+
+def test_nothing_of_a_batch_is_read_before_it_is_written(backend: StorageBackend) -> None:
+    batch = backend.batch()
+    batch.put("a", b"k", b"v")
+    assert len(batch) == 1
+    assert backend.get("a", b"k") is None
+
+
+def test_families_do_not_mix(backend: StorageBackend) -> None:
+    batch = backend.batch()
+    batch.put("a", b"k", b"of a")
+    batch.put("b", b"k", b"of b")
+    backend.write(batch)
+    assert (backend.get("a", b"k"), backend.get("b", b"k")) == (b"of a", b"of b")
+
+
+def test_an_unknown_family_is_a_key_error(backend: StorageBackend) -> None:
+    with pytest.raises(KeyError):
+        backend.get("nowhere", b"k")
+    with pytest.raises(KeyError):
+        backend.iterate("nowhere")
+
+
+def test_empty_keys_and_values_are_rows(backend: StorageBackend) -> None:
+    put(backend, (b"", b""), (b"\0", b""))
+    assert backend.get("a", b"") == b""
+    assert list(backend.iterate("a")) == [(b"", b""), (b"\0", b"")]
+
+
+def test_keys_are_ordered_by_their_bytes(backend: StorageBackend) -> None:
+    keys = [b"\xff", b"\x00\xff", b"", b"\x7f", b"\x80", b"\x00", b"\xff\x00", b"\x00\x00"]
+    put(backend, *((key, b"") for key in keys))
+    assert list(backend.keys("a")) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "expected"),
+    [
+        (b"", None, b"abc"),
+        (b"b", None, b"bc"),
+        (b"", b"b", b"a"),
+        (b"b", b"c", b"b"),
+        (b"aa", b"bb", b"b"),
+        (b"b", b"b", b""),
+        (b"c", b"a", b""),
+        (b"d", None, b""),
+        (b"", b"", b""),
+    ],
+)
+def test_bounds_hold_in_both_directions(
+    backend: StorageBackend, lower: bytes, upper: bytes | None, expected: bytes
+) -> None:
+    put(backend, *ABC)
+    rows = [row for row in ABC if row[0] in expected]
+    assert list(backend.iterate("a", lower, upper)) == rows
+    assert list(backend.iterate("a", lower, upper, reverse=True)) == rows[::-1]
+    assert list(backend.keys("a", lower, upper)) == [key for key, _ in rows]
+    snapshot = backend.snapshot()
+    assert list(snapshot.iterate("a", lower, upper)) == rows
+    assert list(snapshot.iterate("a", lower, upper, reverse=True)) == rows[::-1]
+    assert list(snapshot.keys("a", lower, upper)) == [key for key, _ in rows]
+    snapshot.close()
+
+
+def test_the_last_effect_on_a_key_in_a_batch_wins(backend: StorageBackend) -> None:
+    batch = backend.batch()
+    batch.put("a", b"k", b"1")
+    batch.put("a", b"k", b"2")
+    batch.put("a", b"gone", b"1")
+    batch.delete("a", b"gone")
+    batch.delete("a", b"back")
+    batch.put("a", b"back", b"1")
+    backend.write(batch)
+    assert list(backend.iterate("a")) == [(b"back", b"1"), (b"k", b"2")]
+
+
+def test_delete_range_deletes_what_came_before_it_in_the_batch_and_nothing_after(
+    backend: StorageBackend,
+) -> None:
+    put(backend, *ABC)
+    batch = backend.batch()
+    batch.put("a", b"aa", b"before")
+    batch.delete_range("a", b"a", b"c")
+    batch.put("a", b"b", b"after")
+    backend.write(batch)
+    assert list(backend.iterate("a")) == [(b"b", b"after"), (b"c", b"3")]
+
+
+def test_an_empty_delete_range_deletes_nothing(backend: StorageBackend) -> None:
+    put(backend, *ABC)
+    batch = backend.batch()
+    batch.delete_range("a", b"b", b"b")
+    backend.write(batch)
+    assert list(backend.iterate("a")) == ABC
+
+
+def test_deleting_an_absent_key_is_nothing(backend: StorageBackend) -> None:
+    batch = backend.batch()
+    batch.delete("a", b"k")
+    backend.write(batch)
+    assert list(backend.iterate("a")) == []
+
+
+def test_an_empty_batch_can_be_written(backend: StorageBackend) -> None:
+    backend.write(backend.batch())
+    assert list(backend.iterate("a")) == []
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_iterator_shows_the_rows_as_of_its_call(backend: StorageBackend, reverse: bool) -> None:
+    put(backend, *ABC)
+    rows = backend.iterate("a", reverse=reverse)
+    keys = backend.keys("a")
+    put(backend, (b"aa", b"new"), (b"b", b"changed"), (b"d", b"new"))
+    assert list(rows) == (ABC[::-1] if reverse else ABC)
+    assert list(keys) == [b"a", b"b", b"c"]
+
+
+def test_a_snapshot_never_changes_and_spans_families(backend: StorageBackend) -> None:
+    put(backend, *ABC)
+    put(backend, *ABC, family="b")
+    snapshot = backend.snapshot()
+    batch = backend.batch()
+    batch.delete_range("a", b"", b"z")
+    batch.delete("b", b"a")
+    batch.put("b", b"b", b"changed")
+    backend.write(batch)
+    assert list(snapshot.iterate("a")) == ABC
+    assert [snapshot.get("b", key) for key in (b"a", b"b", b"x")] == [b"1", b"2", None]
+    assert list(backend.iterate("b")) == [(b"b", b"changed"), (b"c", b"3")]
+    snapshot.close()
+
+
+def test_compaction_changes_no_row(backend: StorageBackend) -> None:
+    put(backend, *ABC)
+    batch = backend.batch()
+    batch.delete("a", b"b")
+    backend.write(batch)
+    backend.compact()
+    assert list(backend.iterate("a")) == [ABC[0], ABC[2]]
+
+
+def test_a_checkpoint_opens_and_holds_what_was_synced(
+    kind: Kind, backend: StorageBackend, tmp_path: Path
+) -> None:
+    put(backend, *ABC)
+    backend.sync()
+    backend.checkpoint(tmp_path / "copy")
+    put(backend, (b"d", b"later"))
+    copy = kind.open_checkpoint(tmp_path / "copy")
+    assert list(copy.iterate("a")) == ABC
+    put(copy, (b"e", b"of the copy"))
+    assert backend.get("a", b"e") is None
+    copy.close()
+
+
+def test_a_checkpoint_taken_beside_a_writer_is_a_prefix_of_its_batches(
+    kind: Kind, backend: StorageBackend, tmp_path: Path
+) -> None:
+    put(backend, (b"%06d" % 0, b""), family="a")
+    put(backend, (b"%06d" % 0, b""), family="b")
+    worker = threading.Thread(target=backend.checkpoint, args=(tmp_path / "copy",))
+    worker.start()
+    for number in range(1, 2000):
+        batch = backend.batch()
+        for family in ("a", "b"):
+            batch.put(family, b"%06d" % number, b"v" * 100)
+        backend.write(batch)
+    worker.join()
+    copy = kind.open_checkpoint(tmp_path / "copy")
+    keys = list(copy.keys("a"))
+    assert keys == [b"%06d" % number for number in range(len(keys))]
+    assert keys == list(copy.keys("b"))
+    copy.close()
+
+
+def test_approximate_size_is_exact_for_few_rows(backend: StorageBackend) -> None:
+    put(backend, *ABC)
+    assert backend.approximate_size("a", b"b", None) == 4
+    assert backend.approximate_size("b", b"", None) == 0
+
+
+def test_statistics_count_syncs_and_written_bytes(backend: StorageBackend) -> None:
+    put(backend, (b"key", b"v" * 1000))
+    backend.sync()
+    backend.sync()
+    statistics = backend.statistics()
+    assert statistics.sync_count == 2
+    assert 1003 <= statistics.write_bytes <= 1100
+    assert statistics.disk_bytes >= 1003
+    assert statistics.memtable_bytes >= 1003
+
+
+def test_close_is_idempotent(backend: StorageBackend) -> None:
+    backend.close()
+    backend.close()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_iterations_over_one_snapshot_do_not_disturb_each_other(
+    backend: StorageBackend, reverse: bool
+) -> None:
+    put(backend, *ABC)
+    snapshot = backend.snapshot()
+    put(backend, (b"aa", b"later"))
+    seen = []
+    for key, _ in snapshot.iterate("a", reverse=reverse):
+        inner = list(snapshot.iterate("a", b"b", reverse=not reverse))
+        seen.append((key, len(inner)))
+    keys = [key for key, _ in (ABC[::-1] if reverse else ABC)]
+    assert seen == [(key, 2) for key in keys]
+    snapshot.close()
