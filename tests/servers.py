@@ -119,6 +119,7 @@ class Server:
     prefix: tuple[str, ...] = ()  # a wrapper command: strace, setpriv
     port: int = 0
     peer_port: int = 0
+    log_to: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -131,7 +132,7 @@ class Server:
 
     @property
     def log_path(self) -> Path:
-        return self.data_dir.with_name(self.data_dir.name + ".log")
+        return self.log_to or self.data_dir.with_name(self.data_dir.name + ".log")
 
     @property
     def pid(self) -> int:
