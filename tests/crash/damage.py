@@ -1,0 +1,138 @@
+"""What can be done to a file, and which file is meant."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.crash.wal import record_holding, records
+
+Damage = Callable[[Path], None]
+
+
+def delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def unreadable(path: Path) -> None:
+    """A name that cannot be opened, for root either: a link to itself."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def halve(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def flip_middle(path: Path) -> None:
+    flip(path, path.stat().st_size // 2)
+
+
+def flip_first(path: Path) -> None:
+    flip(path, 0)
+
+
+def flip_near_end(path: Path) -> None:
+    """In an SST: the footer with the places of index and metadata."""
+    flip(path, path.stat().st_size - 20)
+
+
+def zero_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    middle = records(path)[len(records(path)) // 2].offset
+    data[middle : middle + 4096] = bytes(len(data[middle : middle + 4096]))
+    path.write_bytes(bytes(data))
+
+
+def flip_record(which: float) -> Damage:
+    """A bit of a WAL record: 0 the first one, 1 the last."""
+
+    def damage(path: Path) -> None:
+        found = records(path)
+        record = found[round(which * (len(found) - 1))]
+        flip(path, record.payload + record.length // 2)
+
+    return damage
+
+
+def cut_record(which: float) -> Damage:
+    """The WAL ends within this record, as a torn write leaves it."""
+
+    def damage(path: Path) -> None:
+        found = records(path)
+        record = found[round(which * (len(found) - 1))]
+        path.write_bytes(path.read_bytes()[: record.payload + record.length // 2])
+
+    return damage
+
+
+def flip_record_holding(needle: bytes) -> Damage:
+    def damage(path: Path) -> None:
+        record = record_holding(path, needle)
+        flip(path, record.payload + 3)
+
+    return damage
+
+
+def flip_slots(count: int) -> Damage:
+    """The witness: the newer slot (1) or both (2)."""
+
+    def damage(path: Path) -> None:
+        data = path.read_bytes()
+        sequences = [int.from_bytes(data[at + 8 : at + 16], "big") for at in (0, 4096)]
+        newer = 4096 if sequences[1] > sequences[0] else 0
+        for at in ([newer], [0, 4096])[count - 1]:
+            flip(path, at + 40)
+
+    return damage
+
+
+# ── Which file ──────────────────────────────────────────────────────────────
+
+
+def live_state(data: Path) -> Path:
+    return data / (data / "CURRENT").read_text().split()[-1]
+
+
+def newest(directory: Path, pattern: str) -> Path:
+    """The file with the highest number that holds something."""
+    files = sorted(p for p in directory.glob(pattern) if p.stat().st_size)
+    assert files, f"no {pattern} in {directory}"
+    return files[-1]
+
+
+def largest(directory: Path, pattern: str) -> Path:
+    return max(directory.glob(pattern), key=lambda path: path.stat().st_size)
+
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "log WAL": lambda data: newest(data / "log", "*.log"),
+    "log SST": lambda data: largest(data / "log", "*.sst"),
+    "log MANIFEST": lambda data: newest(data / "log", "MANIFEST-*"),
+    "log CURRENT": lambda data: data / "log" / "CURRENT",
+    "log directory": lambda data: data / "log",
+    "state WAL": lambda data: newest(live_state(data), "*.log"),
+    "state SST": lambda data: largest(live_state(data), "*.sst"),
+    "state MANIFEST": lambda data: newest(live_state(data), "MANIFEST-*"),
+    "state CURRENT": lambda data: live_state(data) / "CURRENT",
+    "state directory": live_state,
+    "CURRENT": lambda data: data / "CURRENT",
+    "witness": lambda data: data / "witness",
+    "LOCK": lambda data: data / "LOCK",
+    "ballast": lambda data: data / "ballast",
+}

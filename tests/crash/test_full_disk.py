@@ -1,0 +1,144 @@
+"""A disk that fills up, on a small tmpfs: writes are refused, reads and deletes go on.
+
+Mounting needs root; without it the tests are skipped with that word.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from chainfire.proto import kv_pb2
+from tests import peers
+from tests.servers import Server, ServerFailed
+
+DISK_MIB = 224
+VALUE = 100_000
+NO_SPACE = "etcdserver: mvcc: database space exceeded"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "chainfire-test", str(place)]
+    if subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def server(disk: Path, tmp_path: Path) -> Iterator[Server]:
+    kind = peers.need_chainfire()
+    if not kind.is_chainfire:
+        pytest.skip("etcd preallocates more than this disk holds")
+    with Server(kind, disk / "data", log_to=tmp_path / "log") as running:
+        yield running
+
+
+def put(channel: grpc.Channel, key: bytes, value: bytes) -> int:
+    body = kv_pb2.PutRequest(key=key, value=value).SerializeToString()
+    raw = channel.unary_unary("/etcdserverpb.KV/Put")(body, timeout=20)
+    return int(kv_pb2.PutResponse.FromString(raw).header.revision)
+
+
+def revisions(channel: grpc.Channel) -> dict[bytes, int]:
+    request = kv_pb2.RangeRequest(key=b"\x00", range_end=b"\x00", keys_only=True)
+    raw = channel.unary_unary("/etcdserverpb.KV/Range")(request.SerializeToString(), timeout=60)
+    return {row.key: row.mod_revision for row in kv_pb2.RangeResponse.FromString(raw).kvs}
+
+
+def fill(channel: grpc.Channel) -> tuple[dict[bytes, int], str]:
+    """Put until it is refused: what was acknowledged, and the refusal."""
+    acknowledged: dict[bytes, int] = {}
+    for number in range(2 * DISK_MIB * 2**20 // VALUE):
+        key = b"fill/%06d" % number
+        try:
+            acknowledged[key] = put(channel, key, os.urandom(VALUE))
+        except grpc.RpcError as error:
+            return acknowledged, error.details() or ""
+    raise AssertionError("more went in than the disk holds")
+
+
+def delete_all(channel: grpc.Channel) -> None:
+    request = kv_pb2.DeleteRangeRequest(key=b"fill/", range_end=b"fill0")
+    raw = channel.unary_unary("/etcdserverpb.KV/DeleteRange")(
+        request.SerializeToString(), timeout=60
+    )
+    revision = kv_pb2.DeleteRangeResponse.FromString(raw).header.revision
+    compaction = kv_pb2.CompactionRequest(revision=revision, physical=True)
+    channel.unary_unary("/etcdserverpb.KV/Compact")(compaction.SerializeToString(), timeout=60)
+
+
+@pytest.mark.timeout(180)
+def test_filling_the_disk_is_refused_before_it_hurts(server: Server) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        acknowledged, refusal = fill(channel)
+        assert refusal == NO_SPACE
+        assert len(acknowledged) * VALUE > DISK_MIB * 2**20 / 10, "it gave up too early"
+        assert acknowledged.items() <= revisions(channel).items()
+    server.kill()
+    server.start()
+    with grpc.insecure_channel(server.target) as channel:
+        assert acknowledged.items() <= revisions(channel).items()
+        delete_all(channel)
+        assert not revisions(channel)
+    peers.count("full disks", 1)
+
+
+@pytest.mark.timeout(180)
+def test_a_disk_filled_by_others_loses_nothing(server: Server, disk: Path) -> None:
+    acknowledged: dict[bytes, int] = {}
+    with grpc.insecure_channel(server.target) as channel:
+        for number in range(50):
+            key = b"before/%d" % number
+            acknowledged[key] = put(channel, key, b"v")
+        glutton = disk / "others"
+        _fill_with(glutton)
+        for number in range(200):
+            try:
+                acknowledged[b"after/%d" % number] = put(
+                    channel, b"after/%d" % number, b"v" * VALUE
+                )
+            except grpc.RpcError as error:
+                refusal = error.details() or ""
+                break
+        else:
+            pytest.fail("nothing was refused on a full disk")
+    assert server.process is not None
+    if server.process.poll() is None:
+        server.kill()
+    else:  # it stopped because a write of its log failed: then with words
+        assert "Traceback" not in server.log()
+        assert "space" in server.log().lower(), server.log() + refusal
+    try:
+        server.start()
+    except ServerFailed as failed:
+        assert "space" in failed.log.lower(), failed.log
+        glutton.unlink()
+        server.start()
+    with grpc.insecure_channel(server.target) as channel:
+        assert acknowledged.items() <= revisions(channel).items()
+        glutton.unlink(missing_ok=True)
+    server.kill()
+    server.start()
+    with grpc.insecure_channel(server.target) as channel:
+        assert acknowledged.items() <= revisions(channel).items()
+
+
+def _fill_with(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for size in (2**20, 4096):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
