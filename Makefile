@@ -1,0 +1,67 @@
+# Chainfire's targets; `make` alone lists them. Needs make and Python 3.11 or newer, nothing else:
+# everything is installed into .venv, and nothing outside this directory is written.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+# The compiler of the .proto sources. It stands apart from the environment, because it would pull
+# in a protobuf runtime as old as itself.
+PROTOC := grpcio-tools==1.66.2
+PROTOC_DIR := $(VENV)/protoc
+SOURCES := src tests bench scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all lint types fmt proto bench differential compat clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with everything; a second call does nothing
+
+$(STAMP): pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Chainfire needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps \
+	  --target $(PROTOC_DIR) $(PROTOC)
+	@touch $@
+
+run: setup ## start a member on 127.0.0.1:2379; flags by ARGS="--data-dir=…"
+	@exec $(BIN)/chainfire serve $(ARGS)
+
+test: setup lint types ## lint, types and the fast tests
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: setup lint types ## the same with the slow tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+
+types: setup ## mypy --strict
+	$(BIN)/mypy
+
+fmt: setup ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+proto: setup ## generate src/chainfire/proto from proto/
+	$(BIN)/python scripts/generate_proto.py
+
+bench: setup ## measure against etcd, interleaved (needs etcd and h2load); options by ARGS
+	$(BIN)/python -m bench.run $(ARGS)
+
+differential: setup ## compare 1,000,000 answers with a real etcd's
+	$(BIN)/python -m tests.compat.differential --requests 1000000 $(ARGS)
+
+compat: setup ## only the tests with stock etcd clients and servers
+	$(BIN)/python -m pytest tests/compat $(ARGS)
+
+clean: ## remove .venv and what the tools left
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/chainfire.egg-info
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +

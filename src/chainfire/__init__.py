@@ -1,0 +1,33 @@
+"""Chainfire: a distributed, strongly consistent key-value store, an etcd v3 drop-in in Python.
+
+Importing this package costs next to nothing: public names are looked up when they are first asked
+for. ARCHITECTURE.md says what lies where.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from chainfire.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from chainfire.errors import ChainfireError, FatalError, RequestError
+
+__all__ = ["ChainfireError", "FatalError", "RequestError", "__version__"]
+
+_HOME = {
+    "ChainfireError": "chainfire.errors",
+    "FatalError": "chainfire.errors",
+    "RequestError": "chainfire.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'chainfire' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
