@@ -194,6 +194,16 @@ class Server:
             time.sleep(0.01)
         raise ServerFailed(f"{self.kind.name} not ready in {deadline_seconds} s", self.log())
 
+    def start_or_refusal(self, deadline_seconds: float = READY_SECONDS) -> str | None:
+        """None when it serves; the log of a start that ended by itself with an error code."""
+        try:
+            self.start(deadline_seconds)
+        except ServerFailed as failed:
+            if self.process is None or not self.process.poll():
+                raise
+            return failed.log
+        return None
+
     def wait_exit(self, deadline_seconds: float = READY_SECONDS) -> int:
         assert self.process is not None
         code = self.process.wait(deadline_seconds)

@@ -92,20 +92,22 @@ class Load:
         self.values = (b"%s-%d" % (name.encode(), i) for i in itertools.count())
         self.running = True
         self.acknowledged = 0
+        self.kill_after = 0
+        self.enough = asyncio.Event()  # so many acknowledged, or the server is gone
 
     async def run(self, target: str, writers: int, kill: Callable[[], None], after: int) -> None:
         """Load until `after` acknowledged writes, then call `kill` with calls in flight."""
+        self.kill_after = after
         async with grpc.aio.insecure_channel(target) as channel:
             kv = Kv(channel)
             makers = [self._puts, self._puts, self._groups, self._tokens, self._deletes]
             jobs = [self._loop(kv, makers[i % len(makers)]) for i in range(writers)]
             jobs += [self._counter(kv, b"counter/%d" % i) for i in range(COUNTERS)]
-            jobs += [self._compactions(kv), self._killer(kill, after)]
+            jobs += [self._compactions(kv), self._killer(kill)]
             await asyncio.wait_for(asyncio.gather(*jobs), 60)
 
-    async def _killer(self, kill: Callable[[], None], after: int) -> None:
-        while self.running and self.acknowledged < after:
-            await asyncio.sleep(0.001)
+    async def _killer(self, kill: Callable[[], None]) -> None:
+        await self.enough.wait()
         kill()
 
     async def _loop(self, kv: Kv, step: Callable[[Kv], Awaitable[None]]) -> None:
@@ -123,11 +125,14 @@ class Load:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                 raise
             self.running = False
+            self.enough.set()
             return None
         revision = reply.header.revision
         self.history.seen_revision = max(self.history.seen_revision, revision)
         self.history.acknowledged += 1
         self.acknowledged += 1
+        if self.acknowledged >= self.kill_after:
+            self.enough.set()
         for write in writes:
             write.revision = revision
         return reply

@@ -16,7 +16,7 @@ import pytest
 from chainfire.proto import kv_pb2
 from tests import peers
 from tests.compat.differential.calls import METHODS
-from tests.servers import Server, ServerFailed
+from tests.servers import Server
 
 Code = grpc.StatusCode
 EMPTY_KEY = (Code.INVALID_ARGUMENT, "etcdserver: key is not provided")
@@ -199,17 +199,12 @@ def test_bytes_that_are_not_http2_do_not_stop_it(server: Server, channel: grpc.C
 def refusal(server: Server) -> str:
     """The log of a server that ends by itself with an error code; fails when it serves."""
     try:
-        server.start(20)
-    except ServerFailed as failed:
-        assert server.process is not None
-        code = server.process.poll()
-        assert code, f"exit code {code}\n{failed.log}"
-        if server.kind.is_chainfire:
-            assert "Traceback" not in failed.log, failed.log
-        return failed.log
+        log = server.start_or_refusal(20)
     finally:
         server.kill()
-    pytest.fail("it served")
+    assert log is not None, "it served"
+    assert "Traceback" not in log or not server.kind.is_chainfire, log
+    return log
 
 
 @pytest.mark.parametrize(

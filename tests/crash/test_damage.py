@@ -24,7 +24,7 @@ from chainfire.proto import kv_pb2
 from tests import peers
 from tests.crash import damage
 from tests.crash.damage import FILES, Damage
-from tests.servers import Server, ServerFailed
+from tests.servers import Server
 
 LAST_VALUE = b"the last acknowledged value"
 
@@ -213,19 +213,12 @@ def run_case(case: Case, source: Path, expected: Expected, tmp_path: Path) -> No
 
 def outcome_of(server: Server, expected: Expected) -> tuple[Outcome, str]:
     """Start it and read everything. Fails on a wrong answer or a refusal without words."""
-    try:
-        server.start(20)
-    except ServerFailed as failed:
-        assert server.process is not None
-        assert server.process.poll(), f"no exit code\n{failed.log}"
-        assert "Traceback" not in failed.log, failed.log
-        assert re.search(r"damag|lost|corrupt|cannot|missing|witness|CURRENT", failed.log), (
-            failed.log
-        )
-        return REFUSE, failed.log
-    finally:
-        if server.process is not None and server.process.poll() is not None:
-            server.kill()
+    log = server.start_or_refusal(20)
+    if log is not None:
+        server.kill()
+        assert "Traceback" not in log, log
+        assert re.search(r"damag|lost|corrupt|cannot|missing|witness|CURRENT", log), log
+        return REFUSE, log
     errors = []
     with server, grpc.insecure_channel(server.target) as channel:
         for revision, reply in expected.reads.items():
