@@ -8,11 +8,21 @@ import pytest
 
 from chainfire.errors import Damaged, DataDirMismatch
 from chainfire.node.logstore import Identity, LogMeta
-from chainfire.node.recovery import Found, Promised, check_identity, ensure_nothing_lost, losses
+from chainfire.node.recovery import Found, check_identity, ensure_nothing_lost, losses
+from chainfire.storage.witness import Promise
 from chainfire.types import HardState
 
 ME = Identity(cluster_id=1, member_id=2, incarnation=3)
-PROMISED = Promised(ME, start_number=4, last_index=100, last_term=5, term=6, vote=2)
+PROMISED = Promise(
+    cluster_id=1,
+    member_id=2,
+    incarnation=3,
+    start_number=4,
+    last_index=100,
+    last_term=5,
+    term=6,
+    vote=2,
+)
 META = LogMeta(ME, HardState(6, 2, 99), 4, truncated_index=10, truncated_term=1, state_durable=50)
 FOUND = Found(META, last_index=100, last_term=5, promised_term=5, state_applied=99)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainfire.errors import Corrupt, UnknownFormat
@@ -58,6 +58,11 @@ class LogMeta:
     truncated_index: int
     truncated_term: int
     state_durable: int
+
+    @classmethod
+    def none(cls) -> LogMeta:
+        """Of a log that does not exist yet."""
+        return cls(None, HardState(), 0, 0, 0, 0)
 
     @classmethod
     def read(cls, reader: Reader) -> LogMeta:
@@ -280,10 +285,29 @@ def _limited(entries: list[Entry], bytes_max: int) -> list[Entry]:
     return entries
 
 
-def last_log_position(entries: Iterable[tuple[bytes, bytes]]) -> tuple[int, int]:
-    """(index, term) of the last entry among raw `raft_logs` rows in order; (0, 0) if none."""
-    position = (0, 0)
-    for key, record in entries:
+def write_empty_log(batch: WriteBatch, index: int, term: int) -> None:
+    """The rows of a log that begins behind `index`, for a member that gives its own log up."""
+    batch.delete_range("raft_logs", _INDEX.pack(0), b"\xff" * (_INDEX.size + 1))
+    batch.put("raft_meta", b"truncated", _PAIR.pack(_META_FORMAT, index, term))
+    batch.put("raft_meta", b"state_durable", _U64.pack(_META_FORMAT, index))
+    _put_hard_state(batch, HardState(term, 0, index))
+
+
+def last_position(reader: Reader, meta: LogMeta) -> tuple[int, int]:
+    """(index, term) of the last entry; the truncated border's if there is none."""
+    for key, record in reader.iterate("raft_logs", reverse=True):
         last = records.decode(_INDEX.unpack(key)[0], record)[-1]
-        position = (last.index, last.term)
-    return position
+        return last.index, last.term
+    return meta.truncated_index, meta.truncated_term
+
+
+def stored_term(reader: Reader, index: int) -> int | None:
+    """The term of one stored entry; None if no record holds it."""
+    upper = _INDEX.pack(index + 1)
+    for key, record in reader.iterate("raft_logs", upper=upper, reverse=True):
+        (first,) = _INDEX.unpack(key)
+        entries = records.decode(first, record)
+        if index - first < len(entries):
+            return entries[index - first].term
+        break
+    return None

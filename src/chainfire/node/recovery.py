@@ -24,23 +24,12 @@ from dataclasses import dataclass
 
 from chainfire.errors import Damaged, DataDirMismatch
 from chainfire.node.logstore import Identity, LogMeta
+from chainfire.storage.witness import Promise
 
 ADVICE = (
     "Do not serve from it. Restore the directory from a backup; or, to accept the loss and go on "
     "with what is left, start once with --force-new-cluster"
 )
-
-
-@dataclass(slots=True, frozen=True)
-class Promised:
-    """What the witness says."""
-
-    identity: Identity
-    start_number: int
-    last_index: int
-    last_term: int
-    term: int
-    vote: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,13 +59,17 @@ def check_identity(expected: Identity, found: Identity) -> None:
         )
 
 
-def losses(promised: Promised, found: Found) -> list[str]:
+def identity_of(promise: Promise) -> Identity:
+    return Identity(promise.cluster_id, promise.member_id, promise.incarnation)
+
+
+def losses(promised: Promise, found: Found) -> list[str]:
     """Every promise that the disk breaks, in words; empty means that nothing is missing."""
     meta, hard = found.meta, found.meta.hard_state
     lost = []
     if meta.identity is None:
         return ["log/ is empty although this member has run before"]
-    if meta.identity != promised.identity:
+    if meta.identity != identity_of(promised):
         return ["log/ and the witness belong to different members or directories"]
     if found.last_index < promised.last_index:
         lost.append(
@@ -105,7 +98,7 @@ def losses(promised: Promised, found: Found) -> list[str]:
     return lost
 
 
-def ensure_nothing_lost(promised: Promised, found: Found) -> None:
+def ensure_nothing_lost(promised: Promise, found: Found) -> None:
     """Raises Damaged with every loss and what the operator can do."""
     lost = losses(promised, found)
     if lost:

@@ -1,0 +1,123 @@
+"""What a leader proposes by itself. Pure: asked once a tick, answers with commands.
+
+    publish          a member's own name and client URLs, where the stored ones differ
+    cluster version  where none is set or a member can do more
+    auto-compaction  by `autocompact`
+    compaction done  what a physical compaction freed
+    space alarm      raised while the disk is nearly full, cleared by `quota`
+
+A duty is proposed again only after its last proposal was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chainfire import quota
+from chainfire.command import CommandKind
+from chainfire.errors import RequestError
+from chainfire.machine import Machine
+from chainfire.node.autocompact import AutoCompactor
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import ClusterVersionSet, CompactionFinished
+from chainfire.proto.kv_pb2 import CompactionRequest
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.types import Alarm, Result
+from chainfire.version import CLUSTER_VERSION
+
+
+@dataclass(slots=True, frozen=True)
+class DutySettings:
+    name: str
+    client_urls: tuple[str, ...]
+    quota_bytes: int  # negative: no quota
+    auto_clear_space_alarm: bool
+    disk_reserve_bytes: int  # less free disk than this raises NOSPACE
+    auto_compactor: AutoCompactor | None
+
+
+class Duty:
+    """A command of ours under way; it is its own Pending."""
+
+    __slots__ = ("_open", "body", "kind")
+
+    def __init__(self, kind: int, body: bytes, open_kinds: set[int]) -> None:
+        self.kind = kind
+        self.body = body
+        self._open = open_kinds
+        open_kinds.add(kind)
+
+    def done(self, result: Result) -> None:
+        self._open.discard(self.kind)
+
+    def refused(self, error: RequestError) -> None:
+        self._open.discard(self.kind)
+
+
+class Duties:
+    def __init__(self, member_id: int, machine: Machine, settings: DutySettings) -> None:
+        self._member_id = member_id
+        self._machine = machine
+        self._settings = settings
+        self._open: set[int] = set()
+        self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
+
+    def note_compaction_finished(self, revision: int, freed_bytes: int) -> None:
+        """This member's own physical compaction ended; the leader tells everybody."""
+        self._finished = (revision, freed_bytes)
+
+    def due(self, now_ms: int, *, leader: bool, free_bytes: int) -> list[Duty]:
+        """Commands to propose now; `free_bytes` is what the disk has left."""
+        wanted = [*self._publish(), *self._space(free_bytes)]
+        if leader:
+            wanted += [*self._version(), *self._compaction(now_ms)]
+        return [Duty(kind, body, self._open) for kind, body in wanted if kind not in self._open]
+
+    def _publish(self) -> Iterator[tuple[int, bytes]]:
+        stored = self._machine.members.get(self._member_id)
+        settings = self._settings
+        if stored is None or (
+            stored.name == settings.name and tuple(stored.clientURLs) == settings.client_urls
+        ):
+            return
+        mine = Member(ID=self._member_id, name=settings.name, clientURLs=settings.client_urls)
+        yield CommandKind.MEMBER_ATTRIBUTES_SET, mine.SerializeToString()
+
+    def _version(self) -> Iterator[tuple[int, bytes]]:
+        # One version so far; with several it is the minimum over the members.
+        if self._machine.cluster_version != CLUSTER_VERSION:
+            body = ClusterVersionSet(version=CLUSTER_VERSION)
+            yield CommandKind.CLUSTER_VERSION_SET, body.SerializeToString()
+
+    def _compaction(self, now_ms: int) -> Iterator[tuple[int, bytes]]:
+        store = self._machine.store
+        if self._finished is not None:
+            revision, freed = self._finished
+            self._finished = None
+            if revision > store.keyspace(0).finished:
+                body = CompactionFinished(revision=revision, freed_bytes=freed)
+                yield CommandKind.COMPACTION_FINISHED, body.SerializeToString()
+        if self._settings.auto_compactor is None:
+            return
+        target = self._settings.auto_compactor.due(now_ms, store.revision)
+        if target is not None and target > store.keyspace(0).compacted:
+            yield CommandKind.COMPACT, CompactionRequest(revision=target).SerializeToString()
+
+    def _space(self, free_bytes: int) -> Iterator[tuple[int, bytes]]:
+        settings, machine = self._settings, self._machine
+        raised = Alarm(self._member_id, NOSPACE) in machine.alarms
+        disk_full = free_bytes < settings.disk_reserve_bytes
+        if disk_full and not raised:
+            yield self._alarm(AlarmRequest.ACTIVATE)
+        elif (
+            raised
+            and not disk_full
+            and settings.auto_clear_space_alarm
+            and quota.should_clear(machine.usage(0), settings.quota_bytes)
+        ):
+            yield self._alarm(AlarmRequest.DEACTIVATE)
+
+    def _alarm(self, action: AlarmRequest.AlarmAction) -> tuple[int, bytes]:
+        request = AlarmRequest(action=action, memberID=self._member_id, alarm=NOSPACE)
+        return CommandKind.ALARM, request.SerializeToString()

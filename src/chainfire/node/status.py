@@ -1,0 +1,58 @@
+"""What a node tells about itself: frozen snapshots, pulled by the api and by metrics."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from chainfire.machine import MachineStatistics
+from chainfire.storage.backend import StorageStatistics
+
+# etcd_disk_wal_fsync_duration_seconds: 1 ms x 2^n, 14 buckets
+SYNC_BOUNDS_SECONDS = tuple(0.001 * 2**n for n in range(14))
+
+
+@dataclass(slots=True, frozen=True)
+class NodeStatus:
+    cluster_id: int
+    member_id: int
+    leader_id: int  # 0: none known
+    term: int
+    commit_index: int
+    applied_index: int
+    is_learner: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Durations:
+    """A histogram: counts[i] observations <= bounds_seconds[i], the last one above all."""
+
+    bounds_seconds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_seconds: float
+
+
+class SyncTimes:
+    """Durations of log syncs, observed one at a time."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(SYNC_BOUNDS_SECONDS) + 1)
+        self._sum_seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(SYNC_BOUNDS_SECONDS, seconds)] += 1
+        self._sum_seconds += seconds
+
+    def frozen(self) -> Durations:
+        return Durations(SYNC_BOUNDS_SECONDS, tuple(self._counts), self._sum_seconds)
+
+
+@dataclass(slots=True, frozen=True)
+class NodeStatistics:
+    proposals_pending: int
+    log_syncs: Durations
+    tick_lateness_seconds_max: float
+    disk_free_bytes: int
+    log: StorageStatistics
+    state: StorageStatistics
+    machine: MachineStatistics

@@ -1,0 +1,79 @@
+"""Run one member as a process: event loop, signals, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+
+from chainfire import logs
+from chainfire.config import Config
+from chainfire.errors import ConfigError, FatalError
+from chainfire.server.member import Member
+
+log = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_CONFIG = 0, 1, 2
+
+
+def run(config: Config) -> int:
+    """Serve until SIGINT or SIGTERM (0), or until the member must stop (1).
+
+    2: the configuration cannot be used. What happened is in the log.
+    """
+    if not __debug__:
+        raise SystemExit("chainfire relies on its assertions: do not run it under python -O")
+    logs.configure(config.logging.log_level, config.logging.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config))
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+async def _serve(config: Config) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    member = Member(config)
+    try:
+        await member.start()
+    except ConfigError as exc:
+        log.error("cannot start", extra={"error": str(exc)})
+        return EXIT_BAD_CONFIG
+    except (FatalError, OSError, TimeoutError) as exc:
+        log.error("cannot start", extra={"kind": type(exc).__name__, "error": str(exc)})
+        return EXIT_FAILED
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is not looked at again
+    log.info("ready to serve client requests", extra=_ready_fields(config, member))
+    failed = asyncio.create_task(member.failed())
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+    code = EXIT_OK
+    if failed.done():
+        code = EXIT_FAILED
+    else:
+        log.info("stopping", extra={"reason": "signal"})
+    for task in (failed, stopped):
+        task.cancel()
+    await member.aclose()
+    log.info("stopped", extra={"exit_code": code})
+    return code
+
+
+def _ready_fields(config: Config, member: Member) -> dict[str, str]:
+    assert member.node is not None
+    return {
+        "member": f"{member.node.member_id:x}",
+        "cluster": f"{member.node.cluster_id:x}",
+        "name": config.member.name,
+        "clients": ",".join(map(str, config.network.listen_client_urls)),
+    }

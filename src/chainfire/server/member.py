@@ -1,0 +1,158 @@
+"""A whole member: disk, node, doors, in the order in which they start and, reversed, stop.
+
+    open the data directory -> raft, driver, node -> replay and lead -> doors
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from chainfire import quota
+from chainfire.api.services import Limits, Services
+from chainfire.config import Config
+from chainfire.errors import ConfigError, FatalError
+from chainfire.node.autocompact import AutoCompactor, ByRevision, Periodic
+from chainfire.node.driver import Driver
+from chainfire.node.driver import Limits as DriverLimits
+from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.identity import cluster_id, initial_members, member_id
+from chainfire.node.shell import Node
+from chainfire.node.upkeep import UpkeepSettings
+from chainfire.raft.config import Config as RaftConfig
+from chainfire.raft.rawnode import RawNode
+from chainfire.server.doors import open_doors
+from chainfire.server.opening import Opened, OpeningSettings, open_member
+
+START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
+ROW_CACHE_SHARE = 0.5  # of cache_bytes; the rest is RocksDB's block cache
+DISK_RESERVE_BYTES = 32 << 20  # less free disk raises NOSPACE, before writes begin to fail
+
+
+class Member:
+    """One running member. `start`, wait for `failed`, `aclose`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stack = AsyncExitStack()
+        self.node: Node | None = None
+
+    async def start(self) -> None:
+        """Serving when it returns. Raises FatalError or OSError; then nothing is left open."""
+        try:
+            opened = open_member(_opening_settings(self._config))
+            self._stack.callback(opened.close)
+            node = _make_node(self._config, opened)
+            self._stack.push_async_callback(node.aclose)
+            await node.start(START_SECONDS_MAX)
+            services = Services(node, _limits(self._config))
+            await open_doors(self._config, services, self._stack)
+            self.node = node
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def failed(self) -> FatalError:
+        """Wait until the member stops by itself."""
+        assert self.node is not None
+        return await self.node.failed
+
+    async def aclose(self) -> None:
+        """Doors finish what they accepted, then the node, then the disk. Idempotent."""
+        await self._stack.aclose()
+
+
+def _opening_settings(config: Config) -> OpeningSettings:
+    founders = {name: [str(url) for url in urls] for name, urls in config.cluster.initial_cluster}
+    if len(founders) != 1 or config.cluster.initial_cluster_state != "new":
+        raise ConfigError(
+            "initial-cluster: this version runs clusters of one member; "
+            "give this member alone, with --initial-cluster-state new"
+        )
+    name = config.member.name
+    if name not in founders:
+        raise ConfigError(f"initial-cluster: member name {name!r} is not in it")
+    token = config.cluster.initial_cluster_token
+    members = initial_members(founders, token)
+    cache_bytes = config.storage.cache_bytes
+    row_cache_bytes = int(cache_bytes * ROW_CACHE_SHARE)
+    return OpeningSettings(
+        data_dir=Path(config.member.data_dir),
+        ballast_bytes=config.storage.ballast_bytes,
+        block_cache_bytes=cache_bytes - row_cache_bytes,
+        row_cache_bytes=row_cache_bytes,
+        cluster_id=cluster_id(member.ID for member in members),
+        member_id=member_id(founders[name], token),
+        members=members,
+        force_new_cluster=config.cluster.force_new_cluster,
+    )
+
+
+def _make_node(config: Config, opened: Opened) -> Node:
+    member = opened.identity.member_id
+    heartbeat_ms = config.raft.heartbeat_interval_ms
+    raft = RawNode(
+        RaftConfig(
+            id=member,
+            draw=random.SystemRandom().randrange,
+            election_ticks=max(2, config.raft.election_timeout_ms // heartbeat_ms),
+            applied_index=opened.machine.applied_index,
+            async_storage_writes=True,
+            pre_vote=config.raft.pre_vote,
+            forward_proposals=False,
+        ),
+        opened.log,
+    )
+    duties = Duties(member, opened.machine, _duty_settings(config))
+    driver = Driver(
+        raft=raft,
+        log=opened.log,
+        machine=opened.machine,
+        witness=opened.witness,
+        duties=duties,
+        member_id=member,
+        start_number=opened.start_number,
+        limits=DriverLimits(request_timeout_ms=5000 + 2 * config.raft.election_timeout_ms),
+    )
+    return Node(
+        driver=driver,
+        log_backend=opened.log_backend,
+        state_backend=opened.state_backend,
+        disk=opened,
+        cluster_id=opened.identity.cluster_id,
+        heartbeat_seconds=heartbeat_ms / 1000,
+        upkeep=UpkeepSettings(
+            state_sync_entries=config.raft.snapshot_count,
+            catchup_entries=config.raft.snapshot_catchup_entries,
+        ),
+    )
+
+
+def _duty_settings(config: Config) -> DutySettings:
+    return DutySettings(
+        name=config.member.name,
+        client_urls=tuple(str(url) for url in config.network.advertise_client_urls),
+        quota_bytes=quota.quota_bytes(config.limits.quota_backend_bytes),
+        auto_clear_space_alarm=config.limits.alarm_auto_clear,
+        disk_reserve_bytes=DISK_RESERVE_BYTES,
+        auto_compactor=_auto_compactor(config),
+    )
+
+
+def _auto_compactor(config: Config) -> AutoCompactor | None:
+    if config.compaction.keep_period_ms:
+        return Periodic(config.compaction.keep_period_ms)
+    if config.compaction.keep_revisions:
+        return ByRevision(config.compaction.keep_revisions)
+    return None
+
+
+def _limits(config: Config) -> Limits:
+    quota_bytes = quota.quota_bytes(config.limits.quota_backend_bytes)
+    return Limits(
+        max_request_bytes=config.limits.max_request_bytes,
+        max_txn_ops=config.limits.max_txn_ops,
+        quota_bytes=quota_bytes if quota_bytes > 0 else None,
+        request_timeout_seconds=5.0 + 2 * config.raft.election_timeout_ms / 1000,
+    )
