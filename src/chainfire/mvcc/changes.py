@@ -1,0 +1,183 @@
+"""What one command changes: puts and deletes into the staged rows, and the reads between them.
+
+Every change writes the row in `revisions`, moves the version that it replaces
+to `key_history`, and keeps the keyspace's counters. The main revision is the
+store's next one, taken at the first change; the sub revision counts changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from chainfire.errors import KeyNotFound, LeaseNotFound
+from chainfire.mvcc import rows
+from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS, Bounds
+from chainfire.mvcc.read import Moment, range_at, run
+from chainfire.mvcc.state import StoreState
+from chainfire.proto.kv_pb2 import RangeRequest
+from chainfire.storage.backend import Reader, Writer
+from chainfire.types import DeleteResult, PutResult, RangeResult
+
+
+class Stage(Reader, Writer, Protocol):
+    """Where effects are collected and can be read back (storage.staged)."""
+
+
+class Changes:
+    __slots__ = (
+        "_mod",
+        "_prefix",
+        "_staged",
+        "_state",
+        "_sub",
+        "keyspace",
+        "lease_exists",
+        "store",
+    )
+
+    def __init__(
+        self, store: StoreState, staged: Stage, keyspace: int, lease_exists: Callable[[int], bool]
+    ) -> None:
+        self.store = store
+        self.keyspace = keyspace
+        self.lease_exists = lease_exists
+        self._staged = staged
+        self._state = store.keyspace(keyspace)
+        self._prefix = rows.keyspace_prefix(keyspace)
+        self._sub = 0
+        self._mod = b""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the command has consumed a main revision."""
+        return self._sub > 0
+
+    def _next_sub(self) -> int:
+        sub = self._sub
+        if sub == 0:
+            store = self.store
+            store.revision += 1
+            store.changed_keyspaces.add(self.keyspace)
+            self._mod = rows.mod_field(store.revision)
+        self._sub = sub + 1
+        return sub
+
+    # ── reads ───────────────────────────────────────────────────────────────
+
+    def exists(self, key: bytes) -> bool:
+        return self._row(self._prefix + key) is not None
+
+    def _row(self, row_key: bytes) -> bytes | None:
+        row = self.store.cache.get(row_key)
+        return row if row is not None else self._staged.get(KEYS, row_key)
+
+    def range(self, request: RangeRequest) -> RangeResult:
+        """As read.range_steps, seeing what this command has changed so far.
+
+        Raises FutureRevision, Compacted.
+        """
+        at = Moment.of(self.store, self.keyspace, request.revision, settled=not self.changed)
+        return run(range_at(self._staged, self.store, request, at))
+
+    # ── writes ──────────────────────────────────────────────────────────────
+
+    def put(
+        self,
+        key: bytes,
+        value: bytes,
+        lease: int = 0,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+        want_prev: bool = False,
+    ) -> PutResult:
+        """Raises LeaseNotFound, KeyNotFound, with nothing changed."""
+        if lease and not self.lease_exists(lease):
+            raise LeaseNotFound(f"lease {lease:x}")
+        prefix, staged, store, state = self._prefix, self._staged, self.store, self._state
+        row_key = prefix + key
+        before = self._row(row_key)
+        prev = None
+        if before is None:
+            if ignore_value or ignore_lease:
+                raise KeyNotFound
+            sub = self._next_sub()
+            main = created = store.revision
+            version, old_main, old_sub = 1, 0, 0
+            state.keys += 1
+            store.counts.created(row_key)
+            live_bytes = len(row_key)
+            history_bytes = 0
+        else:
+            prev = before[rows.ROW_HEAD_BYTES :]
+            old = rows.decode(prev)
+            if ignore_value:
+                value = old.value
+            if ignore_lease:
+                lease = old.lease
+            sub = self._next_sub()
+            main = store.revision
+            created, version = old.create_revision, old.version + 1
+            old_main, old_sub = old.mod_revision, rows.row_sub(before)
+            history_key = rows.history_key(prefix, key, old_main, old_sub)
+            history_row = rows.superseded(prev)
+            staged.put(HISTORY, history_key, history_row)
+            live_bytes = -len(before)
+            history_bytes = len(history_key) + len(history_row)
+        row = rows.row_head(sub) + rows.encode(key, created, self._mod, version, value, lease)
+        staged.put(KEYS, row_key, row)
+        store.cache.put(row_key, row)
+        change = rows.change_value(rows.PUT, 0, old_main, old_sub, lease, key)
+        staged.put(REVISIONS, rows.change_key(prefix, main, sub), change)
+        state.live_bytes += live_bytes + len(row)
+        state.history_bytes += history_bytes + rows.CHANGE_KEY_BYTES + len(change)
+        return PutResult(main, prev if want_prev else None)
+
+    def delete_range(
+        self, key: bytes, range_end: bytes = b"", want_prev: bool = False
+    ) -> DeleteResult:
+        found: Iterable[tuple[bytes, bytes]] = ()
+        if not range_end:
+            row = self._row(self._prefix + key)
+            if row is not None:
+                found = ((self._prefix + key, row),)
+        else:
+            bounds = Bounds.of(self._prefix, key, range_end)
+            if bounds is not None:
+                found = self._staged.iterate(KEYS, bounds.lower, bounds.upper)
+        deleted = 0
+        prevs: list[bytes] = []
+        for row_key, row in found:
+            self._delete(row_key, row)
+            deleted += 1
+            if want_prev:
+                prevs.append(row[rows.ROW_HEAD_BYTES :])
+        return DeleteResult(self.store.revision, deleted, prevs)
+
+    def _delete(self, row_key: bytes, row: bytes) -> None:
+        prefix, staged, store, state = self._prefix, self._staged, self.store, self._state
+        sub = self._next_sub()
+        main = store.revision
+        key = row_key[len(prefix) :]
+        kv = row[rows.ROW_HEAD_BYTES :]
+        old_main, old_sub = rows.decode(kv).mod_revision, rows.row_sub(row)
+        history_key = rows.history_key(prefix, key, old_main, old_sub)
+        history_row = rows.superseded(kv)
+        tombstone_key = rows.history_key(prefix, key, main, sub)
+        change = rows.change_value(rows.DELETE, 0, old_main, old_sub, 0, key)
+        staged.put(HISTORY, history_key, history_row)
+        staged.put(HISTORY, tombstone_key, rows.TOMBSTONE)
+        staged.delete(KEYS, row_key)
+        store.cache.drop(row_key)
+        staged.put(REVISIONS, rows.change_key(prefix, main, sub), change)
+        state.keys -= 1
+        store.counts.deleted(row_key)
+        state.live_bytes -= len(row_key) + len(row)
+        state.history_bytes += (
+            len(history_key)
+            + len(history_row)
+            + len(tombstone_key)
+            + len(rows.TOMBSTONE)
+            + rows.CHANGE_KEY_BYTES
+            + len(change)
+        )

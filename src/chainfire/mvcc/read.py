@@ -1,0 +1,318 @@
+"""Ranges as etcd answers them: revision, limit, filters, sort, keys only, count.
+
+Everything is a generator that yields where the caller may give the loop back
+for a while; nothing is read before the first step. Rules that surprise:
+
+- `count` ignores limit and filters; `more` says that the limit cut something
+  that had passed the filters.
+- A sort target with order NONE sorts what the limit has left (etcd's quirk):
+  limit + 1 rows in key order are taken, sorted, and then cut.
+- Equal sort keys stay in key order, also when descending. (etcd's sort is
+  not stable, so no client can rely on another order.)
+- A read in slices at an old revision fails with Compacted if a compaction
+  overtakes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from chainfire.errors import Compacted, FutureRevision
+from chainfire.mvcc import rows
+from chainfire.mvcc.ranges import KEYS, Bounds, current_rows, rows_at, version_at
+from chainfire.mvcc.state import StoreState
+from chainfire.proto.kv_pb2 import KeyValue, RangeRequest
+from chainfire.storage.backend import Reader
+from chainfire.types import RangeResult
+
+ROWS_PER_SLICE = 1000
+_T = TypeVar("_T")
+Steps = Generator[None, None, _T]  # the generator's return value is the result
+
+_SORT_KEYS: dict[int, Callable[[KeyValue], int | bytes]] = {
+    RangeRequest.VERSION: lambda kv: kv.version,
+    RangeRequest.CREATE: lambda kv: kv.create_revision,
+    RangeRequest.MOD: lambda kv: kv.mod_revision,
+    RangeRequest.VALUE: lambda kv: kv.value,
+}
+
+
+def range_steps(
+    view: Reader,
+    store: StoreState,
+    keyspace: int,
+    request: RangeRequest,
+    *,
+    rows_per_slice: int = ROWS_PER_SLICE,
+) -> Steps[RangeResult]:
+    """A range of the applied state. Raises Compacted, FutureRevision."""
+    at = Moment.of(store, keyspace, request.revision)
+    return (yield from range_at(view, store, request, at, rows_per_slice))
+
+
+def run(steps: Steps[_T]) -> _T:
+    """All steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: _T = stop.value
+            return result
+
+
+@dataclass(slots=True)
+class Moment:
+    """Which state of which keyspace a read is about; the read's own idea of "now"."""
+
+    keyspace: int
+    prefix: bytes
+    revision: int  # to read at
+    header_revision: int  # the newest when the read began
+    newest: bool  # key_value alone answers
+    settled: bool  # nothing more will be written at `revision`
+
+    @classmethod
+    def of(cls, store: StoreState, keyspace: int, revision: int, *, settled: bool = True) -> Moment:
+        """`revision` as requested: 0 and less mean the newest. `settled`: the newest is, too."""
+        newest = store.revision
+        if revision > newest:
+            raise FutureRevision
+        if revision <= 0:
+            revision = newest
+        if revision < store.keyspace(keyspace).compacted:
+            raise Compacted
+        return cls(
+            keyspace=keyspace,
+            prefix=rows.keyspace_prefix(keyspace),
+            revision=revision,
+            header_revision=newest,
+            newest=revision == newest,
+            settled=settled or revision < newest,
+        )
+
+    def rows(self, view: Reader, bounds: Bounds) -> Iterator[bytes]:
+        if self.newest:
+            return current_rows(view, bounds)
+        return rows_at(view, bounds, self.revision)
+
+    def renewed(self, store: StoreState) -> Moment:
+        """The same revision, seen from now. Raises Compacted."""
+        at = Moment.of(store, self.keyspace, self.revision)
+        at.header_revision = self.header_revision
+        return at
+
+    def ensure_not_compacted(self, store: StoreState) -> None:
+        """Owed after each pause of a walk that is not pinned as a whole."""
+        if not self.newest and self.revision < store.keyspace(self.keyspace).compacted:
+            raise Compacted
+
+
+def range_at(
+    view: Reader,
+    store: StoreState,
+    request: RangeRequest,
+    at: Moment,
+    rows_per_slice: int = ROWS_PER_SLICE,
+) -> Steps[RangeResult]:
+    if not request.range_end:
+        return _one_key(view, request, at)
+    bounds = Bounds.of(at.prefix, request.key, request.range_end)
+    if bounds is None:
+        return RangeResult(at.header_revision, (), False, 0)
+    if request.count_only:
+        count = yield from count_steps(view, store, bounds, at, rows_per_slice)
+        return RangeResult(at.header_revision, (), False, count)
+    limit = max(request.limit, 0)
+    descending = _key_order(request) == RangeRequest.DESCEND
+    pageable = _limit_before_sort(request) or (descending and at.newest)
+    found: Sequence[bytes]
+    if limit and pageable and not _has_filters(request):
+        page = yield from _page(view, store, bounds, limit, at, descending, rows_per_slice)
+        found, count = page.rows, page.count
+    else:
+        page = yield from _all(view, store, request, bounds, at, rows_per_slice)
+        found, count = page.rows[::-1] if descending else page.rows, page.count
+    if request.sort_target != RangeRequest.KEY:
+        found = _sorted(found, request)
+    more = 0 < limit < len(found)
+    if more:
+        found = found[:limit]
+    if request.keys_only:
+        found = [rows.without_value(row) for row in found]
+    return RangeResult(at.header_revision, found, more, count)
+
+
+def _one_key(view: Reader, request: RangeRequest, at: Moment) -> RangeResult:
+    row: bytes | None
+    if at.newest:
+        row = view.get(KEYS, at.prefix + request.key)
+        if row is not None:
+            row = row[rows.ROW_HEAD_BYTES :]
+    else:
+        row = version_at(view, at.prefix, request.key, at.revision)
+    if row is None:
+        return RangeResult(at.header_revision, (), False, 0)
+    if request.count_only or (_has_filters(request) and not _passes(row, request)):
+        return RangeResult(at.header_revision, (), False, 1)
+    if request.keys_only:
+        row = rows.without_value(row)
+    return RangeResult(at.header_revision, (row,), False, 1)
+
+
+# ── walking ─────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class _Found:
+    rows: list[bytes]  # of a page: one more than the limit, if there are more
+    count: int  # of the whole range, filtered or not
+
+
+def _all(
+    view: Reader,
+    store: StoreState,
+    request: RangeRequest,
+    bounds: Bounds,
+    at: Moment,
+    rows_per_slice: int,
+) -> Steps[_Found]:
+    """Every row that passes the filters."""
+    filtered = _has_filters(request)
+    found: list[bytes] = []
+    seen = 0
+    for row in at.rows(view, bounds):
+        if not filtered or _passes(row, request):
+            found.append(row)
+        seen += 1
+        if seen % rows_per_slice == 0:
+            yield
+            at.ensure_not_compacted(store)
+    return _Found(found, seen)
+
+
+def _page(
+    view: Reader,
+    store: StoreState,
+    bounds: Bounds,
+    limit: int,
+    at: Moment,
+    descending: bool,
+    rows_per_slice: int,
+) -> Steps[_Found]:
+    """limit + 1 rows in key order, and the count of the whole range, noted for the next page."""
+    counts = store.counts
+    count = known_count(store, bounds, at)
+    changes = counts.changes
+    walk = current_rows(view, bounds, reverse=True) if descending else at.rows(view, bounds)
+    found: list[bytes] = []
+    for row in walk:
+        found.append(row)
+        if len(found) > limit:
+            break
+        if len(found) % rows_per_slice == 0:
+            yield
+            at.ensure_not_compacted(store)
+    else:
+        return _Found(found, len(found))
+    last_key = rows.decode(found[limit - 1]).key
+    rest = bounds.before(last_key) if descending else bounds.after(last_key)
+    if count is None and at.newest and counts.changes == changes:
+        # No key came or went since the walk began: count without reading values.
+        entry = counts.begin(bounds)
+        count = limit + (yield from count_steps(view, store, rest, at, rows_per_slice))
+        counts.finish(entry, count)
+    elif count is None:
+        count = len(found)
+        for _ in walk:
+            count += 1
+            if count % rows_per_slice == 0:
+                yield
+                at.ensure_not_compacted(store)
+    if at.settled:
+        counts.note_settled(bounds, at.revision, count)
+        counts.note_settled(rest, at.revision, count - limit)
+    if at.newest and counts.changes == changes:
+        counts.note_rest(rest, count - limit)
+    return _Found(found, count)
+
+
+# ── counting ────────────────────────────────────────────────────────────────
+
+
+def known_count(store: StoreState, bounds: Bounds, at: Moment) -> int | None:
+    if at.newest and bounds.is_everything:
+        return store.keyspace(at.keyspace).keys
+    settled = at.revision if at.settled else None
+    return store.counts.find(bounds, live=at.newest, settled=settled)
+
+
+def count_steps(
+    view: Reader, store: StoreState, bounds: Bounds, at: Moment, rows_per_slice: int
+) -> Steps[int]:
+    """The exact number of keys in the bounds."""
+    count = known_count(store, bounds, at)
+    if count is not None:
+        return count
+    counts = store.counts
+    entry = counts.begin(bounds) if at.newest else None
+    walk: Iterator[bytes]
+    if at.newest:
+        walk = view.keys(KEYS, bounds.lower, bounds.upper)
+    else:
+        walk = rows_at(view, bounds, at.revision)
+    count = 0
+    for _ in walk:
+        count += 1
+        if count % rows_per_slice == 0:
+            yield
+            at.ensure_not_compacted(store)
+    if entry is not None:
+        counts.finish(entry, count)
+    if at.settled:
+        counts.note_settled(bounds, at.revision, count)
+    return count
+
+
+# ── filters and order ───────────────────────────────────────────────────────
+
+
+def _has_filters(request: RangeRequest) -> bool:
+    return bool(
+        request.min_mod_revision
+        or request.max_mod_revision
+        or request.min_create_revision
+        or request.max_create_revision
+    )
+
+
+def _passes(row: bytes, request: RangeRequest) -> bool:
+    kv = rows.decode(row)
+    mod, create = kv.mod_revision, kv.create_revision
+    return not (
+        (request.max_mod_revision and mod > request.max_mod_revision)
+        or (request.min_mod_revision and mod < request.min_mod_revision)
+        or (request.max_create_revision and create > request.max_create_revision)
+        or (request.min_create_revision and create < request.min_create_revision)
+    )
+
+
+def _key_order(request: RangeRequest) -> int | None:
+    """The order of keys that is asked for; None if something else is sorted by."""
+    if request.sort_target != RangeRequest.KEY:
+        return None
+    if request.sort_order == RangeRequest.DESCEND:
+        return RangeRequest.DESCEND
+    return RangeRequest.ASCEND
+
+
+def _limit_before_sort(request: RangeRequest) -> bool:
+    """Whether etcd cuts before it sorts."""
+    return request.sort_order == RangeRequest.NONE or _key_order(request) == RangeRequest.ASCEND
+
+
+def _sorted(found: Sequence[bytes], request: RangeRequest) -> list[bytes]:
+    key_of = _SORT_KEYS[request.sort_target]
+    descending = request.sort_order == RangeRequest.DESCEND
+    return sorted(found, key=lambda row: key_of(rows.decode(row)), reverse=descending)

@@ -1,0 +1,83 @@
+"""What the store keeps in memory: one counter, a few numbers per keyspace, the caches.
+
+It is read from the `keyspaces` rows at open and changed by Writers; it is
+ahead of the backend from a Writer's first change until the batch is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from chainfire.errors import Corrupt, UnknownFormat
+from chainfire.mvcc.cache import RowCache
+from chainfire.mvcc.count import Counts
+from chainfire.storage.backend import Reader
+
+FAMILY = "keyspaces"
+NEVER = -1  # compacted revision of a keyspace that never was
+
+_FORMAT = 1
+_ROW = Struct(">BqqQQQQQ")
+_KEY = Struct(">I")
+
+
+@dataclass(slots=True)
+class KeyspaceState:
+    """The numbers of one keyspace; the same on every member."""
+
+    compacted: int = NEVER  # reads below it are refused
+    finished: int = NEVER  # invariant: finished <= compacted; booked in history_bytes up to here
+    keys: int = 0
+    live_bytes: int = 0  # keys and values of its key_value rows
+    history_bytes: int = 0  # of its key_history and revisions rows that `finished` leaves
+    leases: int = 0
+    freed_bytes: int = 0  # all that finished compactions took off history_bytes, ever
+
+    def encode(self) -> bytes:
+        return _ROW.pack(
+            _FORMAT,
+            self.compacted,
+            self.finished,
+            self.keys,
+            self.live_bytes,
+            self.history_bytes,
+            self.leases,
+            self.freed_bytes,
+        )
+
+    @classmethod
+    def decode(cls, row: bytes) -> KeyspaceState:
+        """Raises UnknownFormat, Corrupt."""
+        if row[0] != _FORMAT:
+            raise UnknownFormat(f"keyspaces row of format {row[0]}")
+        if len(row) != _ROW.size:
+            raise Corrupt(f"keyspaces row of {len(row)} bytes, not {_ROW.size}")
+        return cls(*_ROW.unpack(row)[1:])
+
+
+def keyspace_key(keyspace: int) -> bytes:
+    return _KEY.pack(keyspace)
+
+
+class StoreState:
+    """What readers and Writers share."""
+
+    __slots__ = ("cache", "changed_keyspaces", "counts", "keyspaces", "revision")
+
+    def __init__(self, backend: Reader, cache_bytes: int, revision: int) -> None:
+        """Raises UnknownFormat, Corrupt."""
+        self.revision = revision  # main, of the last change of any keyspace; never goes back
+        self.keyspaces = {
+            _KEY.unpack(key)[0]: KeyspaceState.decode(row) for key, row in backend.iterate(FAMILY)
+        }
+        self.changed_keyspaces: set[int] = set()  # their rows are to be written
+        self.cache = RowCache(cache_bytes)
+        self.counts = Counts()
+
+    def keyspace(self, keyspace: int) -> KeyspaceState:
+        """The keyspace's numbers, those of an empty one if it never was written."""
+        state = self.keyspaces.get(keyspace)
+        if state is None:
+            state = self.keyspaces[keyspace] = KeyspaceState()
+        return state

@@ -1,0 +1,77 @@
+"""The store: what machine and API hold of mvcc.
+
+One thread writes. A turn: `begin` a Writer per command over the same staged
+rows, then one batch of those rows and `save`, then `committed`. From the
+first Writer on memory is ahead of the backend: no reads until the batch is
+written. If the write failed with nothing written, the turn goes on from
+`save`; after any other failure the store is built anew from the backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chainfire.mvcc import rows
+from chainfire.mvcc.changes import Stage
+from chainfire.mvcc.ranges import KEYS
+from chainfire.mvcc.state import FAMILY, StoreState, keyspace_key
+from chainfire.mvcc.writer import Writer
+from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import Writer as RowWriter
+
+_FIRST_REVISION = 1  # of an empty store, as in etcd
+
+
+def _no_leases(lease: int) -> bool:
+    return False
+
+
+class Mvcc(StoreState):
+    __slots__ = ("_backend",)
+
+    def __init__(
+        self, backend: StorageBackend, *, cache_bytes: int, revision: int = _FIRST_REVISION
+    ) -> None:
+        """`revision` is the one that the backend holds. Raises UnknownFormat, Corrupt."""
+        super().__init__(backend, cache_bytes, revision)
+        self._backend = backend
+
+    def get_row(self, keyspace: int, key: bytes) -> bytes | None:
+        """The key's KeyValue at the current revision: the short way of the commonest read."""
+        row_key = rows.keyspace_prefix(keyspace) + key
+        row = self.cache.get(row_key)
+        if row is None:
+            row = self._backend.get(KEYS, row_key)
+            if row is None:
+                return None
+            self.cache.put(row_key, row)
+        return row[rows.ROW_HEAD_BYTES :]
+
+    def begin(
+        self, staged: Stage, keyspace: int, lease_exists: Callable[[int], bool] = _no_leases
+    ) -> Writer:
+        return Writer(self, staged, keyspace, lease_exists)
+
+    def finish_compaction(self, keyspace: int, revision: int, freed_bytes: int) -> None:
+        """Book what a compaction to `revision` gave back: on every member at the same entry,
+        whether its own rows are gone already or not.
+
+        `freed_bytes` is a Compaction's: counted from the first one on. Void if
+        a later one is booked already.
+        """
+        state = self.keyspace(keyspace)
+        if not state.finished < revision <= state.compacted:
+            return
+        state.history_bytes -= freed_bytes - state.freed_bytes
+        state.freed_bytes = freed_bytes
+        state.finished = revision
+        self.changed_keyspaces.add(keyspace)
+
+    def save(self, batch: RowWriter) -> None:
+        """Put the rows of the keyspaces that changed since `committed`."""
+        for keyspace in sorted(self.changed_keyspaces):
+            batch.put(FAMILY, keyspace_key(keyspace), self.keyspaces[keyspace].encode())
+
+    def committed(self, staged: Stage) -> None:
+        """The batch made of `staged` and of what `save` put is written."""
+        self.changed_keyspaces.clear()

@@ -1,0 +1,185 @@
+"""Transactions: decide, check, then execute; the order is etcd's and shows in results.
+
+decide    all compares, nested ones in the taken branches too, against the
+          state before any write: what will run is fixed up front
+check     what would fail later: revisions of ranges, leases, keys that
+          ignore_value and ignore_lease need; the whole request fails here
+          or not at all
+execute   in list order; a range sees the writes before it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chainfire.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
+from chainfire.mvcc.changes import Changes
+from chainfire.mvcc.compare import holds
+from chainfire.mvcc.intervals import KeySet
+from chainfire.mvcc.ranges import FROM_KEY
+from chainfire.mvcc.read import ROWS_PER_SLICE, Moment, Steps, range_at
+from chainfire.mvcc.state import StoreState
+from chainfire.proto.kv_pb2 import DeleteRangeRequest, RequestOp, TxnRequest
+from chainfire.storage.backend import Reader
+from chainfire.types import OpResult, TxnResult
+
+
+@dataclass(slots=True)
+class Branch:
+    """The branch that a transaction takes."""
+
+    succeeded: bool
+    steps: list[RequestOp | Branch] = field(default_factory=list)  # a Branch: a nested transaction
+
+
+def decide(view: Reader, prefix: bytes, request: TxnRequest) -> Branch:
+    succeeded = all(holds(view, prefix, compare) for compare in request.compare)
+    branch = Branch(succeeded)
+    for op in request.success if succeeded else request.failure:
+        nested = op.HasField("request_txn")
+        branch.steps.append(decide(view, prefix, op.request_txn) if nested else op)
+    return branch
+
+
+# ── check ───────────────────────────────────────────────────────────────────
+
+
+def check(branch: Branch, changes: Changes) -> None:
+    """Raises FutureRevision, Compacted, LeaseNotFound, KeyNotFound: the first in list order.
+
+    An ignore_* asks for the key before the transaction; one that an earlier
+    operation creates does not count (etcd). One that an earlier operation
+    deletes is refused too: syntax lets that pass after a from-key delete, and
+    there etcd itself would crash.
+    """
+    _check(branch, changes, _Gone())
+
+
+def _check(branch: Branch, changes: Changes, gone: _Gone) -> None:
+    for step in branch.steps:
+        if isinstance(step, Branch):
+            _check(step, changes, gone)
+            continue
+        match step.WhichOneof("request"):
+            case "request_range":
+                check_revision(changes.store, changes.keyspace, step.request_range.revision)
+            case "request_put":
+                put = step.request_put
+                if put.lease and not changes.lease_exists(put.lease):
+                    raise LeaseNotFound
+                if (put.ignore_value or put.ignore_lease) and (
+                    put.key in gone or not changes.exists(put.key)
+                ):
+                    raise KeyNotFound
+                gone.put(put.key)
+            case "request_delete_range":
+                gone.delete(step.request_delete_range)
+            case _:
+                raise KeyNotFound  # an empty operation; syntax refuses it
+
+
+class _Gone:
+    """Keys that a transaction has deleted and not put again, at a place in its list."""
+
+    def __init__(self) -> None:
+        self._ranges = KeySet()
+        self._from: bytes | None = None
+        self._put_again: set[bytes] = set()
+
+    def delete(self, request: DeleteRangeRequest) -> None:
+        key, range_end = request.key, request.range_end
+        if range_end == FROM_KEY:
+            self._from = key if self._from is None else min(key, self._from)
+        else:
+            self._ranges.add(key, range_end or key + b"\0")
+        if self._put_again:
+            end = range_end or key + b"\0"
+            is_open = range_end == FROM_KEY
+            self._put_again = {k for k in self._put_again if k < key or not (is_open or k < end)}
+
+    def put(self, key: bytes) -> None:
+        self._put_again.add(key)
+
+    def __contains__(self, key: bytes) -> bool:
+        if key in self._put_again:
+            return False
+        return key in self._ranges or (self._from is not None and key >= self._from)
+
+
+# ── execute ─────────────────────────────────────────────────────────────────
+
+
+def execute(branch: Branch, changes: Changes) -> TxnResult:
+    """Cannot fail after `check`. The revision is the one after the whole transaction."""
+    results = [_execute(step, changes) for step in branch.steps]
+    return TxnResult(changes.store.revision, branch.succeeded, results)
+
+
+def _execute(step: RequestOp | Branch, changes: Changes) -> OpResult:
+    if isinstance(step, Branch):
+        return execute(step, changes)
+    match step.WhichOneof("request"):
+        case "request_range":
+            return changes.range(step.request_range)
+        case "request_put":
+            put = step.request_put
+            return changes.put(
+                put.key, put.value, put.lease, put.ignore_value, put.ignore_lease, put.prev_kv
+            )
+        case _:
+            delete = step.request_delete_range
+            return changes.delete_range(delete.key, delete.range_end, delete.prev_kv)
+
+
+# ── transactions that only read ─────────────────────────────────────────────
+
+
+def is_read_only(request: TxnRequest) -> bool:
+    """Whether etcd answers it without the log: direct ranges only, in both branches."""
+    return all(
+        op.HasField("request_range")
+        for branch in (request.success, request.failure)
+        for op in branch
+    )
+
+
+def read_txn_steps(
+    view: Reader,
+    store: StoreState,
+    keyspace: int,
+    request: TxnRequest,
+    *,
+    rows_per_slice: int = ROWS_PER_SLICE,
+) -> Steps[TxnResult]:
+    """A transaction that `is_read_only`, of the applied state at one moment.
+
+    In slices as `read.range_steps`. Raises Compacted, FutureRevision.
+    """
+    assert is_read_only(request)
+    now = Moment.of(store, keyspace, 0)
+    branch = decide(view, now.prefix, request)
+    for step in branch.steps:
+        assert isinstance(step, RequestOp)
+        check_revision(store, keyspace, step.request_range.revision)
+    result = TxnResult(now.revision, branch.succeeded)
+    for step in branch.steps:
+        assert isinstance(step, RequestOp)
+        revision = step.request_range.revision
+        at = Moment.of(store, keyspace, revision if revision > 0 else now.revision)
+        at.header_revision = now.revision
+        result.results.append(
+            (yield from range_at(view, store, step.request_range, at, rows_per_slice))
+        )
+    return result
+
+
+def check_revision(store: StoreState, keyspace: int, revision: int) -> None:
+    """The revision of a range in a transaction, before any write of it (etcd: checkRange).
+
+    Stricter than outside: what is negative and below the compacted revision
+    (which is -1 at first) is not "the newest" but Compacted.
+    """
+    if revision > store.revision:
+        raise FutureRevision
+    if revision != 0 and revision < store.keyspace(keyspace).compacted:
+        raise Compacted
