@@ -385,6 +385,13 @@ class RequestDeadlineExceeded(RequestError):
     text = "etcdserver: context deadline exceeded"
 
 
+class UnknownMethod(RequestError):
+    """An action number that the method does not have."""
+
+    code = Code.UNKNOWN
+    text = "etcdserver: unknown method"
+
+
 # ── Ours: for a client they are plain gRPC errors ───────────────────────────
 
 
@@ -402,6 +409,13 @@ class Malformed(RequestError):
 
 class Unimplemented(RequestError):
     code = Code.UNIMPLEMENTED
+
+
+class InternalError(RequestError):
+    """A mistake of ours while answering; the log has it. The member goes on."""
+
+    code = Code.INTERNAL
+    text = "chainfire: internal error"
 
 
 class Outdated(RequestError):

@@ -1,0 +1,163 @@
+"""A request under way: what a door hands to a handler, and how the handler answers.
+
+    Call    one request, one reply. A handler is a plain function that finishes
+            it now or later; no task, future or closure is made per call.
+    Stream  replies (and perhaps requests) one after another; its handler is a
+            coroutine.
+
+A Call also is the one who waits for the node: for a command (`Pending`), for
+the store (`ReadPending`) and for sliced work. The handler sets `then` and
+`resume`, plain functions, before it starts to wait:
+
+    call.then(call, result)    the command was applied, or the sliced work is done
+    call.resume(call)          the store may be read
+
+A door ends a call whose caller is gone with `cancel()`: from then on every
+answer is dropped. Finishing twice is no error; the first answer counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chainfire.errors import FatalError, InternalError, RequestError, Stopped
+
+if TYPE_CHECKING:
+    from chainfire.api.services import Services
+
+log = logging.getLogger(__name__)
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class Work(Protocol):
+    """Sliced work under way (`NodeFace.run_steps`)."""
+
+    def cancel(self) -> None: ...
+
+
+class Call:
+    """One unary request. Each door has a subclass that says how an answer leaves.
+
+    `deadline` is the caller's, on the event loop's clock; None = none.
+    """
+
+    __slots__ = (
+        "deadline",
+        "finished",
+        "message",
+        "metadata",
+        "method",
+        "peer",
+        "request",
+        "resume",
+        "services",
+        "then",
+        "work",
+    )
+
+    then: Callable[[Any, Any], None]
+    resume: Callable[[Any], None]
+
+    def __init__(
+        self,
+        services: Services,
+        method: str,
+        request: bytes,
+        metadata: Metadata = (),
+        deadline: float | None = None,
+        peer: str = "",
+    ) -> None:
+        self.services = services
+        self.method = method
+        self.request = request
+        self.metadata = metadata
+        self.deadline = deadline
+        self.peer = peer
+        self.message: Any = None  # the decoded request, kept by handlers that wait
+        self.work: Work | None = None
+        self.finished = False
+
+    # ── how an answer leaves: a door's own ──────────────────────────────────
+
+    def send_reply(self, body: bytes) -> None:
+        raise NotImplementedError
+
+    def send_error(self, error: RequestError) -> None:
+        raise NotImplementedError
+
+    # ── for handlers ────────────────────────────────────────────────────────
+
+    def reply(self, body: bytes) -> None:
+        """Answer with an encoded message."""
+        if not self.finished:
+            self.finished = True
+            self.send_reply(body)
+
+    def fail(self, error: RequestError) -> None:
+        if not self.finished:
+            self.finished = True
+            self.send_error(error)
+
+    def failed(self, error: Exception) -> None:
+        """Whatever was raised on behalf of this call."""
+        self.fail(answer_to(error, self.services, self.method))
+
+    def cancel(self) -> None:
+        """The caller is gone: end the work, drop the answer."""
+        self.finished = True
+        if self.work is not None:
+            self.work.cancel()
+
+    # ── Pending, ReadPending, and the end of sliced work ────────────────────
+
+    def done(self, result: Any) -> None:
+        if self.finished:
+            return
+        try:
+            self.then(self, result)
+        except Exception as exc:
+            self.failed(exc)
+
+    def ready(self) -> None:
+        if self.finished:
+            return
+        try:
+            self.resume(self)
+        except Exception as exc:
+            self.failed(exc)
+
+    refused = fail
+
+
+def answer_to(error: Exception, services: Services, method: str) -> RequestError:
+    """What the caller is told about an exception; a FatalError also stops the member."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, FatalError):
+        services.node.halt(error)
+        return Stopped()
+    log.error("handler failed", exc_info=error, extra={"method": method})
+    return InternalError()
+
+
+class Stream(Protocol):
+    """A streaming request. Iterating gives the client's messages until it half-closes.
+
+    Cancellation and the deadline cancel the handler's task. Raise a
+    RequestError to end with its status; return to end with OK.
+    """
+
+    method: str
+    request: bytes  # the first message; b"" before iteration on a bidirectional stream
+    metadata: Metadata
+    deadline: float | None
+    peer: str
+
+    async def send(self, body: bytes) -> None:
+        """Waits while the client does not read."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...

@@ -1,0 +1,54 @@
+"""What the doors count, as plain integers; metrics pull them when they are asked.
+
+One `MethodCounters` per method path and one increment per event: a door looks
+its counters up once, when it starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chainfire.errors import Code
+
+CLIENT_VERSIONS_MAX = 64  # distinct `client-api-version` values counted; others are "other"
+
+
+class MethodCounters:
+    """One method of one service name."""
+
+    __slots__ = ("handled", "received_messages", "sent_messages", "started")
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.handled = [0] * len(Code)  # by status code
+        self.received_messages = 0
+        self.sent_messages = 0
+
+
+@dataclass(slots=True)
+class ApiCounters:
+    """Shared by all doors of a member."""
+
+    methods: dict[str, MethodCounters] = field(default_factory=dict)  # by path
+    client_versions: dict[tuple[str, str], int] = field(default_factory=dict)  # (kind, version)
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    health_success: int = 0
+    health_failures: int = 0
+    checks: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # -> [errors, successes]
+    checks_last: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def method(self, path: str) -> MethodCounters:
+        return self.methods.setdefault(path, MethodCounters())
+
+    def count_client(self, kind: str, version: str) -> None:
+        """A request of a client that says (or does not say) its API version."""
+        key = kind, version
+        if key not in self.client_versions and len(self.client_versions) >= CLIENT_VERSIONS_MAX:
+            key = kind, "other"
+        self.client_versions[key] = self.client_versions.get(key, 0) + 1
+
+    def count_check(self, kind: str, name: str, ok: bool) -> None:
+        """A check of /livez or /readyz."""
+        self.checks.setdefault((kind, name), [0, 0])[ok] += 1
+        self.checks_last[kind, name] = ok

@@ -1,0 +1,127 @@
+"""Reply bytes, joined from stored rows: no message objects on the hot path.
+
+A row is an encoded KeyValue, a header is made once per (revision, term); a
+reply is those bytes with tags and lengths between. The results equal what
+protobuf would write for the same messages (tests/api/test_encode.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from chainfire.mvcc.rows import varint
+from chainfire.types import DeleteResult, OpResult, PutResult, RangeResult, TxnResult
+
+# Tags by their place: field << 3 | wire type (0 varint, 2 length-delimited).
+_FIELD_1: Final = b"\x0a"
+_FIELD_2: Final = b"\x12"
+_FIELD_3: Final = b"\x1a"
+_FIELD_4: Final = b"\x22"
+_DELETED: Final = b"\x10"
+_SUCCEEDED: Final = b"\x10\x01"
+_MORE: Final = b"\x18\x01"
+_COUNT: Final = b"\x20"
+_REVISION: Final = b"\x18"
+
+_ROW_HEADS: Final = tuple(_FIELD_2 + varint(size) for size in range(4096))
+_PREV_HEADS: Final = tuple(_FIELD_3 + varint(size) for size in range(4096))
+_ONE_ROW_END: Final = b"\x20\x01"  # count = 1
+
+
+class Headers:
+    """Field 1 of replies. The last one is kept: a turn's replies mostly share it."""
+
+    __slots__ = ("_field", "_ids", "_revision", "_term")
+
+    def __init__(self, cluster_id: int, member_id: int) -> None:
+        self._ids = _number(b"\x08", cluster_id) + _number(b"\x10", member_id)
+        self._revision = -1
+        self._term = -1
+        self._field = b""
+
+    def field(self, revision: int, term: int) -> bytes:
+        if revision != self._revision or term != self._term:
+            header = self._ids + _number(_REVISION, revision) + _number(b"\x20", term)
+            self._field = _FIELD_1 + varint(len(header)) + header
+            self._revision, self._term = revision, term
+        return self._field
+
+
+def one_row_reply(header: bytes, row: bytes | None) -> bytes:
+    """A RangeResponse for a single key: by far the most frequent one."""
+    if row is None:
+        return header
+    size = len(row)
+    head = _ROW_HEADS[size] if size < 4096 else _FIELD_2 + varint(size)
+    return b"".join((header, head, row, _ONE_ROW_END))
+
+
+def range_reply(header: bytes, result: RangeResult) -> bytes:
+    parts = [header, *_rows(result.rows, _ROW_HEADS, _FIELD_2)]
+    if result.more:
+        parts.append(_MORE)
+    if result.count:
+        parts.append(_COUNT + varint(result.count))
+    return b"".join(parts)
+
+
+def put_reply(header: bytes, result: PutResult) -> bytes:
+    prev = result.prev
+    if prev is None:
+        return header
+    return b"".join((header, _FIELD_2, varint(len(prev)), prev))
+
+
+def delete_reply(header: bytes, result: DeleteResult) -> bytes:
+    if not result.deleted:
+        return header
+    parts = [header, _DELETED, varint(result.deleted)]
+    if result.prevs:
+        parts += _rows(result.prevs, _PREV_HEADS, _FIELD_3)
+    return b"".join(parts)
+
+
+def txn_reply(header: bytes, result: TxnResult) -> bytes:
+    parts = [header]
+    if result.succeeded:
+        parts.append(_SUCCEEDED)
+    for inner in result.results:
+        op = _response_op(inner)
+        parts += (_FIELD_3, varint(len(op)), op)
+    return b"".join(parts)
+
+
+def range_stream_reply(range_response: bytes) -> bytes:
+    """A RangeStreamResponse."""
+    return _FIELD_1 + varint(len(range_response)) + range_response
+
+
+def _response_op(result: OpResult) -> bytes:
+    """A ResponseOp. As in etcd, inner headers hold the revision only, a nested txn's nothing."""
+    if isinstance(result, TxnResult):
+        tag, body = _FIELD_4, txn_reply(b"\x0a\x00", result)
+    else:
+        revision = _number(_REVISION, result.revision)
+        header = _FIELD_1 + varint(len(revision)) + revision
+        if isinstance(result, RangeResult):
+            tag, body = _FIELD_1, range_reply(header, result)
+        elif isinstance(result, PutResult):
+            tag, body = _FIELD_2, put_reply(header, result)
+        else:
+            tag, body = _FIELD_3, delete_reply(header, result)
+    return b"".join((tag, varint(len(body)), body))
+
+
+def _rows(rows: Sequence[bytes], heads: Sequence[bytes], tag: bytes) -> list[bytes]:
+    parts = []
+    for row in rows:
+        size = len(row)
+        parts.append(heads[size] if size < 4096 else tag + varint(size))
+        parts.append(row)
+    return parts
+
+
+def _number(tag: bytes, value: int) -> bytes:
+    """A varint field; proto3 leaves zeros out."""
+    return tag + varint(value) if value else b""

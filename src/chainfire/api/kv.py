@@ -1,0 +1,253 @@
+"""The KV service: decode once, check what needs no state, hand over, answer by joining bytes.
+
+Reads wait until the store may be read at their level and read it here. Writes
+go to the log as the very bytes that the client sent. Every handler is a plain
+function; what happens later is the function named in `call.then` or
+`call.resume`.
+
+The order of checks is etcd's: quota, syntax, size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from google.protobuf.message import DecodeError
+
+from chainfire import quota
+from chainfire.api import encode
+from chainfire.api.call import Call, Stream
+from chainfire.api.reads import level_of, level_of_all, wait_until
+from chainfire.api.services import Services
+from chainfire.command import CommandKind, decode_request
+from chainfire.errors import Malformed, NoSpace, RequestTooLarge
+from chainfire.mvcc import read, syntax
+from chainfire.mvcc.stream import stream_steps
+from chainfire.proto.kv_pb2 import (
+    LINEARIZABLE,
+    SERIALIZABLE,
+    CompactionRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.storage.staged import Staged
+from chainfire.types import (
+    Alarm,
+    CompactResult,
+    DeleteResult,
+    PutResult,
+    RangeResult,
+    Result,
+    TxnResult,
+)
+
+_KEYSPACE = 0  # the view of a stock etcd client
+
+_PUT = int(CommandKind.PUT)
+_DELETE_RANGE = int(CommandKind.DELETE_RANGE)
+_TXN = int(CommandKind.TXN)
+_COMPACT = int(CommandKind.COMPACT)
+_ALARM = int(CommandKind.ALARM)
+
+# ── Range ───────────────────────────────────────────────────────────────────
+
+
+def range_(services: Services, call: Call) -> None:
+    body = call.request
+    size = len(body) - 2
+    # By far the commonest request is a key and nothing else, or serializable: 0a size key [38 01].
+    if 0 < size < 128 and body[0] == 0x0A:
+        if body[1] == size:
+            call.message = body[2:]
+            call.resume = _get_ready
+            services.node.read(LINEARIZABLE, 0, call.deadline, call)
+            return
+        if 0 < body[1] == size - 2 and body.endswith(b"\x38\x01"):
+            call.message = body[2:-2]
+            call.resume = _get_ready
+            services.node.read(SERIALIZABLE, 0, call.deadline, call)
+            return
+    request = _decode_range(body)
+    syntax.check_range(request)
+    call.message = request
+    call.resume = _range_ready
+    services.node.read(level_of(request), request.min_revision, call.deadline, call)
+
+
+def _decode_range(body: bytes) -> RangeRequest:
+    try:
+        return RangeRequest.FromString(body)
+    except DecodeError as exc:
+        raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
+
+
+def _get_ready(call: Call) -> None:
+    services = call.services
+    store = services.node.store
+    row = store.get_row(_KEYSPACE, call.message)
+    call.reply(encode.one_row_reply(services.header(store.revision), row))
+
+
+def _range_ready(call: Call) -> None:
+    node = call.services.node
+    steps = read.range_steps(node.backend, node.store, _KEYSPACE, call.message)
+    call.then = _range_done
+    call.work = node.run_steps(steps, call.done, call.failed)
+
+
+def _range_done(call: Call, result: RangeResult) -> None:
+    call.reply(encode.range_reply(call.services.header(result.revision), result))
+
+
+async def range_stream(services: Services, stream: Stream) -> None:
+    """A range in chunks, all of one revision; header, more and count come with the last one."""
+    request = _decode_range(stream.request)
+    syntax.check_range_stream(request)
+    node = services.node
+    await wait_until(node, level_of(request), request.min_revision, stream.deadline)
+    chunks = stream_steps(
+        node.backend,
+        node.store,
+        _KEYSPACE,
+        request,
+        chunk_bytes=services.limits.max_request_bytes,
+    )
+    result: RangeResult | None = None
+    while result is None:
+        rows: list[bytes] | None = None
+        try:
+            rows = next(chunks)
+        except StopIteration as end:
+            result = end.value
+        if rows is not None:
+            chunk = encode.range_reply(b"", RangeResult(0, rows, False, 0))
+            await stream.send(encode.range_stream_reply(chunk))
+        elif result is None:
+            await asyncio.sleep(0)
+    header = services.header(result.revision)
+    await stream.send(encode.range_stream_reply(encode.range_reply(header, result)))
+
+
+# ── Put, DeleteRange ────────────────────────────────────────────────────────
+
+
+def put(services: Services, call: Call) -> None:
+    request: PutRequest = decode_request(_PUT, call.request)
+    if _over_quota(services, call, request):
+        return
+    syntax.check_put(request)
+    call.then = _put_done
+    _propose(services, call, _PUT)
+
+
+def _put_done(call: Call, result: PutResult) -> None:
+    call.reply(encode.put_reply(call.services.header(result.revision), result))
+
+
+def delete_range(services: Services, call: Call) -> None:
+    syntax.check_delete(decode_request(_DELETE_RANGE, call.request))
+    call.then = _delete_done
+    _propose(services, call, _DELETE_RANGE)
+
+
+def _delete_done(call: Call, result: DeleteResult) -> None:
+    call.reply(encode.delete_reply(call.services.header(result.revision), result))
+
+
+# ── Txn ─────────────────────────────────────────────────────────────────────
+
+
+def txn(services: Services, call: Call) -> None:
+    request: TxnRequest = decode_request(_TXN, call.request)
+    if _over_quota(services, call, request):
+        return
+    syntax.check_txn(request, services.limits.max_txn_ops)
+    ranges = _only_ranges(request)
+    if ranges is None:
+        call.then = _txn_done
+        _propose(services, call, _TXN)
+    else:
+        level, min_revision = level_of_all(ranges)
+        call.message = request
+        call.resume = _read_only_txn_ready
+        services.node.read(level, min_revision, call.deadline, call)
+
+
+def _only_ranges(request: TxnRequest) -> list[RangeRequest] | None:
+    """The ranges of a transaction that holds nothing else, else None (etcd §3.6)."""
+    ranges = []
+    for branch in (request.success, request.failure):
+        for op in branch:
+            if op.WhichOneof("request") != "request_range":
+                return None
+            ranges.append(op.request_range)
+    return ranges
+
+
+def _read_only_txn_ready(call: Call) -> None:
+    node = call.services.node
+    staged = Staged(node.backend)
+    result = node.store.begin(staged, _KEYSPACE).txn(call.message)
+    _txn_done(call, result)
+
+
+def _txn_done(call: Call, result: TxnResult) -> None:
+    call.reply(encode.txn_reply(call.services.header(result.revision), result))
+
+
+# ── Compact ─────────────────────────────────────────────────────────────────
+
+
+def compact(services: Services, call: Call) -> None:
+    call.message = decode_request(_COMPACT, call.request)
+    call.then = _compact_applied
+    _propose(services, call, _COMPACT)
+
+
+def _compact_applied(call: Call, result: CompactResult) -> None:
+    request = cast(CompactionRequest, call.message)
+    call.message = call.services.header(result.revision)
+    if request.physical:
+        call.resume = _compact_done
+        call.services.node.when_compacted(request.revision, call)
+    else:
+        _compact_done(call)
+
+
+def _compact_done(call: Call) -> None:
+    call.reply(call.message)
+
+
+# ── what writes have in common ──────────────────────────────────────────────
+
+
+def _propose(services: Services, call: Call, kind: int) -> None:
+    if len(call.request) > services.limits.max_request_bytes:
+        raise RequestTooLarge
+    services.node.propose(kind, call.request, call)
+
+
+def _over_quota(services: Services, call: Call, request: Any) -> bool:
+    """Whether the request does not fit; then the call gets its answer once the alarm is raised.
+
+    The quota is this member's own, so it is looked at before the log; what
+    refuses writes on every member is the alarm (etcd §3.11, §3.12).
+    """
+    machine = services.node.machine
+    limit = services.limits.quota_bytes
+    if not quota.exceeds(machine.usage(_KEYSPACE), quota.cost(request), limit):
+        return False
+    member_id = services.node.member_id
+    if Alarm(member_id, NOSPACE) in machine.alarms:
+        raise NoSpace
+    alarm = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=member_id, alarm=NOSPACE)
+    call.then = _alarm_raised
+    services.node.propose(_ALARM, alarm.SerializeToString(), call)
+    return True
+
+
+def _alarm_raised(call: Call, _: Result) -> None:
+    call.fail(NoSpace())

@@ -1,0 +1,132 @@
+"""What handlers may use: the node's face, limits, and counters.
+
+`NodeFace` is all that the api knows of a node, so that tests can stand in for
+it (tests/api/fake_node.py) and no handler reaches into Raft.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from chainfire import quota
+from chainfire.api.call import Work
+from chainfire.api.counters import ApiCounters
+from chainfire.api.encode import Headers
+from chainfire.errors import FatalError
+from chainfire.machine import Machine
+from chainfire.mvcc.store import Mvcc
+from chainfire.node.reads import ReadPending
+from chainfire.node.status import NodeStatus
+from chainfire.storage.backend import StorageBackend
+from chainfire.types import Pending
+
+T = TypeVar("T")
+
+
+class NodeFace(Protocol):
+    """A member as handlers see it. All calls return at once; nothing here blocks."""
+
+    cluster_id: int
+    member_id: int
+    backend: StorageBackend  # the state, for reads
+
+    @property
+    def machine(self) -> Machine: ...
+
+    @property
+    def store(self) -> Mvcc: ...
+
+    @property
+    def term(self) -> int: ...
+
+    @property
+    def leader_id(self) -> int:
+        """0 = none known."""
+        ...
+
+    def propose(
+        self,
+        kind: int,
+        body: bytes,
+        pending: Pending,
+        *,
+        keyspace: int = 0,
+        user: str = "",
+        auth_revision: int = 0,
+    ) -> None:
+        """Replicate a command; `pending` hears what became of it."""
+        ...
+
+    def read(
+        self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
+    ) -> None:
+        """`pending.ready()` once the store may be read at this level, at once where possible."""
+        ...
+
+    def run_steps(
+        self,
+        work: Generator[None, None, T],
+        on_done: Callable[[T], None],
+        on_error: Callable[[Exception], None],
+    ) -> Work:
+        """Drive sliced work between turns. The first slice runs before this returns."""
+        ...
+
+    def when_compacted(self, revision: int, pending: ReadPending) -> None:
+        """`pending.ready()` once everything up to `revision` is physically gone here."""
+        ...
+
+    def nudge_compaction(self) -> None:
+        """Ask the storage engine to give space back; returns at once."""
+        ...
+
+    def halt(self, error: FatalError) -> None:
+        """A read met what no member may live with: stop."""
+        ...
+
+    def status(self) -> NodeStatus: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """etcd's flags of the same names; a body may be as large as `max_request_bytes`."""
+
+    max_request_bytes: int = 1_572_864
+    max_txn_ops: int = 128
+    quota_bytes: int = quota.DEFAULT_BYTES  # negative = no quota
+    request_timeout_seconds: float = 7.0  # what the member grants a request of its own
+
+
+class Serving:
+    """Whether this member takes requests (grpc.health.v1). Cleared before a shutdown."""
+
+    def __init__(self) -> None:
+        self.now = True
+        self.change = asyncio.Event()  # set, and replaced, when `now` changes
+
+    def set(self, now: bool) -> None:
+        if now != self.now:
+            self.now = now
+            self.change.set()
+            self.change = asyncio.Event()
+
+
+@dataclass(slots=True)
+class Services:
+    """One member's services; shared by all its doors."""
+
+    node: NodeFace
+    limits: Limits = field(default_factory=Limits)
+    counters: ApiCounters = field(default_factory=ApiCounters)
+    serving: Serving = field(default_factory=Serving)
+    headers: Headers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.headers = Headers(self.node.cluster_id, self.node.member_id)
+
+    def header(self, revision: int) -> bytes:
+        """Field 1 of a reply: its header, ready to be joined."""
+        return self.headers.field(revision, self.node.term)
