@@ -36,9 +36,9 @@ def test_a_request_costs_its_puts_a_txn_its_dearer_branch(request_: object, cost
 
 @pytest.mark.parametrize(
     ("flag", "bytes_"),
-    [(0, 2 * 1024**3), (-1, None), (1, 1), (16 * 1024**3, 16 * 1024**3)],
+    [(0, 2 * 1024**3), (-1, -1), (1, 1), (16 * 1024**3, 16 * 1024**3)],
 )
-def test_zero_is_the_default_and_negative_is_off(flag: int, bytes_: int | None) -> None:
+def test_zero_is_the_default_quota(flag: int, bytes_: int) -> None:
     assert quota.quota_bytes(flag) == bytes_
 
 
@@ -48,25 +48,17 @@ def test_zero_is_the_default_and_negative_is_off(flag: int, bytes_: int | None) 
         (0, 99, 100, False),
         (0, 100, 100, True),  # etcd: available while size + cost < quota
         (500, 0, 100, False),
-        (500, 10, None, False),
+        (500, 10, -1, False),
     ],
 )
 def test_a_request_is_refused_when_it_would_reach_the_quota(
-    usage: int, cost: int, limit: int | None, refused: bool
+    usage: int, cost: int, limit: int, refused: bool
 ) -> None:
     assert quota.exceeds(usage, cost, limit) == refused
 
 
 @pytest.mark.parametrize(
-    ("usage", "limit", "alarmed", "clear"),
-    [
-        (80, 100, True, True),
-        (81, 100, True, False),
-        (0, 100, False, False),
-        (500, None, True, True),
-    ],
+    ("usage", "limit", "clear"), [(80, 100, True), (81, 100, False), (500, -1, True)]
 )
-def test_an_alarm_clears_well_below_the_quota(
-    usage: int, limit: int | None, alarmed: bool, clear: bool
-) -> None:
-    assert quota.should_clear(usage, limit, alarmed) == clear
+def test_an_alarm_clears_well_below_the_quota(usage: int, limit: int, clear: bool) -> None:
+    assert quota.should_clear(usage, limit) == clear

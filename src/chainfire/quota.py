@@ -19,10 +19,8 @@ PUT_OVERHEAD_BYTES: Final = 256  # etcd: storage/quota.go, kvOverhead
 CLEAR_PERCENT: Final = 80  # far enough below the quota that the alarm does not flap
 
 
-def quota_bytes(flag: int) -> int | None:
+def quota_bytes(flag: int) -> int:
     """The quota that `--quota-backend-bytes` names: 0 = the default, negative = none."""
-    if flag < 0:
-        return None
     return flag or DEFAULT_BYTES
 
 
@@ -38,14 +36,16 @@ def cost(request: object) -> int:
     return 0
 
 
-def exceeds(usage: int, cost: int, quota: int | None) -> bool:
+def exceeds(usage: int, cost: int, quota: int) -> bool:
     """Whether a request of this cost must be refused. Requests that add nothing never are."""
-    return quota is not None and cost > 0 and usage + cost >= quota
+    assert quota != 0, "resolve the flag with quota_bytes"
+    return 0 < quota <= usage + cost and cost > 0
 
 
-def should_clear(usage: int, quota: int | None, alarmed: bool) -> bool:
-    """Whether a NOSPACE alarm that was raised by `exceeds` can be taken back."""
-    return alarmed and (quota is None or usage * 100 <= quota * CLEAR_PERCENT)
+def should_clear(usage: int, quota: int) -> bool:
+    """Whether a NOSPACE alarm that was raised for want of quota can be taken back."""
+    assert quota != 0, "resolve the flag with quota_bytes"
+    return quota < 0 or usage * 100 <= quota * CLEAR_PERCENT
 
 
 def has_put(txn: TxnRequest) -> bool:

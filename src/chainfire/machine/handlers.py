@@ -1,0 +1,134 @@
+"""What each kind of command does: one short function per kind, effects into the staged rows.
+
+A handler returns the result that the caller is told, or raises a RequestError
+with nothing staged. The order of checks around it is `machine.machine`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from chainfire import quota
+from chainfire.errors import CorruptCluster, InvalidArgument, NoSpace
+from chainfire.machine.cluster import Cluster
+from chainfire.mvcc.store import Mvcc
+from chainfire.mvcc.writer import Writer
+from chainfire.proto.command_pb2 import Command
+from chainfire.proto.maintenance_pb2 import AlarmType
+from chainfire.storage.staged import Staged
+from chainfire.types import (
+    AckResult,
+    AlarmResult,
+    DeleteResult,
+    PutResult,
+    RangeResult,
+    Result,
+    TxnResult,
+)
+
+Handler = Callable[[Command], Result]
+
+_DATA_COMMANDS: Final = frozenset({"put", "delete_range", "txn", "compact"})
+
+
+class Handlers:
+    """The handlers over one member's parts. `by_name` is keyed by the body's field name."""
+
+    def __init__(self, store: Mvcc, staged: Staged, cluster: Cluster) -> None:
+        self._store = store
+        self._staged = staged
+        self._cluster = cluster
+        self.by_name: Final[dict[str, Handler]] = {
+            "put": self._put,
+            "delete_range": self._delete_range,
+            "txn": self._txn,
+            "compact": self._compact,
+            "compaction_finished": self._compaction_finished,
+            "alarm": self._alarm,
+            "cluster_version_set": self._cluster_version_set,
+            "member_attributes_set": self._member_attributes_set,
+        }
+        self.puts = 0
+        self.deletes = 0
+        self.txns = 0
+        self.txn_ranges = 0
+        self.compactions = 0
+
+    def check_alarms(self, name: str, command: Command) -> None:
+        """Raise what a command of this kind is refused with while alarms are on (etcd §3.12)."""
+        cluster = self._cluster
+        if name in _DATA_COMMANDS and cluster.has_alarm(AlarmType.CORRUPT):
+            raise CorruptCluster
+        grows = name == "put" or (name == "txn" and quota.has_put(command.txn))
+        if grows and cluster.has_alarm(AlarmType.NOSPACE):
+            raise NoSpace
+
+    # ── data ────────────────────────────────────────────────────────────────
+
+    def _begin(self, command: Command) -> Writer:
+        return self._store.begin(self._staged, command.keyspace)
+
+    def _put(self, command: Command) -> Result:
+        request = command.put
+        result = self._store.begin(self._staged, command.keyspace).put(
+            request.key,
+            request.value,
+            request.lease,
+            request.ignore_value,
+            request.ignore_lease,
+            request.prev_kv,
+        )
+        self.puts += 1
+        return result
+
+    def _delete_range(self, command: Command) -> Result:
+        request = command.delete_range
+        result = self._begin(command).delete_range(request.key, request.range_end, request.prev_kv)
+        self.deletes += 1
+        return result
+
+    def _txn(self, command: Command) -> Result:
+        result = self._begin(command).txn(command.txn)
+        self.txns += 1
+        self._count_operations(result)
+        return result
+
+    def _compact(self, command: Command) -> Result:
+        result = self._begin(command).compact(command.compact.revision)
+        self.compactions += 1
+        return result
+
+    def _compaction_finished(self, command: Command) -> Result:
+        done = command.compaction_finished
+        state = self._store.keyspace(command.keyspace)
+        newly_freed = done.freed_bytes - state.freed_bytes
+        if done.revision > state.finished and not 0 <= newly_freed <= state.history_bytes:
+            raise InvalidArgument(f"{done.freed_bytes} bytes cannot have been freed: {state}")
+        self._store.finish_compaction(command.keyspace, done.revision, done.freed_bytes)
+        return AckResult(self._store.revision)
+
+    def _count_operations(self, txn: TxnResult) -> None:
+        for result in txn.results:
+            if isinstance(result, PutResult):
+                self.puts += 1
+            elif isinstance(result, DeleteResult):
+                self.deletes += 1
+            elif isinstance(result, RangeResult):
+                self.txn_ranges += 1
+            else:
+                self._count_operations(result)
+
+    # ── the cluster ─────────────────────────────────────────────────────────
+
+    def _alarm(self, command: Command) -> Result:
+        alarms = self._cluster.apply_alarm(command.alarm, self._staged)
+        return AlarmResult(self._store.revision, alarms)
+
+    def _cluster_version_set(self, command: Command) -> Result:
+        self._cluster.set_version(command.cluster_version_set.version, self._staged)
+        return AckResult(self._store.revision)
+
+    def _member_attributes_set(self, command: Command) -> Result:
+        self._cluster.set_attributes(command.member_attributes_set, self._staged)
+        return AckResult(self._store.revision)

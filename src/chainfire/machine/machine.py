@@ -1,0 +1,312 @@
+"""The replicated state machine: one `apply` for whatever the log holds, the same on every member.
+
+A turn's entries go through here in three steps:
+
+    decode   every entry; an unknown one stops the member before anything is applied
+    stage    effects of entry after entry, until the batch is full; each entry
+             adds one link to the hash chain
+    write    the batch: effects, counters, senders and the position (applied
+             index, term, revision, hash, clock), all or nothing
+
+`stage` and `write` repeat until no entry is left; where the batches are cut
+changes no row. The checks of one command come in this order, here only:
+
+    1. void?    sent twice, settled, or by an earlier start of its sender
+    2. alarms   CORRUPT refuses data commands, NOSPACE those that may grow
+    3. the command's own handler (mvcc, cluster)
+
+A refused command has used up its id: it is never applied later.
+
+A write that fails with Stalled or DiskFull has changed nothing on the disk;
+the machine keeps what it staged. The caller hands over the same entries
+again: those taken before are not applied twice, and the results of all come
+back then. Until then memory is ahead of the backend: serve no reads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chainfire import command
+from chainfire.errors import Outdated, RequestError, UnknownFormat
+from chainfire.machine import rows
+from chainfire.machine.chain import HashChain
+from chainfire.machine.cluster import Cluster
+from chainfire.machine.handlers import Handler, Handlers
+from chainfire.machine.rows import Position
+from chainfire.machine.sender import Sender
+from chainfire.mvcc.store import Mvcc
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import Command
+from chainfire.storage.backend import StorageBackend
+from chainfire.storage.staged import Staged
+from chainfire.types import Alarm, ConfState, Entry, EntryType, Result
+
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
+_NORMAL: Final = EntryType.NORMAL
+_FIRST_REVISION: Final = 1  # of an empty store, as in etcd
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of one command."""
+
+    index: int
+    member_id: int
+    start_number: int
+    sequence: int
+    result: Result | RequestError
+
+
+@dataclass(slots=True, frozen=True)
+class MachineStatistics:
+    """Counts since this member's start."""
+
+    applied_entries: int
+    void_commands: int
+    refused_commands: int
+    puts: int  # those in transactions too
+    deletes: int
+    txns: int  # as commands; nested ones are not counted
+    txn_ranges: int
+    compactions: int
+    digested_bytes: int  # of logical rows
+
+
+# The command, the name of its body, its handler; an empty entry has none.
+_Decoded = tuple[Entry, Command | None, str, Handler | None]
+
+
+class Machine:
+    """One member's copy of the replicated state."""
+
+    def __init__(self, backend: StorageBackend, *, cache_bytes: int) -> None:
+        """Open what `bootstrap`, an earlier run or a snapshot left.
+
+        Raises UnknownFormat (a newer version's directory), Damaged (rows are
+        missing) or Corrupt.
+        """
+        self._backend = backend
+        position = rows.read_position(backend)
+        self._cluster = Cluster(backend)
+        self._senders = rows.read_senders(backend)
+        self.store = Mvcc(backend, cache_bytes=cache_bytes, revision=position.revision)
+        self._staged = Staged(backend)
+        self._handlers = Handlers(self.store, self._staged, self._cluster)
+        self._chain = HashChain(position.index, position.hash)
+        self._term = position.term  # of the last staged entry, as the clock and the chain's end
+        self._clock_ms = position.leader_clock_ms
+        self._written = position  # invariant: _written.index <= _chain.index
+        self._changed_senders: set[int] = set()
+        self._waiting: deque[_Decoded] = deque()  # decoded, not staged
+        self._results: list[Applied] = []  # of staged entries, not returned yet
+        self._void_commands = 0
+        self._refused_commands = 0
+        self._digested_bytes = 0
+        self._opened_at = position.index
+
+    @staticmethod
+    def bootstrap(
+        backend: StorageBackend,
+        members: Sequence[Member],
+        conf_state: ConfState,
+        cluster_version: str,
+    ) -> None:
+        """Write, durably, the first rows of a new state directory: nothing applied yet."""
+        assert backend.get(rows.FAMILY, rows.APPLIED) is None, "bootstrapped twice"
+        assert members
+        batch = backend.batch()
+        for member in members:
+            batch.put("members", rows.member_key(member.ID), rows.encode_member(member))
+        batch.put(rows.FAMILY, rows.CONF_STATE, rows.encode_conf_state(conf_state))
+        version = rows.encode_cluster_version(cluster_version)
+        batch.put(rows.FAMILY, rows.CLUSTER_VERSION, version)
+        first = Position(index=0, term=0, revision=_FIRST_REVISION, hash=0, leader_clock_ms=0)
+        batch.put(rows.FAMILY, rows.APPLIED, rows.encode_position(first))
+        backend.write(batch)
+        backend.sync()
+
+    # ── what is applied (and written) ───────────────────────────────────────
+
+    @property
+    def applied_index(self) -> int:
+        return self._written.index
+
+    @property
+    def applied_term(self) -> int:
+        return self._written.term
+
+    @property
+    def revision(self) -> int:
+        return self._written.revision
+
+    @property
+    def hash(self) -> int:
+        """The end of the hash chain, at `applied_index`."""
+        return self._written.hash
+
+    @property
+    def leader_clock_ms(self) -> int:
+        """The replicated clock: the newest reading that an applied command brought."""
+        return self._written.leader_clock_ms
+
+    @property
+    def conf_state(self) -> ConfState:
+        return self._cluster.conf_state
+
+    @property
+    def cluster_version(self) -> str:
+        return self._cluster.version
+
+    @property
+    def members(self) -> Mapping[int, Member]:
+        """By id. Treat the messages as frozen."""
+        return self._cluster.members
+
+    @property
+    def alarms(self) -> Sequence[Alarm]:
+        """In the order of member ids and types."""
+        return self._cluster.alarms_in_order
+
+    def hash_at(self, index: int) -> int | None:
+        """The chain's link at one of the last 10,000 entries that this run has applied."""
+        return self._chain.at(index) if index <= self._written.index else None
+
+    def usage(self, keyspace: int) -> int:
+        """Logical bytes of the keyspace, history included: what a quota is held against."""
+        state = self.store.keyspace(keyspace)
+        return state.live_bytes + state.history_bytes
+
+    def statistics(self) -> MachineStatistics:
+        handlers = self._handlers
+        return MachineStatistics(
+            applied_entries=self._written.index - self._opened_at,
+            void_commands=self._void_commands,
+            refused_commands=self._refused_commands,
+            puts=handlers.puts,
+            deletes=handlers.deletes,
+            txns=handlers.txns,
+            txn_ranges=handlers.txn_ranges,
+            compactions=handlers.compactions,
+            digested_bytes=self._digested_bytes,
+        )
+
+    # ── apply ───────────────────────────────────────────────────────────────
+
+    def apply(self, entries: Sequence[Entry]) -> list[Applied]:
+        """Apply committed normal entries, in order and without gaps; one Applied per command.
+
+        What is returned is written, not synced. Raises UnknownFormat before
+        anything of `entries` is applied; Stalled and DiskFull as the module's
+        docstring says; other storage errors are the end of this object.
+        """
+        waiting = self._waiting
+        waiting += self._decode(entries)
+        while waiting or self._chain.index > self._written.index:
+            if self._chain.index == self._written.index:
+                self._stage()
+            self._write()
+        results, self._results = self._results, []
+        return results
+
+    def apply_conf_change(self, entry: Entry, conf_state: ConfState, context: bytes) -> None:
+        """Take over the configuration that Raft entered with this entry; as `apply` otherwise.
+
+        `context` is the entry's ConfChangeContext.
+        """
+        assert not self._waiting
+        if entry.index > self._chain.index:
+            assert self._chain.index == self._written.index, "a write is unfinished"
+            self._cluster.apply_conf_change(conf_state, context, self._staged)
+            self._chain.link(entry.index, entry.term, self.store.revision, 0, ())
+            self._term = entry.term
+        self._write()
+
+    def _decode(self, entries: Sequence[Entry]) -> list[_Decoded]:
+        """All commands of the entries that were not taken before. Raises UnknownFormat."""
+        expected = self._chain.index + len(self._waiting) + 1
+        handlers, decode = self._handlers.by_name, command.decode
+        decoded: list[_Decoded] = []
+        for entry in entries:
+            index, data = entry.index, entry.data
+            if index < expected:  # handed over again, after Stalled
+                continue
+            assert index == expected, (index, expected)
+            assert entry.type == _NORMAL, entry.type
+            expected += 1
+            if not data:
+                decoded.append((entry, None, "", None))
+                continue
+            try:
+                message = decode(data)
+                name = message.WhichOneof("body")
+                decoded.append((entry, message, name, handlers[name]))
+            except UnknownFormat as exc:
+                raise UnknownFormat(f"log index {index}: {exc.detail}") from exc
+            except KeyError as exc:
+                raise UnknownFormat(
+                    f"log index {index} is a command that this version does not know; "
+                    "update this member"
+                ) from exc
+        return decoded
+
+    def _stage(self) -> None:
+        """Effects of waiting entries into the staged rows, until the batch is full."""
+        waiting, staged, store, chain = self._waiting, self._staged, self.store, self._chain
+        handlers, alarms = self._handlers, self._cluster.alarms
+        results, senders, changed_senders = self._results, self._senders, self._changed_senders
+        term, size = self._term, 0
+        while waiting and size < BATCH_BYTES_MAX:
+            entry, message, name, handler = waiting.popleft()
+            assert entry.term >= term, (entry.term, term)
+            term, code = entry.term, 0
+            if message is not None and handler is not None:
+                member_id, start_number = message.member_id, message.start_number
+                sequence = message.sequence
+                sender = senders.get(member_id)
+                if sender is None:
+                    sender = senders[member_id] = Sender()
+                result: Result | RequestError
+                if sender.accept(start_number, sequence, message.lowest_unsettled):
+                    changed_senders.add(member_id)
+                    clock_ms = message.leader_clock_ms
+                    if clock_ms > self._clock_ms:
+                        self._clock_ms = clock_ms
+                    try:
+                        if alarms:
+                            handlers.check_alarms(name, message)
+                        result = handler(message)
+                    except RequestError as error:
+                        self._refused_commands += 1
+                        result, code = error, error.code
+                else:
+                    self._void_commands += 1
+                    result, code = Outdated(), Outdated.code
+                results.append(Applied(entry.index, member_id, start_number, sequence, result))
+            changes = staged.take_rows()
+            assert not (code and changes), (entry.index, code, len(changes))
+            size += chain.link(entry.index, term, store.revision, code, changes)
+        self._term = term
+        self._digested_bytes += size
+
+    def _write(self) -> None:
+        """Write what is staged, as one batch, and show it. May be called again after it raised."""
+        chain, staged = self._chain, self._staged
+        position = Position(
+            chain.index, self._term, self.store.revision, chain.hash, self._clock_ms
+        )
+        batch = self._backend.batch()
+        staged.drain_into(batch)
+        self.store.save(batch)
+        for member_id in sorted(self._changed_senders):
+            row = rows.encode_sender(self._senders[member_id])
+            batch.put(rows.FAMILY, rows.sender_key(member_id), row)
+        batch.put(rows.FAMILY, rows.APPLIED, rows.encode_position(position))
+        self._backend.write(batch)
+        self.store.committed(staged)
+        staged.clear()
+        self._changed_senders.clear()
+        self._written = position

@@ -1,0 +1,108 @@
+"""One member's machine over the memory backend, a log to feed it, and what to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from google.protobuf.message import Message
+
+from chainfire.command import BODY_NAMES, Envelope
+from chainfire.errors import RequestError
+from chainfire.machine import Applied, Machine
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import Command
+from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, TxnRequest
+from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
+from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
+from chainfire.storage.memory import MemoryBackend
+from chainfire.types import ConfState, Entry
+
+Rows = dict[str, list[tuple[bytes, bytes]]]
+
+CACHE_BYTES = 10_000
+KIND_OF = {type(getattr(Command(), name)): number for number, name in BODY_NAMES.items()}
+
+
+def bootstrapped() -> MemoryBackend:
+    backend = MemoryBackend(STATE_FAMILIES)
+    members = [Member(ID=1, name="one", peerURLs=["http://127.0.0.1:2380"])]
+    Machine.bootstrap(backend, members, ConfState(voters=(1,)), "3.7.0")
+    return backend
+
+
+def opened(backend: StorageBackend) -> Machine:
+    return Machine(backend, cache_bytes=CACHE_BYTES)
+
+
+def encode(
+    body: Message,
+    sequence: int,
+    *,
+    sender: int = 1,
+    start: int = 1,
+    lowest: int = 1,
+    clock_ms: int = 0,
+    keyspace: int = 0,
+) -> bytes:
+    envelope = Envelope(
+        member_id=sender, start_number=start, lowest_unsettled=lowest, leader_clock_ms=clock_ms
+    )
+    return envelope.encode(
+        sequence, KIND_OF[type(body)], body.SerializeToString(), keyspace=keyspace
+    )
+
+
+def as_log(commands: Iterable[bytes], *, first: int = 1, term: int = 1) -> list[Entry]:
+    return [Entry(term, first + at, data=data) for at, data in enumerate(commands)]
+
+
+class World:
+    """A machine and a log that grows by what it is told."""
+
+    def __init__(self, backend: MemoryBackend | None = None) -> None:
+        self.backend = backend if backend is not None else bootstrapped()
+        self.machine = opened(self.backend)
+        self._sequence = 0
+
+    def entry(self, body: Message, *, clock_ms: int = 0, keyspace: int = 0) -> Entry:
+        self._sequence += 1
+        data = encode(body, self._sequence, clock_ms=clock_ms, keyspace=keyspace)
+        return Entry(1, self.machine.applied_index + 1, data=data)
+
+    def do(self, body: Message, *, clock_ms: int = 0, keyspace: int = 0) -> object:
+        """Apply one command; its result."""
+        entry = self.entry(body, clock_ms=clock_ms, keyspace=keyspace)
+        (applied,) = self.machine.apply([entry])
+        return applied.result
+
+    def put(self, key: bytes = b"k", value: bytes = b"v") -> object:
+        return self.do(PutRequest(key=key, value=value))
+
+    def delete(self, key: bytes = b"k") -> object:
+        return self.do(DeleteRangeRequest(key=key))
+
+    def txn(self, request: TxnRequest) -> object:
+        return self.do(request)
+
+    def alarm(
+        self, action: AlarmRequest.AlarmAction, type: AlarmType, member_id: int = 1
+    ) -> object:
+        return self.do(AlarmRequest(action=action, alarm=type, memberID=member_id))
+
+
+def rows_of(backend: StorageBackend, families: Sequence[str] = STATE_FAMILIES) -> Rows:
+    return {family: list(backend.iterate(family)) for family in families}
+
+
+def comparable(results: Iterable[Applied]) -> list[tuple[int, int, int, int, object]]:
+    """Results with errors replaced by their class, since exceptions compare by identity."""
+    return [
+        (
+            applied.index,
+            applied.member_id,
+            applied.start_number,
+            applied.sequence,
+            type(applied.result) if isinstance(applied.result, RequestError) else applied.result,
+        )
+        for applied in results
+    ]
