@@ -110,14 +110,19 @@ class _Gone:
 
 
 def execute(branch: Branch, changes: Changes) -> TxnResult:
-    """Cannot fail after `check`. The revision is the one after the whole transaction."""
-    results = [_execute(step, changes) for step in branch.steps]
-    return TxnResult(changes.store.revision, branch.succeeded, results)
+    """Cannot fail after `check`. Nested results have revision 0, as etcd's nested headers."""
+    result = _execute_all(branch, changes)
+    result.revision = changes.store.revision
+    return result
+
+
+def _execute_all(branch: Branch, changes: Changes) -> TxnResult:
+    return TxnResult(0, branch.succeeded, [_execute(step, changes) for step in branch.steps])
 
 
 def _execute(step: RequestOp | Branch, changes: Changes) -> OpResult:
     if isinstance(step, Branch):
-        return execute(step, changes)
+        return _execute_all(step, changes)
     match step.WhichOneof("request"):
         case "request_range":
             return changes.range(step.request_range)
