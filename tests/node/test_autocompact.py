@@ -8,7 +8,9 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 
 
-def run(compactor: Periodic | ByRevision, minutes: int, revisions_per_minute: int) -> dict[int, int]:
+def run(
+    compactor: Periodic | ByRevision, minutes: int, revisions_per_minute: int
+) -> dict[int, int]:
     """{minute: target} when a minute passes at a time and the revision grows steadily."""
     decided = {}
     for minute in range(minutes + 1):

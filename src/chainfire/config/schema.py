@@ -104,6 +104,13 @@ class ClusterConfig:
         kinds.TEXT,
         "Keeps clusters with equal URLs apart: it goes into cluster and member ids",
     )
+    force_new_cluster: bool = _option(
+        False,
+        "force-new-cluster",
+        kinds.BOOL,
+        """Go on as a cluster of this member alone with what its disk still holds, accepting that
+        acknowledged data may be lost; for one start""",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +224,24 @@ class CompactionConfig:
         kinds.duration(0),
         "Pause between slices, so that requests go first",
     )
+
+    @property
+    def keep_period_ms(self) -> int:
+        """The span of time to keep; 0 = not compacted by time. Raises BadValue."""
+        if self.auto_compaction_mode != "periodic":
+            return 0
+        text = self.auto_compaction_retention.strip()
+        if text.isdecimal() and len(text) < 8:  # etcd: a plain number means hours
+            return int(text) * 3_600_000
+        return kinds.ms_of_ns(kinds.parse_duration_ns(text))
+
+    @property
+    def keep_revisions(self) -> int:
+        """The number of revisions to keep; 0 = not compacted by number. Raises BadValue."""
+        if self.auto_compaction_mode != "revision":
+            return 0
+        parsed: int = kinds.integer(0).parse(self.auto_compaction_retention.strip())
+        return parsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +32,8 @@ from chainfire.node.logstore import LogStore
 from chainfire.node.proposals import Answer, Proposals
 from chainfire.node.reads import ReadPending, Reads
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
+from chainfire.raft.changes import ConfChange
+from chainfire.raft.confchange import InvalidConfChange
 from chainfire.raft.messages import (
     LOCAL_APPEND_THREAD,
     LOCAL_APPLY_THREAD,
@@ -38,7 +41,10 @@ from chainfire.raft.messages import (
     ProposalDropped,
 )
 from chainfire.raft.rawnode import RawNode
-from chainfire.types import Entry, EntryType, Pending
+from chainfire.raft.ready import Role
+from chainfire.types import Entry, EntryType, HardState, Pending
+
+READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
 
 
 class WitnessFile(Protocol):
@@ -102,6 +108,7 @@ class Driver:
         limits: Limits,
     ) -> None:
         self.raft = raft
+        self._core = raft.raft  # read, never written
         self.log = log
         self.machine = machine
         self.member_id = member_id
@@ -109,6 +116,7 @@ class Driver:
         self.duties = duties
         self._start_number = start_number
         self._now_ms = 0
+        self._ticks = 0
         self._proposals = Proposals(
             pending_max=limits.pending_max, timeout_ms=limits.request_timeout_ms
         )
@@ -122,8 +130,14 @@ class Driver:
         # Design §3: nothing is read before the last life's commit index is applied again. A
         # sole voter had committed whatever its disk held.
         self._read_gate = log.hard_state.commit
-        if machine.conf_state.voters == (member_id,):
+        self._reads_are_local = False  # a linearizable read needs no round of heartbeats
+        if self.is_sole_voter:
             self._read_gate = log.last_index()
+
+    @property
+    def is_sole_voter(self) -> bool:
+        conf = self.machine.conf_state
+        return conf.voters == (self.member_id,) and not conf.voters_outgoing
 
     @property
     def proposals_pending(self) -> int:
@@ -158,8 +172,8 @@ class Driver:
             pending.refused(Stopped())
             return False
         machine = self.machine
-        index = 0 if level == LOCAL else self.raft.committed
-        if level == LINEARIZABLE and not self.raft.reads_need_no_round:
+        index = 0 if level == LOCAL else self._core.log.committed
+        if level == LINEARIZABLE and not self._reads_are_local:
             self._reads.wait_for_round(min_revision, self._now_ms, deadline_ms, pending)
             return False
         index = max(index, self._read_gate)
@@ -178,12 +192,17 @@ class Driver:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms
         self.raft.tick()
-        for late in self._proposals.overdue(now_ms):
-            self._effects.answers.append(Answer(late, Timeout()))
+        self._ticks += 1
+        if self._ticks % READ_ROUND_TICKS == 0:
+            self._reads.repeat_rounds()  # its messages may be lost
+        late = self._proposals.overdue(now_ms)
+        if late:
+            self._effects.answers += [Answer(pending, Timeout()) for pending in late]
+            self._queue = [item for item in self._queue if self._proposals.waits(item.sequence)]
         for reader, error in self._reads.overdue(now_ms):
             reader.refused(error)
-        if self.raft.leader_id and not self._storage_work:
-            leading = self.raft.leader_id == self.member_id
+        if self._core.leader and not self._storage_work:
+            leading = self._core.role is Role.LEADER
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
@@ -205,9 +224,10 @@ class Driver:
         """Carry everything that has arrived one step further."""
         if self._queue:
             self._propose_queued()
-        context = self._reads.start_round()
-        if context is not None:
-            self.raft.read_index(context)
+        if self._core.leader:
+            context = self._reads.start_round()
+            if context is not None:
+                self.raft.read_index(context)
         self._pump()
         machine = self.machine
         effects, self._effects = self._effects, Effects()
@@ -230,15 +250,15 @@ class Driver:
     # ── inside a turn ───────────────────────────────────────────────────────
 
     def _propose_queued(self) -> None:
-        if not self.raft.leader_id:
+        self._proposals.mark_turn(self._now_ms)
+        if not self._core.leader:
             return  # they keep until there is a leader, or their time is over
         queue, self._queue = self._queue, []
-        self._proposals.mark_turn(self._now_ms)
         envelope = Envelope(
             member_id=self.member_id,
             start_number=self._start_number,
             lowest_unsettled=self._proposals.lowest_unsettled,
-            proposing_term=self.raft.term,
+            proposing_term=self._core.term,
             leader_clock_ms=self.machine.leader_clock_ms,
         )
         encode = envelope.encode
@@ -265,12 +285,22 @@ class Driver:
         self._work_off()
         while raft.has_ready():
             ready = raft.ready()
+            if ready.soft_state is not None:
+                # An index that an old leader names later must not answer anybody (etcd#21375).
+                self._reads.repeat_rounds()
             for state in ready.read_states:
                 self._reads.confirm_round(state.context, max(state.index, self._read_gate))
             for message in ready.messages:
                 self._route(message)
-            raft.advance()
             self._work_off()
+        core = self._core
+        # ReadIndex of a sole voter: nobody else can have been elected, so that its commit index
+        # counts at once; but only when an entry of its own term is committed (Raft §8).
+        self._reads_are_local = (
+            core.role is Role.LEADER
+            and self.is_sole_voter
+            and core.log.term(core.log.committed) == core.term
+        )
 
     def _route(self, message: Message) -> None:
         if message.to in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
@@ -298,8 +328,9 @@ class Driver:
                     self._route(response)
 
     def _append(self, message: Message) -> None:
-        entries, hard_state = message.entries, message.hard_state
-        log = self.log
+        assert message.snapshot is None, "snapshots come with the cluster"
+        entries, log = message.entries, self.log
+        hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
         if entries and entries[0].index <= log.last_index():
             before = entries[0].index - 1
             self._witness.lower(before, log.term(before))
@@ -336,9 +367,11 @@ class Driver:
                     answers.append(Answer(pending, applied.result))
 
     def _apply_conf_change(self, entry: Entry) -> None:
-        change = self.raft.decode_conf_change(entry)
-        conf_state = self.raft.apply_conf_change(change)
-        self.machine.apply_conf_change(entry, conf_state, change.context)
+        change = ConfChange.decode(entry.data)
+        conf_state, context = self.machine.conf_state, b""
+        with suppress(InvalidConfChange):  # every member skips it alike
+            conf_state, context = self.raft.apply_conf_change(change), change.context
+        self.machine.apply_conf_change(entry, conf_state, context)
 
     def _answer(self, sequence: int, result: RequestError) -> None:
         pending = self._proposals.settle(sequence)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from chainfire.errors import Corrupt, UnknownFormat
 from chainfire.node import records
+from chainfire.raft.messages import Snapshot
 from chainfire.storage.backend import Reader, StorageBackend, WriteBatch
 from chainfire.types import ConfState, Entry, HardState
 
@@ -132,6 +133,10 @@ class LogStore:
             found = self._stored(low, high, bytes_max)
         return _limited(found, bytes_max)
 
+    def snapshot(self) -> Snapshot | None:
+        """None: a snapshot is made when a follower needs one, which a lone member never has."""
+        return None
+
     # ── writing ─────────────────────────────────────────────────────────────
 
     def append(self, entries: Sequence[Entry], hard_state: HardState | None) -> None:
@@ -239,7 +244,9 @@ class LogStore:
 
     def _record_with(self, index: int) -> int:
         """First index of the record that holds `index`."""
-        for key, _ in self._backend.iterate("raft_logs", upper=_INDEX.pack(index + 1), reverse=True):
+        for key, _ in self._backend.iterate(
+            "raft_logs", upper=_INDEX.pack(index + 1), reverse=True
+        ):
             return int(_INDEX.unpack(key)[0])
         raise Corrupt(f"the log misses entry {index}")
 
@@ -261,9 +268,7 @@ def write_identity(batch: WriteBatch, identity: Identity) -> None:
     batch.put(
         "raft_meta",
         b"identity",
-        _TRIPLE.pack(
-            _META_FORMAT, identity.cluster_id, identity.member_id, identity.incarnation
-        ),
+        _TRIPLE.pack(_META_FORMAT, identity.cluster_id, identity.member_id, identity.incarnation),
     )
 
 
@@ -305,8 +310,8 @@ def stored_term(reader: Reader, index: int) -> int | None:
     """The term of one stored entry; None if no record holds it."""
     upper = _INDEX.pack(index + 1)
     for key, record in reader.iterate("raft_logs", upper=upper, reverse=True):
-        (first,) = _INDEX.unpack(key)
-        entries = records.decode(first, record)
+        first: int = _INDEX.unpack(key)[0]
+        entries: list[Entry] = records.decode(first, record)
         if index - first < len(entries):
             return entries[index - first].term
         break

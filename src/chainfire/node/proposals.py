@@ -56,6 +56,10 @@ class Proposals:
         self._pending[sequence] = pending
         return sequence
 
+    def waits(self, sequence: int) -> bool:
+        """Whether somebody still waits for this sequence."""
+        return sequence in self._pending
+
     def settle(self, sequence: int) -> Pending | None:
         """Who waits for this sequence; None when it was answered before."""
         return self._pending.pop(sequence, None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from chainfire.errors import RequestError, RequestDeadlineExceeded, Timeout
+from chainfire.errors import RequestDeadlineExceeded, RequestError, Timeout
 
 
 class ReadPending(Protocol):

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from chainfire.errors import FatalError, RequestError, Stopped
 from chainfire.machine import Machine
+from chainfire.mvcc.store import Mvcc
 from chainfire.node.driver import Driver, Effects
 from chainfire.node.reads import ReadPending
 from chainfire.node.status import NodeStatistics, NodeStatus, SyncTimes
@@ -57,7 +58,7 @@ class Node:
         self.backend = state_backend
         self.machine: Machine = driver.machine
         self._driver = driver
-        self._raft = driver.raft
+        self._core = driver.raft.raft  # read, never written
         self._log_backend = log_backend
         self._disk = disk
         self._heartbeat_seconds = heartbeat_seconds
@@ -93,15 +94,13 @@ class Node:
         self._tick_due = self._loop.time() + self._heartbeat_seconds
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
         self._upkeep.start()
-        if self._raft.is_sole_voter:
-            self._raft.campaign()
+        if self._driver.is_sole_voter:
+            self._driver.raft.campaign()
         self._schedule_turn()
         applied = _Wait(self._loop)
         self.read(LOCAL, 0, None, applied)
         async with asyncio.timeout(timeout_seconds):
-            await asyncio.wait(
-                (applied.future, self.failed), return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait((applied.future, self.failed), return_when=asyncio.FIRST_COMPLETED)
         if self.failed.done():
             raise self.failed.result()
 
@@ -136,12 +135,16 @@ class Node:
     # ── what the api asks ───────────────────────────────────────────────────
 
     @property
+    def store(self) -> Mvcc:
+        return self.machine.store
+
+    @property
     def term(self) -> int:
-        return self._raft.term
+        return self._core.term
 
     @property
     def leader_id(self) -> int:
-        return self._raft.leader_id
+        return self._core.leader
 
     def propose(
         self,
@@ -192,9 +195,9 @@ class Node:
         return NodeStatus(
             cluster_id=self.cluster_id,
             member_id=self.member_id,
-            leader_id=self._raft.leader_id,
-            term=self._raft.term,
-            commit_index=self._raft.committed,
+            leader_id=self._core.leader,
+            term=self._core.term,
+            commit_index=self._core.log.committed,
             applied_index=self.machine.applied_index,
             is_learner=self.member_id in self.machine.conf_state.learners,
         )
@@ -262,7 +265,7 @@ class Node:
 
     def _sync_inline(self) -> bool:
         """Sync here and now, if this member is alone and its disk has been quick lately."""
-        if self._thread_syncs_left or not self._raft.is_sole_voter:
+        if self._thread_syncs_left or not self._driver.is_sole_voter:
             return False
         started = self._loop.time()
         self._log_backend.sync()

@@ -1,9 +1,9 @@
 """What a member does for its own disk, beside the requests: all of it may wait, none of it blocks.
 
-    state/ is synced after so many applied entries, or each second while there
-      are any; then the log's front may go, but for what slow followers need
-    old revisions are removed in short slices with pauses between them
-    the witness is fsynced each second, free disk space is looked at
+state/ is synced after so many applied entries, or each second while there
+  are any; then the log's front may go, but for what slow followers need
+old revisions are removed in short slices with pauses between them
+the witness is fsynced each second, free disk space is looked at
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A whole member: disk, node, doors, in the order in which they start and, reversed, stop.
 
-    open the data directory -> raft, driver, node -> replay and lead -> doors
+open the data directory -> raft, driver, node -> replay and lead -> doors
 """
 
 from __future__ import annotations
@@ -149,10 +149,9 @@ def _auto_compactor(config: Config) -> AutoCompactor | None:
 
 
 def _limits(config: Config) -> Limits:
-    quota_bytes = quota.quota_bytes(config.limits.quota_backend_bytes)
     return Limits(
         max_request_bytes=config.limits.max_request_bytes,
         max_txn_ops=config.limits.max_txn_ops,
-        quota_bytes=quota_bytes if quota_bytes > 0 else None,
+        quota_bytes=quota.quota_bytes(config.limits.quota_backend_bytes),
         request_timeout_seconds=5.0 + 2 * config.raft.election_timeout_ms / 1000,
     )

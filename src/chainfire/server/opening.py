@@ -92,9 +92,7 @@ def open_member(settings: OpeningSettings) -> Opened:
             log.info("removed left-over state directory", extra={"path": path.name})
         promise = _check(directory, state_path, settings)
         log_backend = stack.enter_context(
-            closing(
-                with_room(RocksBackend, directory.log_path, LOG_FAMILIES, RocksOptions.log())
-            )
+            closing(with_room(RocksBackend, directory.log_path, LOG_FAMILIES, RocksOptions.log()))
         )
         options = RocksOptions.state(settings.block_cache_bytes)
         state_backend = stack.enter_context(
@@ -166,9 +164,7 @@ def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> P
         promise = None
     if promise is not None:
         mine = recovery.identity_of(promise)
-        expected = replace(
-            mine, cluster_id=settings.cluster_id, member_id=settings.member_id
-        )
+        expected = replace(mine, cluster_id=settings.cluster_id, member_id=settings.member_id)
         recovery.check_identity(expected, mine)
     try:
         found = _look(directory, state_path, promise)

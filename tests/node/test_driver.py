@@ -1,0 +1,184 @@
+"""The driver's promises, step by step: nothing before the sync, everything after it, once."""
+
+from __future__ import annotations
+
+from chainfire.errors import (
+    RequestDeadlineExceeded,
+    Stopped,
+    Timeout,
+    TooManyRequests,
+)
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
+from chainfire.proto.maintenance_pb2 import NOSPACE
+from chainfire.types import Alarm, PutResult
+from tests.node.world import ME, World
+
+
+def test_a_put_is_answered_only_after_its_log_batch_is_synced() -> None:
+    world = World().lead()
+    caller = world.put(b"k")
+    effects = world.turn()
+    assert effects.sync is not None and not caller.answered
+    world.turn()
+    assert not caller.answered and world.machine.store.get_row(0, b"k") is None
+    world.sync(effects)
+    world.turn()
+    assert caller.result == PutResult(revision=2)
+
+
+def test_everything_of_a_turn_shares_one_sync_and_revisions_follow_arrival() -> None:
+    world = World().lead()
+    syncs = world.log.statistics().sync_count
+    callers = [world.put(b"k%d" % i) for i in range(50)]
+    world.settle()
+    assert [c.result for c in callers] == [PutResult(revision=2 + i) for i in range(50)]
+    assert world.log.statistics().sync_count == syncs + 1
+
+
+def test_the_witness_is_written_before_the_answer_and_never_ahead_of_the_sync() -> None:
+    world = World().lead()
+    first = world.put(b"a")
+    effects = world.turn()
+    noted = len(world.witness.notes)
+    world.put(b"b")
+    world.turn()  # written while the first batch's sync is under way
+    assert len(world.witness.notes) == noted and not first.answered
+    world.sync(effects)
+    last_index, _, term, vote = world.witness.notes[-1]
+    assert (last_index, term, vote) == (world.log_store.last_index() - 1, 1, ME)
+    assert not first.answered
+
+
+def test_a_crash_after_the_sync_keeps_the_write_and_one_before_it_may_lose_it() -> None:
+    world = World().lead()
+    world.put(b"kept")
+    world.settle()
+    world.put(b"unsynced")
+    world.turn()
+    after = World(world.log.crash(0), world.state.crash(0)).lead()
+    assert after.machine.store.get_row(0, b"kept") is not None
+    assert after.machine.store.get_row(0, b"unsynced") is None
+
+
+def test_no_read_of_any_level_before_the_last_life_is_applied_again() -> None:
+    world = World().lead()
+    world.put(b"k")
+    world.settle()
+    after = World(world.log.crash(0), world.state.crash(0))
+    waiting = [after.read(level) for level in (LOCAL, SERIALIZABLE, LINEARIZABLE)]
+    after.turn()
+    assert not any(reader.answered for reader in waiting)
+    after.lead()
+    assert all(reader.may_read for reader in waiting)
+    assert after.machine.revision == 2
+
+
+def test_reads_of_a_lone_leader_are_answered_at_once() -> None:
+    world = World().lead()
+    for level in (LINEARIZABLE, SERIALIZABLE, LOCAL):
+        assert world.read(level).may_read
+
+
+def test_a_min_revision_waits_for_that_write_or_for_the_callers_deadline() -> None:
+    world = World().lead()
+    patient = world.read(LOCAL, min_revision=2)
+    hasty = world.read(LOCAL, min_revision=9, deadline_ms=500)
+    world.tick(100)
+    assert not patient.answered
+    world.put(b"k")
+    world.settle()
+    assert patient.may_read and not hasty.answered
+    world.tick(500)
+    assert isinstance(hasty.error, RequestDeadlineExceeded)
+
+
+def test_a_stalled_write_refuses_new_proposals_and_finishes_the_old_ones_later() -> None:
+    world = World().lead()
+    world.log.stalled = True
+    early = world.put(b"early")
+    assert world.turn().stalled
+    late = world.put(b"late")
+    assert isinstance(late.error, TooManyRequests)
+    world.log.stalled = False
+    world.settle()
+    assert early.result == PutResult(revision=2)
+
+
+def test_no_read_while_the_store_is_behind_the_machines_memory() -> None:
+    world = World().lead()
+    put = world.put(b"k")
+    effects = world.turn()
+    world.state.stalled = True
+    world.sync(effects)
+    assert world.turn().stalled and not put.answered
+    read = world.read(LOCAL)
+    assert not read.answered
+    world.state.stalled = False
+    world.settle()
+    assert put.result == PutResult(revision=2) and read.may_read
+
+
+def test_too_many_waiting_proposals_are_refused_like_etcds() -> None:
+    world = World().lead()
+    callers = [world.put(b"k") for _ in range(101)]
+    assert isinstance(callers[-1].error, TooManyRequests)
+    world.settle()
+    assert all(caller.result for caller in callers[:-1])
+
+
+def test_without_a_leader_a_proposal_waits_until_there_is_one() -> None:
+    world = World()
+    caller = world.put(b"k")
+    world.turn()
+    assert not caller.answered
+    world.lead()
+    assert caller.result == PutResult(revision=2)
+
+
+def test_a_proposal_that_timed_out_before_it_was_proposed_is_never_applied() -> None:
+    world = World()
+    caller = world.put(b"k")
+    world.turn()
+    world.tick(7000)
+    assert isinstance(caller.error, Timeout)
+    world.lead()
+    assert world.machine.store.get_row(0, b"k") is None
+
+
+def test_a_proposal_whose_sync_never_ends_times_out_as_unknown() -> None:
+    world = World().lead()
+    caller = world.put(b"k")
+    world.turn()
+    world.driver.tick(7000, 1 << 40)
+    world.turn()
+    assert isinstance(caller.error, Timeout)
+
+
+def test_stopping_answers_everybody_who_waits() -> None:
+    world = World().lead()
+    put, read = world.put(b"k"), world.read(LOCAL, min_revision=9)
+    for answer in world.driver.stop().answers:
+        answer.pending.refused(answer.result)
+    assert isinstance(put.error, Stopped) and isinstance(read.error, Stopped)
+    assert isinstance(world.put(b"k").error, Stopped)
+
+
+def test_a_new_leader_publishes_its_name_and_urls_once() -> None:
+    world = World().lead()
+    world.tick(100)
+    member = world.machine.members[ME]
+    assert (member.name, list(member.clientURLs)) == ("m1", ["http://127.0.0.1:2379"])
+    applied = world.machine.applied_index
+    world.tick(200)
+    assert world.machine.applied_index == applied
+
+
+def test_a_nearly_full_disk_raises_the_alarm_and_room_clears_it() -> None:
+    world = World().lead()
+    world.tick(100, free_bytes=999)
+    assert list(world.machine.alarms) == [Alarm(ME, NOSPACE)]
+    refused = world.put(b"k")
+    world.settle()
+    assert refused.error is not None and refused.error.text.endswith("space exceeded")
+    world.tick(200, free_bytes=5000)
+    assert list(world.machine.alarms) == []

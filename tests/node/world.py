@@ -1,0 +1,148 @@
+"""A member in memory: the product's driver, raft, log and machine on memory backends, by hand.
+
+`settle` is the shell in five lines: turn, sync, turn again, until nothing is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chainfire.command import CommandKind
+from chainfire.errors import RequestError
+from chainfire.machine import Machine
+from chainfire.node.driver import Driver, Effects, Limits
+from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.logstore import LogStore
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.kv_pb2 import PutRequest
+from chainfire.raft.config import Config
+from chainfire.raft.rawnode import RawNode
+from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
+from chainfire.storage.memory import MemoryBackend
+from chainfire.types import ConfState, Result
+from chainfire.version import CLUSTER_VERSION
+
+ME = 1
+PLENTY = 1 << 40
+
+
+@dataclass
+class FakeWitness:
+    notes: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def note(self, last_index: int, last_term: int, term: int, vote: int) -> None:
+        self.notes.append((last_index, last_term, term, vote))
+
+    def lower(self, last_index: int, last_term: int) -> None:
+        raise AssertionError("a lone member never shortens its log")
+
+
+@dataclass
+class Caller:
+    """Somebody who waits: for a command or for a read."""
+
+    result: Result | None = None
+    error: RequestError | None = None
+    may_read: bool = False
+
+    def done(self, result: Result) -> None:
+        assert not self.answered
+        self.result = result
+
+    def refused(self, error: RequestError) -> None:
+        assert not self.answered
+        self.error = error
+
+    def ready(self) -> None:
+        assert not self.answered
+        self.may_read = True
+
+    @property
+    def answered(self) -> bool:
+        return self.may_read or self.result is not None or self.error is not None
+
+
+class World:
+    def __init__(
+        self, log: MemoryBackend | None = None, state: MemoryBackend | None = None
+    ) -> None:
+        if state is None:
+            state = MemoryBackend(STATE_FAMILIES)
+            me = Member(ID=ME, peerURLs=["http://127.0.0.1:2380"])
+            Machine.bootstrap(state, [me], ConfState(voters=(ME,)), CLUSTER_VERSION)
+        self.state = state
+        self.log = log or MemoryBackend(LOG_FAMILIES)
+        self.machine = Machine(state, cache_bytes=1 << 20)
+        self.log_store = LogStore(self.log, self.machine.conf_state)
+        self.witness = FakeWitness()
+        config = Config(
+            id=ME,
+            draw=lambda n: 0,
+            applied_index=self.machine.applied_index,
+            async_storage_writes=True,
+            forward_proposals=False,
+        )
+        settings = DutySettings(
+            name="m1",
+            client_urls=("http://127.0.0.1:2379",),
+            quota_bytes=1 << 30,
+            auto_clear_space_alarm=True,
+            disk_reserve_bytes=1000,
+            auto_compactor=None,
+        )
+        self.driver = Driver(
+            raft=RawNode(config, self.log_store),
+            log=self.log_store,
+            machine=self.machine,
+            witness=self.witness,
+            duties=Duties(ME, self.machine, settings),
+            member_id=ME,
+            start_number=self.machine.start_number(ME) + 1,
+            limits=Limits(pending_max=100, request_timeout_ms=7000),
+        )
+
+    def lead(self) -> World:
+        self.driver.raft.campaign()
+        self.settle()
+        return self
+
+    def put(self, key: bytes, value: bytes = b"v") -> Caller:
+        caller = Caller()
+        body = PutRequest(key=key, value=value).SerializeToString()
+        self.driver.propose(CommandKind.PUT, body, caller)
+        return caller
+
+    def read(self, level: int, min_revision: int = 0, deadline_ms: int | None = None) -> Caller:
+        caller = Caller()
+        if self.driver.read(level, min_revision, deadline_ms, caller):
+            caller.ready()
+        return caller
+
+    def turn(self) -> Effects:
+        """One turn, its answers delivered, its sync left undone."""
+        effects = self.driver.turn()
+        for answer in effects.answers:
+            if isinstance(answer.result, RequestError):
+                answer.pending.refused(answer.result)
+            else:
+                answer.pending.done(answer.result)
+        for reader in effects.reads:
+            reader.ready()
+        return effects
+
+    def sync(self, effects: Effects) -> None:
+        assert effects.sync is not None
+        self.log.sync()
+        self.driver.synced(effects.sync)
+
+    def settle(self) -> None:
+        for _ in range(20):
+            effects = self.turn()
+            if effects.sync is None:
+                return
+            self.sync(effects)
+        raise AssertionError("the driver asks for syncs without end")
+
+    def tick(self, now_ms: int, free_bytes: int = PLENTY) -> None:
+        self.driver.tick(now_ms, free_bytes)
+        self.settle()
