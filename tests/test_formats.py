@@ -1,0 +1,175 @@
+"""Golden bytes of docs/formats.md: the replicated machine's rows, commands and the hash chain.
+
+A failure here means that a format changed: it needs a new number, a reader
+for the old one, and its page. (Rows of the log and the witness are pinned in
+tests/node and tests/storage, those of keys and their history in tests/mvcc.)
+"""
+
+from __future__ import annotations
+
+from chainfire.command import CommandKind, Envelope
+from chainfire.machine import rows
+from chainfire.machine.chain import HashChain
+from chainfire.machine.rows import Position
+from chainfire.machine.sender import Sender
+from chainfire.mvcc.state import KeyspaceState, keyspace_key
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.kv_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest
+from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
+from chainfire.types import Alarm, ConfState
+from tests.machine.world import World, rows_of
+
+
+def golden(text: str) -> bytes:
+    """Hexadecimal with spaces between fields."""
+    return bytes.fromhex(text)
+
+
+def test_applied() -> None:
+    position = Position(index=1, term=2, revision=3, hash=2**64 - 1, leader_clock_ms=5)
+    row = golden(
+        "01 0000000000000001 0000000000000002 0000000000000003ffffffffffffffff 0000000000000005"
+    )
+    assert rows.APPLIED == b"applied"
+    assert rows.encode_position(position) == row
+    assert rows.decode_position(row) == position
+
+
+def test_cluster_version() -> None:
+    assert rows.CLUSTER_VERSION == b"cluster_version"
+    assert rows.encode_cluster_version("3.7.0") == b"\x013.7.0"
+    assert rows.decode_cluster_version(b"\x013.7.0") == "3.7.0"
+
+
+def test_conf_state() -> None:
+    state = ConfState((1, 2), (3,), (), (2**64 - 1,), auto_leave=True)
+    row = golden(
+        "01"
+        "00000002 0000000000000001 0000000000000002"
+        "00000001 0000000000000003"
+        "00000000"
+        "00000001 ffffffffffffffff"
+        "01"
+    )
+    assert rows.CONF_STATE == b"conf_state"
+    assert rows.encode_conf_state(state) == row
+    assert rows.decode_conf_state(row) == state
+    plain = ConfState((7,))
+    row = golden("01 00000001 0000000000000007 00000000 00000000 00000000 00")
+    assert rows.encode_conf_state(plain) == row
+    assert rows.decode_conf_state(row) == plain
+
+
+def test_sender() -> None:
+    sender = Sender()
+    for sequence in (5, 6, 9):
+        assert sender.accept(2, sequence, 4)
+    row = golden(
+        "01 0000000000000002 0000000000000004"
+        "00000002"
+        "0000000000000005 0000000000000006"
+        "0000000000000009 0000000000000009"
+    )
+    assert rows.sender_key(10) == b"sender" + golden("000000000000000a")
+    assert rows.encode_sender(sender) == row
+    assert rows.encode_sender(rows.decode_sender(row)) == row
+
+
+def test_keyspaces() -> None:
+    state = KeyspaceState(
+        compacted=-1, finished=-1, keys=1, live_bytes=2, history_bytes=3, leases=4, freed_bytes=5
+    )
+    row = golden(
+        "01 ffffffffffffffff ffffffffffffffff 0000000000000001 0000000000000002"
+        "0000000000000003 0000000000000004 0000000000000005"
+    )
+    assert keyspace_key(7) == golden("00000007")
+    assert state.encode() == row
+    assert KeyspaceState.decode(row) == state
+
+
+def test_members_and_alarms() -> None:
+    member = Member(ID=300, name="n", peerURLs=["p"], clientURLs=["c"], isLearner=True)
+    assert rows.member_key(300) == golden("000000000000012c")
+    assert rows.encode_member(member) == golden("08ac02 12016e 1a0170 220163 2801")
+    assert rows.alarm_key(Alarm(300, 1)) == golden("000000000000012c 01")
+    assert rows.encode_alarm() == b"\x01"
+
+
+def test_command() -> None:
+    envelope = Envelope(
+        member_id=0x0102030405060708,
+        start_number=2,
+        lowest_unsettled=3,
+        proposing_term=4,
+        leader_clock_ms=300,
+    )
+    body = b"\x0a\x01k\x12\x01v"
+    head = golden("0801 10888e98a8c0e0808101 1802 2009 2803 3004 38ac02 820106")
+    assert envelope.encode(9, CommandKind.PUT, body) == head + body
+    full = envelope.encode(9, CommandKind.ALARM, b"", keyspace=7, user="u", auth_revision=8)
+    assert full.endswith(golden("420175 4808 5007 aa0100"))
+    assert {kind.name: kind.value for kind in CommandKind} == {
+        "PUT": 16,
+        "DELETE_RANGE": 17,
+        "TXN": 18,
+        "COMPACT": 19,
+        "COMPACTION_FINISHED": 20,
+        "ALARM": 21,
+        "CLUSTER_VERSION_SET": 22,
+        "MEMBER_ATTRIBUTES_SET": 23,
+    }
+
+
+def test_hash_chain() -> None:
+    chain = HashChain(0, 0)
+    chain.link(1, 1, 1, 0, ())
+    empty = chain.hash
+    chain.link(2, 1, 2, 0, [("key_value", b"k", b"v"), ("key_history", b"h", None)])
+    assert (empty, chain.hash) == (0x1D5582D7C45892B5, 0x685C18580D9939F7)
+
+
+def test_all_rows_of_the_machine_after_a_few_commands() -> None:
+    """The hash in `applied` covers the rows of key_value, key_history and revisions."""
+    world = World()
+    world.put(b"key", b"one")
+    world.put(b"key", b"two")
+    world.do(DeleteRangeRequest(key=b"key"), clock_ms=77)
+    world.do(PutRequest(key=b"key", ignore_value=True))  # refused
+    world.do(CompactionRequest(revision=3))
+    world.alarm(AlarmRequest.ACTIVATE, AlarmType.CORRUPT)
+    assert rows_of(world.backend, ("machine", "keyspaces", "members", "alarms")) == {
+        "machine": [
+            (
+                b"applied",
+                golden(
+                    "01 0000000000000006 0000000000000001 0000000000000004"
+                    "30919b550e1fd891 000000000000004d"
+                ),
+            ),
+            (b"cluster_version", b"\x013.7.0"),
+            (b"conf_state", golden("01 00000001 0000000000000001 00000000 00000000 00000000 00")),
+            (
+                golden("73656e646572 0000000000000001"),
+                golden(
+                    "01 0000000000000001 000000000000000100000001 0000000000000001 0000000000000006"
+                ),
+            ),
+        ],
+        "keyspaces": [
+            (
+                golden("00000000"),
+                golden(
+                    "01 0000000000000003 ffffffffffffffff 0000000000000000 0000000000000000"
+                    "00000000000000e3 0000000000000000 0000000000000000"
+                ),
+            )
+        ],
+        "members": [
+            (
+                golden("0000000000000001"),
+                golden("0801 12036f6e65 1a15") + b"http://127.0.0.1:2380",
+            )
+        ],
+        "alarms": [(golden("0000000000000001 02"), golden("01"))],
+    }
