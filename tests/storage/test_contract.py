@@ -232,3 +232,13 @@ def test_iterations_over_one_snapshot_do_not_disturb_each_other(
     keys = [key for key, _ in (ABC[::-1] if reverse else ABC)]
     assert seen == [(key, 2) for key in keys]
     snapshot.close()
+
+
+def test_bounds_outlive_the_bytes_that_gave_them(backend: StorageBackend) -> None:
+    put(backend, *((b"/registry/%09d" % number, b"") for number in range(300)))
+    for number in range(300):
+        key = b"/registry/%09d" % number
+        iterators = [backend.iterate("a", key, key + b"\0"), backend.keys("a", key, key + b"\0")]
+        junk = [b"\xff" * length for length in range(8, 64)] * 3
+        assert [len(list(rows)) for rows in iterators] == [1, 1]
+        del junk

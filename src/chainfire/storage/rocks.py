@@ -6,6 +6,8 @@ Rules, each the answer to something measured (rocksdict 0.3.29, tests/storage/te
   `flush_wal(True)`, which releases it. Flush and compaction release it, a checkpoint does not.
 - Iterators only through `iter()` with `status()` after the loop: `keys()` and `items()` end
   silently at a corrupt block.
+- The engine reads the upper bound in place, in the memory of the bytes object it was given, and
+  nothing holds that object: whoever holds the cursor does.
 - `set_iterate_lower_bound` of the binding sets the upper bound: walking backwards, the
   lower bound is checked here.
 - Iterators of the binding's snapshots show the newest rows; only their `[key]` is frozen. So a
@@ -185,20 +187,24 @@ class RocksBackend:
         cursor = _cursor(self._families[family], upper)
         if reverse:
             cursor.seek_to_last()
-            return self._rows_backward(cursor, lower)
+            return self._rows_backward(cursor, lower, upper)
         cursor.seek(lower)
-        return self._rows_forward(cursor)
+        return self._rows_forward(cursor, upper)
 
     def keys(self, family: str, lower: bytes = b"", upper: bytes | None = None) -> Iterator[bytes]:
         cursor = _cursor(self._families[family], upper)
         cursor.seek(lower)
-        return self._keys_forward(cursor)
+        return self._keys_forward(cursor, upper)
 
     def snapshot(self) -> RocksSnapshot:
         """Call it on the writing thread: one view per family is taken, one after the other."""
         return RocksSnapshot(self, self._families)
 
-    def _rows_forward(self, cursor: rocksdict.RdictIter) -> Iterator[tuple[bytes, bytes]]:
+    # In each of the three `_held` is the upper bound, kept alive as long as the cursor.
+
+    def _rows_forward(
+        self, cursor: rocksdict.RdictIter, _held: bytes | None
+    ) -> Iterator[tuple[bytes, bytes]]:
         valid, key, value, step = cursor.valid, cursor.key, cursor.value, cursor.next
         while valid():
             yield key(), value()
@@ -206,7 +212,7 @@ class RocksBackend:
         self.check(cursor)
 
     def _rows_backward(
-        self, cursor: rocksdict.RdictIter, lower: bytes
+        self, cursor: rocksdict.RdictIter, lower: bytes, _held: bytes | None
     ) -> Iterator[tuple[bytes, bytes]]:
         while cursor.valid():
             key = cursor.key()
@@ -216,7 +222,7 @@ class RocksBackend:
             cursor.prev()
         self.check(cursor)
 
-    def _keys_forward(self, cursor: rocksdict.RdictIter) -> Iterator[bytes]:
+    def _keys_forward(self, cursor: rocksdict.RdictIter, _held: bytes | None) -> Iterator[bytes]:
         valid, key, step = cursor.valid, cursor.key, cursor.next
         while valid():
             yield key()
@@ -460,6 +466,7 @@ class RocksSnapshot:
 
 
 def _cursor(family: rocksdict.Rdict, upper: bytes | None) -> rocksdict.RdictIter:
+    """The caller keeps `upper` alive as long as the cursor."""
     if upper is None:
         return family.iter()
     bounds = rocksdict.ReadOptions()
