@@ -24,6 +24,7 @@ from chainfire.command import CommandKind, decode_request
 from chainfire.errors import Malformed, NoSpace, RequestTooLarge
 from chainfire.mvcc import read, syntax
 from chainfire.mvcc.stream import stream_steps
+from chainfire.mvcc.txn import is_read_only, read_txn_steps
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
     SERIALIZABLE,
@@ -33,7 +34,6 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
-from chainfire.storage.staged import Staged
 from chainfire.types import (
     Alarm,
     CompactResult,
@@ -165,33 +165,23 @@ def txn(services: Services, call: Call) -> None:
     if _over_quota(services, call, request):
         return
     syntax.check_txn(request, services.limits.max_txn_ops)
-    ranges = _only_ranges(request)
-    if ranges is None:
-        call.then = _txn_done
-        _propose(services, call, _TXN)
-    else:
-        level, min_revision = level_of_all(ranges)
+    if is_read_only(request):
+        level, min_revision = level_of_all(
+            [op.request_range for op in (*request.success, *request.failure)]
+        )
         call.message = request
         call.resume = _read_only_txn_ready
         services.node.read(level, min_revision, call.deadline, call)
-
-
-def _only_ranges(request: TxnRequest) -> list[RangeRequest] | None:
-    """The ranges of a transaction that holds nothing else, else None (etcd §3.6)."""
-    ranges = []
-    for branch in (request.success, request.failure):
-        for op in branch:
-            if op.WhichOneof("request") != "request_range":
-                return None
-            ranges.append(op.request_range)
-    return ranges
+    else:
+        call.then = _txn_done
+        _propose(services, call, _TXN)
 
 
 def _read_only_txn_ready(call: Call) -> None:
     node = call.services.node
-    staged = Staged(node.backend)
-    result = node.store.begin(staged, _KEYSPACE).txn(call.message)
-    _txn_done(call, result)
+    steps = read_txn_steps(node.backend, node.store, _KEYSPACE, call.message)
+    call.then = _txn_done
+    call.work = node.run_steps(steps, call.done, call.failed)
 
 
 def _txn_done(call: Call, result: TxnResult) -> None:

@@ -29,7 +29,7 @@ from chainfire.errors import (
     UnknownMethod,
     WrongDowngradeVersionFormat,
 )
-from chainfire.mvcc.hash import hash_kv
+from chainfire.mvcc.hash import HashResult, hash_kv
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
 from chainfire.proto.maintenance_pb2 import (
     NONE,
@@ -164,14 +164,15 @@ def _hash_kv_ready(call: Call) -> None:
     node, revision = call.services.node, call.message.revision
     call.message = node.machine.revision
     call.then = _hash_kv_done
-    steps = hash_kv(node.backend, node.machine.store, 0, revision)
+    steps = hash_kv(node.backend, node.store, 0, revision)
     call.work = node.run_steps(steps, call.done, call.failed)
 
 
-def _hash_kv_done(call: Call, result: tuple[int, int, int]) -> None:
-    hash32, compact_revision, hash_revision = result
+def _hash_kv_done(call: Call, result: HashResult) -> None:
     reply = HashKVResponse(
-        hash=hash32, compact_revision=compact_revision, hash_revision=hash_revision
+        hash=result.hash,
+        compact_revision=result.compact_revision,
+        hash_revision=result.hash_revision,
     )
     call.reply(call.services.header(call.message) + reply.SerializeToString())
 
