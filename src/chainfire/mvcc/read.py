@@ -120,10 +120,10 @@ def range_at(
         return _one_key(view, request, at)
     bounds = Bounds.of(at.prefix, request.key, request.range_end)
     if bounds is None:
-        return RangeResult(at.header_revision, (), False, 0)
+        return RangeResult(at.header_revision, [], False, 0)
     if request.count_only:
         count = yield from count_steps(view, store, bounds, at, rows_per_slice)
-        return RangeResult(at.header_revision, (), False, count)
+        return RangeResult(at.header_revision, [], False, count)
     limit = max(request.limit, 0)
     descending = _key_order(request) == RangeRequest.DESCEND
     pageable = _limit_before_sort(request) or (descending and at.newest)
@@ -153,12 +153,12 @@ def _one_key(view: Reader, request: RangeRequest, at: Moment) -> RangeResult:
     else:
         row = version_at(view, at.prefix, request.key, at.revision)
     if row is None:
-        return RangeResult(at.header_revision, (), False, 0)
+        return RangeResult(at.header_revision, [], False, 0)
     if request.count_only or (_has_filters(request) and not _passes(row, request)):
-        return RangeResult(at.header_revision, (), False, 1)
+        return RangeResult(at.header_revision, [], False, 1)
     if request.keys_only:
         row = rows.without_value(row)
-    return RangeResult(at.header_revision, (row,), False, 1)
+    return RangeResult(at.header_revision, [row], False, 1)
 
 
 # ── walking ─────────────────────────────────────────────────────────────────

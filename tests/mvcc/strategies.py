@@ -1,0 +1,93 @@
+"""Requests on few keys, so that they meet."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from chainfire.proto.kv_pb2 import (
+    Compare,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    RequestOp,
+    TxnRequest,
+)
+
+KEYS = (b"\0", b"a", b"a\0", b"a\0\0", b"a\0\xff", b"a\x01", b"ab", b"b", b"\xff", b"\xff\xff")
+
+keys = st.sampled_from(KEYS)
+range_ends = st.one_of(st.just(b""), st.just(b"\0"), keys)
+values = st.sampled_from((b"", b"1", b"2", b"long" * 50))
+numbers = st.integers(0, 30)
+
+puts = st.builds(
+    PutRequest,
+    key=keys,
+    value=values,
+    lease=st.sampled_from((0, 0, 0, 7, -3, 99)),
+    prev_kv=st.booleans(),
+    ignore_value=st.sampled_from((False, False, True)),
+    ignore_lease=st.sampled_from((False, False, True)),
+)
+plain_puts = st.builds(PutRequest, key=keys, value=values)
+deletes = st.builds(DeleteRangeRequest, key=keys, range_end=range_ends, prev_kv=st.booleans())
+ranges = st.builds(
+    RangeRequest,
+    key=keys,
+    range_end=range_ends,
+    limit=st.integers(-1, 5),
+    revision=st.integers(-3, 40),
+    sort_order=st.sampled_from(RangeRequest.SortOrder.values()),
+    sort_target=st.sampled_from(RangeRequest.SortTarget.values()),
+    keys_only=st.booleans(),
+    count_only=st.sampled_from((False, False, True)),
+    min_mod_revision=st.sampled_from((0, 0, 0, 3, 7)),
+    max_mod_revision=st.sampled_from((0, 0, 0, 6, 12)),
+    min_create_revision=st.sampled_from((0, 0, 0, 3, 7)),
+    max_create_revision=st.sampled_from((0, 0, 0, 6, 12)),
+)
+plain_ranges = st.builds(
+    RangeRequest,
+    key=keys,
+    range_end=range_ends,
+    limit=st.integers(0, 4),
+    revision=st.integers(0, 30),
+)
+
+
+@st.composite
+def compares(draw: st.DrawFn) -> Compare:
+    compare = Compare(
+        result=draw(st.sampled_from(Compare.CompareResult.values())),
+        target=draw(st.sampled_from(Compare.CompareTarget.values())),
+        key=draw(keys),
+        range_end=draw(range_ends),
+    )
+    match draw(
+        st.sampled_from(("version", "create_revision", "mod_revision", "value", "lease", ""))
+    ):
+        case "value":
+            compare.value = draw(values)
+        case "":
+            pass
+        case name:
+            setattr(compare, name, draw(numbers))
+    return compare
+
+
+def _ops(nested: st.SearchStrategy[TxnRequest]) -> st.SearchStrategy[RequestOp]:
+    return st.one_of(
+        st.builds(RequestOp, request_put=puts),
+        st.builds(RequestOp, request_put=plain_puts),
+        st.builds(RequestOp, request_delete_range=deletes),
+        st.builds(RequestOp, request_range=st.one_of(plain_ranges, ranges)),
+        st.builds(RequestOp, request_txn=nested),
+    )
+
+
+def _txns(nested: st.SearchStrategy[TxnRequest]) -> st.SearchStrategy[TxnRequest]:
+    ops = st.lists(_ops(nested), max_size=4)
+    return st.builds(TxnRequest, compare=st.lists(compares(), max_size=2), success=ops, failure=ops)
+
+
+txns = st.recursive(st.just(TxnRequest()), _txns, max_leaves=3)
