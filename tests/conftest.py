@@ -1,0 +1,75 @@
+"""The end of every run: what was carried out, what was skipped and why.
+
+With CHAINFIRE_REQUIRE_PEERS=1 (set by .ci/run, which installs the peers) a skip is a failure: what
+was installed for a comparison must be compared with. Excused are only the skips named below: what
+a machine may refuse whatever is installed on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests import report
+
+EXCUSED = (
+    "mounting",  # a small disk for the full-disk tests: not every container may
+    "root may write everywhere",  # an unwritable directory, tried as root
+)
+
+
+def peers_required() -> bool:
+    return os.environ.get("CHAINFIRE_REQUIRE_PEERS") == "1"
+
+
+def reason_of(skipped: pytest.TestReport | pytest.CollectReport) -> str:
+    if isinstance(skipped.longrepr, tuple):
+        return skipped.longrepr[2].removeprefix("Skipped: ")
+    return str(skipped.longrepr)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+    result = yield
+    _forbid_skip(result)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport]:
+    result = yield
+    _forbid_skip(result)
+    return result
+
+
+def _forbid_skip(result: pytest.TestReport | pytest.CollectReport) -> None:
+    if not result.skipped or hasattr(result, "wasxfail") or not peers_required():
+        return
+    reason = reason_of(result)
+    if not reason.startswith(EXCUSED):
+        result.outcome = "failed"
+        result.longrepr = f"skipped where nothing may be skipped: {reason}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    ran = [
+        result
+        for outcome in ("passed", "failed")
+        for result in terminalreporter.getreports(outcome)
+        if isinstance(result, pytest.TestReport) and result.when == "call"
+    ]
+    files = Counter(Path(result.nodeid.split("::")[0]).parent.as_posix() for result in ran)
+    terminalreporter.section("what ran")
+    suites = ", ".join(f"{suite} ({cases})" for suite, cases in sorted(files.items()))
+    terminalreporter.line(f"{len(ran):>10,}  cases")
+    terminalreporter.line(f"{len(files):>10,}  suites: {suites}")
+    for line in report.lines():
+        terminalreporter.line(line)
+    skipped = Counter(reason_of(result) for result in terminalreporter.getreports("skipped"))
+    terminalreporter.line(f"{skipped.total():>10,}  skipped")
+    for reason, times in sorted(skipped.items()):
+        terminalreporter.line(f"{times:>10,}    skipped: {reason}")
