@@ -31,6 +31,7 @@ from chainfire.errors import Malformed, UnknownFormat
 from chainfire.proto.command_pb2 import Command
 
 FORMAT: Final = 1
+_parse = Command.FromString  # bound once: it is called for every entry
 
 
 class CommandKind(IntEnum):
@@ -110,7 +111,7 @@ class Envelope:
 def decode(data: bytes) -> Command:
     """The command of a log entry. Raises UnknownFormat for one that this version cannot apply."""
     try:
-        command = Command.FromString(data)
+        command = _parse(data)
     except DecodeError as exc:
         raise UnknownFormat(f"a log entry is not a command ({len(data)} bytes: {exc})") from exc
     if command.format != FORMAT:
@@ -126,7 +127,7 @@ def decode_request(kind: int, body: bytes) -> Any:
     For kinds that go through the log; the result is the body's message.
     """
     try:
-        command = Command.FromString(_BODY_TAGS[kind] + _varint(len(body)) + body)
+        command = _parse(_BODY_TAGS[kind] + _varint(len(body)) + body)
     except DecodeError as exc:
         raise Malformed(f"the request is not a valid message: {exc}") from exc
     request: Message = getattr(command, BODY_NAMES[kind])

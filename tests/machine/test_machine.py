@@ -92,6 +92,8 @@ def test_commands_of_an_earlier_start_are_void() -> None:
     applied = world.machine.apply(as_log([encode(PUT, 1, start=2), encode(PUT, 7, start=1)]))
     assert isinstance(applied[1].result, Outdated)
     assert world.machine.revision == 2
+    assert opened(world.backend).start_number(1) == 2
+    assert world.machine.start_number(9) == 0, "never heard of"
 
 
 def test_a_refused_command_has_used_up_its_id() -> None:
@@ -99,6 +101,7 @@ def test_a_refused_command_has_used_up_its_id() -> None:
     data = encode(PutRequest(key=b"new", ignore_value=True), 1)
     refused, again = world.machine.apply(as_log([data, data]))
     assert isinstance(refused.result, RequestError)
+    assert refused.result.__traceback__ is None
     assert not isinstance(refused.result, Outdated)
     assert isinstance(again.result, Outdated)
 
@@ -295,6 +298,10 @@ def test_a_configuration_change_whose_write_failed_is_taken_up_again() -> None:
     world.backend.stalled = False
     world.machine.apply_conf_change(entry, ConfState((1,), auto_leave=True), b"")
     assert (world.machine.applied_index, world.machine.conf_state.auto_leave) == (1, True)
+    written = world.backend.unsynced_batches
+    world.machine.apply_conf_change(entry, ConfState((1,)), b"")  # handed over once more
+    assert world.backend.unsynced_batches == written
+    assert world.machine.conf_state.auto_leave
 
 
 # ── counts ──────────────────────────────────────────────────────────────────

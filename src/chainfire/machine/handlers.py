@@ -55,9 +55,9 @@ class Handlers:
         self.txn_ranges = 0
         self.compactions = 0
 
-    def check_alarms(self, name: str, command: Command) -> None:
+    def check_alarms(self, command: Command) -> None:
         """Raise what a command of this kind is refused with while alarms are on (etcd §3.12)."""
-        cluster = self._cluster
+        cluster, name = self._cluster, command.WhichOneof("body")
         if name in _DATA_COMMANDS and cluster.has_alarm(AlarmType.CORRUPT):
             raise CorruptCluster
         grows = name == "put" or (name == "txn" and quota.has_put(command.txn))

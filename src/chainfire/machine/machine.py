@@ -76,8 +76,7 @@ class MachineStatistics:
     digested_bytes: int  # of logical rows
 
 
-# The command, the name of its body, its handler; an empty entry has none.
-_Decoded = tuple[Entry, Command | None, str, Handler | None]
+_Decoded = tuple[Entry, Command | None, Handler | None]  # an empty entry has no command
 
 
 class Machine:
@@ -175,6 +174,11 @@ class Machine:
         """The chain's link at one of the last 10,000 entries that this run has applied."""
         return self._chain.at(index) if index <= self._written.index else None
 
+    def start_number(self, member_id: int) -> int:
+        """The newest start of this sender whose commands were applied; 0 if none was."""
+        sender = self._senders.get(member_id)
+        return sender.start_number if sender is not None else 0
+
     def usage(self, keyspace: int) -> int:
         """Logical bytes of the keyspace, history included: what a quota is held against."""
         state = self.store.keyspace(keyspace)
@@ -223,7 +227,8 @@ class Machine:
             self._cluster.apply_conf_change(conf_state, context, self._staged)
             self._chain.link(entry.index, entry.term, self.store.revision, 0, ())
             self._term = entry.term
-        self._write()
+        if self._chain.index > self._written.index:
+            self._write()
 
     def _decode(self, entries: Sequence[Entry]) -> list[_Decoded]:
         """All commands of the entries that were not taken before. Raises UnknownFormat."""
@@ -238,12 +243,11 @@ class Machine:
             assert entry.type == _NORMAL, entry.type
             expected += 1
             if not data:
-                decoded.append((entry, None, "", None))
+                decoded.append((entry, None, None))
                 continue
             try:
                 message = decode(data)
-                name = message.WhichOneof("body")
-                decoded.append((entry, message, name, handlers[name]))
+                decoded.append((entry, message, handlers[message.WhichOneof("body")]))
             except UnknownFormat as exc:
                 raise UnknownFormat(f"log index {index}: {exc.detail}") from exc
             except KeyError as exc:
@@ -260,7 +264,7 @@ class Machine:
         results, senders, changed_senders = self._results, self._senders, self._changed_senders
         term, size = self._term, 0
         while waiting and size < BATCH_BYTES_MAX:
-            entry, message, name, handler = waiting.popleft()
+            entry, message, handler = waiting.popleft()
             assert entry.term >= term, (entry.term, term)
             term, code = entry.term, 0
             if message is not None and handler is not None:
@@ -277,11 +281,12 @@ class Machine:
                         self._clock_ms = clock_ms
                     try:
                         if alarms:
-                            handlers.check_alarms(name, message)
+                            handlers.check_alarms(message)
                         result = handler(message)
                     except RequestError as error:
                         self._refused_commands += 1
-                        result, code = error, error.code
+                        # Without its traceback: that would keep this frame, and all it holds.
+                        result, code = error.with_traceback(None), error.code
                 else:
                     self._void_commands += 1
                     result, code = Outdated(), Outdated.code
