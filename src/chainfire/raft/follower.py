@@ -1,0 +1,81 @@
+"""What a follower does with what its leader sends. Senders and terms were checked in core."""
+
+from __future__ import annotations
+
+from chainfire.raft.election import campaign
+from chainfire.raft.membership import restore_snapshot
+from chainfire.raft.messages import Message, MessageType
+from chainfire.raft.state import Raft
+
+_APPEND_REPLY = MessageType.APPEND_REPLY
+
+
+def on_append(raft: Raft, message: Message) -> None:
+    log = raft.log
+    prev_index = message.index
+    _heard(raft, message)
+    if prev_index < log.committed:
+        # Old news; what is committed is settled and matches.
+        _acknowledge(raft, message.sender, log.committed)
+        return
+    entries = message.entries
+    if entries and not (
+        entries[0].index == prev_index + 1 and entries[-1].index == prev_index + len(entries)
+    ):
+        return  # not a piece of a log (etcd#13603)
+    last_new = log.maybe_append(prev_index, message.log_term, entries, message.commit)
+    if last_new is not None:
+        _acknowledge(raft, message.sender, last_new)
+        return
+    # The hint lets the leader skip our whole divergent tail of newer terms; see replies.py.
+    hint_index, hint_term = log.last_index_not_above(
+        min(prev_index, log.last_index), message.log_term
+    )
+    raft.after_append.append(
+        Message(
+            _APPEND_REPLY,
+            message.sender,
+            raft.id,
+            raft.term,
+            hint_term,
+            prev_index,
+            reject=True,
+            reject_hint=hint_index,
+        )
+    )
+
+
+def on_heartbeat(raft: Raft, message: Message) -> None:
+    """The commit index in it is one that the leader knows us to hold."""
+    _heard(raft, message)
+    raft.log.commit_to(message.commit)
+    raft.messages.append(
+        Message(
+            MessageType.HEARTBEAT_REPLY,
+            message.sender,
+            raft.id,
+            raft.term,
+            context=message.context,
+        )
+    )
+
+
+def on_snapshot(raft: Raft, message: Message) -> None:
+    _heard(raft, message)
+    assert message.snapshot is not None, message
+    restored = restore_snapshot(raft, message.snapshot)
+    _acknowledge(raft, message.sender, raft.log.last_index if restored else raft.log.committed)
+
+
+def on_timeout_now(raft: Raft, message: Message) -> None:
+    """The leader wants us to take over."""
+    campaign(raft, transfer=True)
+
+
+def _heard(raft: Raft, message: Message) -> None:
+    raft.election_elapsed_ticks = 0
+    raft.leader = message.sender
+
+
+def _acknowledge(raft: Raft, leader: int, index: int) -> None:
+    raft.after_append.append(Message(_APPEND_REPLY, leader, raft.id, raft.term, 0, index))
