@@ -1,37 +1,14 @@
-"""Both backends behind one face: how to open them and how to open a checkpoint of them."""
+"""Fixtures of the storage tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chainfire.storage.backend import StorageBackend
-from chainfire.storage.memory import MemoryBackend
-from chainfire.storage.rocks import MIB, RocksBackend, RocksOptions
-
-FAMILIES = ("a", "b")
-
-
-@dataclass(frozen=True)
-class Kind:
-    open: Callable[[Path], StorageBackend]
-    open_checkpoint: Callable[[Path], StorageBackend]
-
-
-def _open_rocks(path: Path) -> StorageBackend:
-    return RocksBackend(path, FAMILIES, RocksOptions.state(cache_bytes=MIB))
-
-
-KINDS = {
-    "memory": Kind(
-        open=lambda path: MemoryBackend(FAMILIES),
-        open_checkpoint=lambda path: MemoryBackend.open(path, FAMILIES),
-    ),
-    "rocks": Kind(open=_open_rocks, open_checkpoint=_open_rocks),
-}
+from tests.storage.backends import KINDS, Kind
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -44,10 +21,3 @@ def backend(kind: Kind, tmp_path: Path) -> Iterator[StorageBackend]:
     backend = kind.open(tmp_path / "db")
     yield backend
     backend.close()
-
-
-def put(backend: StorageBackend, *rows: tuple[bytes, bytes], family: str = "a") -> None:
-    batch = backend.batch()
-    for key, value in rows:
-        batch.put(family, key, value)
-    backend.write(batch)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from chainfire.storage.backend import StorageBackend
-
-from .conftest import Kind, put
+from tests.storage.backends import Kind, put
 
 ABC = [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
 

@@ -11,6 +11,7 @@ that was synced, and the first `keep` of the batches written since.
 from __future__ import annotations
 
 import struct
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class MemoryBackend:
         self._next_sync_fails = False
         self._failure: SyncFailed | None = None
         self._closed = False
+        self._lock = threading.Lock()  # sync and checkpoint may run beside a write
         self._sync_count = 0
         self._write_bytes = 0
 
@@ -86,14 +88,15 @@ class MemoryBackend:
     def write(self, batch: WriteBatch) -> None:
         assert isinstance(batch, MemoryBatch) and not self._closed
         if self._failure is not None:
-            raise self._failure
+            raise SyncFailed(self._failure.detail)
         if self.full:
             raise DiskFull("no space left on the simulated disk")
         if self.stalled:
             raise Stalled("the simulated disk asks to wait")
         ops = batch.take()
-        self._apply(ops)
-        self._unsynced.append(ops)
+        with self._lock:
+            self._apply(ops)
+            self._unsynced.append(ops)
         self._write_bytes += sum(len(op[2]) + len(op[3]) for op in ops)
 
     def sync(self) -> None:
@@ -101,18 +104,21 @@ class MemoryBackend:
         if self._next_sync_fails and self._failure is None:
             self._failure = SyncFailed("the simulated disk failed a sync")
         if self._failure is not None:
-            raise self._failure
-        self._unsynced.clear()
-        self._durable = self._freeze()
+            raise SyncFailed(self._failure.detail)
+        with self._lock:
+            self._unsynced.clear()
+            self._durable = self._freeze()
         self._sync_count += 1
 
     # ── copies and care ─────────────────────────────────────────────────────
 
     def checkpoint(self, path: Path) -> None:
         """A directory with one file of rows; `MemoryBackend.open` reads it."""
+        with self._lock:
+            views = self._freeze()
         path.mkdir()
         with (path / _CHECKPOINT_FILE).open("wb") as file:
-            for name, view in self._freeze().items():
+            for name, view in views.items():
                 for key, value in view.iterate(b"", None, reverse=False):
                     family = name.encode()
                     file.write(_LENGTHS.pack(len(family), len(key), len(value)))

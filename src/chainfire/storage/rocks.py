@@ -96,9 +96,51 @@ class RocksOptions:
 class RocksBackend:
     """A StorageBackend on one RocksDB directory, created if there is none."""
 
-    def __init__(self, path: Path, families: Sequence[str], options: RocksOptions) -> None:
+    def __init__(
+        self,
+        path: Path,
+        families: Sequence[str],
+        options: RocksOptions,
+        *,
+        read_only: bool = False,
+    ) -> None:
         """Raises Corrupt, DiskFull, DataDirLocked, or UnknownFormat for families unknown to us."""
-        self._open(path, families, options, create=not self.exists(path), read_only=False)
+        exists = self.exists(path)
+        self._path = path
+        self._cache = rocksdict.Cache(options.block_cache_bytes)
+        self._read_only = read_only
+        self._failure: StorageError | None = None
+        self._closed = False
+        self._sync_count = 0
+        self._sync_seconds = 0.0
+        self._write_bytes = 0
+        self._write_options = rocksdict.WriteOptions()
+        self._write_options.no_slowdown = True
+        try:
+            stored = set(families)
+            if read_only:
+                stored &= set(rocksdict.Rdict.list_cf(str(path), rocksdict.Options(raw_mode=True)))
+            self._db = rocksdict.Rdict(
+                str(path),
+                _database_options(options, self._cache, create=not exists),
+                column_families={
+                    name: _family_options(options, self._cache) for name in sorted(stored)
+                },
+                access_type=(
+                    rocksdict.AccessType.read_only(False)
+                    if read_only
+                    else rocksdict.AccessType.read_write()
+                ),
+            )
+            # The default family is never written: it stands for those not yet there.
+            self._families = {
+                name: self._db.get_column_family(name if name in stored else "default")
+                for name in families
+            }
+            self._handles = {name: self._db.get_column_family_handle(name) for name in stored}
+        except Exception as exc:
+            raise _open_error(path, exc) from exc
+        self._gets = {name: family.get for name, family in self._families.items()}
 
     @classmethod
     def open_read_only(
@@ -112,9 +154,7 @@ class RocksBackend:
         """
         if not cls.exists(path):
             raise Corrupt(f"{path}: no database here")
-        backend = cls.__new__(cls)
-        backend._open(path, families, options, create=False, read_only=True)
-        return backend
+        return cls(path, families, options, read_only=True)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -127,49 +167,6 @@ class RocksBackend:
         if path.exists() and any(file.suffix in (".sst", ".log") for file in path.iterdir()):
             raise Corrupt(f"{path}: the file CURRENT is missing among the files of a database")
         return False
-
-    def _open(
-        self,
-        path: Path,
-        families: Sequence[str],
-        options: RocksOptions,
-        *,
-        create: bool,
-        read_only: bool,
-    ) -> None:
-        self._path = path
-        self._cache = rocksdict.Cache(options.block_cache_bytes)
-        self._options = options
-        self._read_only = read_only
-        self._failure: StorageError | None = None
-        self._closed = False
-        self._sync_count = 0
-        self._sync_seconds = 0.0
-        self._write_bytes = 0
-        self._write_options = rocksdict.WriteOptions()
-        self._write_options.no_slowdown = True
-        access = rocksdict.AccessType
-        try:
-            stored = set(families)
-            if read_only:
-                stored &= set(rocksdict.Rdict.list_cf(str(path), rocksdict.Options(raw_mode=True)))
-            self._db = rocksdict.Rdict(
-                str(path),
-                _database_options(options, self._cache, create=create),
-                column_families={
-                    name: _family_options(options, self._cache) for name in sorted(stored)
-                },
-                access_type=access.read_only(False) if read_only else access.read_write(),
-            )
-            # The default family is never written: it stands for those not yet there.
-            self._families = {
-                name: self._db.get_column_family(name if name in stored else "default")
-                for name in families
-            }
-            self._handles = {name: self._db.get_column_family_handle(name) for name in stored}
-        except Exception as exc:
-            raise _open_error(path, exc) from exc
-        self._gets = {name: family.get for name, family in self._families.items()}
 
     # ── reads ───────────────────────────────────────────────────────────────
 
