@@ -14,10 +14,10 @@ from typing import Any
 from chainfire.config.urls import BadValue, Url, parse_urls
 
 INT_MAX = 2**63 - 1
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6}
 _NS |= {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_SIZE = re.compile(r"(-?\d+)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(-?\d+)\s*([KMGT]i?B?|B)?", re.IGNORECASE | re.ASCII)
 _TRUE = {"1", "t", "T", "TRUE", "true", "True"}  # strconv.ParseBool
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
