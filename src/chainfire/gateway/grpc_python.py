@@ -1,0 +1,299 @@
+"""The portable gRPC door: the method table over grpc.aio's generic handlers, bytes in and out.
+
+For portability, not for speed: grpc.aio itself costs more than everything
+behind it. What is added per unary call is one Call, and one future if the
+answer does not come at once.
+
+Deadlines and cancellation are gRPC's: they cancel the coroutine, which cancels
+the call. On `aclose` accepted unary calls are finished; streams, which have no
+end of their own, are told that the server stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc import aio
+from grpc.aio import EOF  # type: ignore[attr-defined]
+
+from chainfire.api.admission import admit
+from chainfire.api.call import Call, Metadata, answer_to
+from chainfire.api.counters import MethodCounters
+from chainfire.api.services import Services
+from chainfire.api.table import METHODS, Kind, Method, UnaryHandler, run, unknown_method
+from chainfire.errors import Code, ConfigError, RequestError, Stopped
+from chainfire.gateway.listen import Address
+
+_RECEIVE_OVERHEAD_BYTES = 512 * 1024  # etcd: grpcOverheadBytes
+_UNLIMITED = -1
+_STATUS = {code.value[0]: code for code in grpc.StatusCode}
+_Context = Any  # aio.ServicerContext is generic in its stubs only
+
+
+@dataclass(slots=True, frozen=True)
+class GrpcSettings:
+    """etcd's flags of the same names."""
+
+    max_concurrent_streams: int = 2**32 - 1
+    keepalive_min_time_seconds: float = 5.0  # clients that ping more often are sent away
+    keepalive_interval_seconds: float = 7200.0  # of our own pings; 0 = none
+    keepalive_timeout_seconds: float = 20.0
+
+    def options(self, max_request_bytes: int) -> list[tuple[str, int]]:
+        options = [
+            ("grpc.max_receive_message_length", max_request_bytes + _RECEIVE_OVERHEAD_BYTES),
+            ("grpc.max_send_message_length", _UNLIMITED),
+            ("grpc.max_concurrent_streams", min(self.max_concurrent_streams, 2**31 - 1)),
+            (
+                "grpc.http2.min_ping_interval_without_data_ms",
+                int(self.keepalive_min_time_seconds * 1000),
+            ),
+            ("grpc.keepalive_permit_without_calls", 0),
+            ("grpc.so_reuseport", 0),  # an occupied port is an error
+        ]
+        if self.keepalive_interval_seconds > 0:
+            options += [
+                ("grpc.keepalive_time_ms", int(self.keepalive_interval_seconds * 1000)),
+                ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout_seconds * 1000)),
+            ]
+        return options
+
+
+class GrpcServer:
+    """Serves on every URL of `listen`. Create on the loop, `start`, `aclose`."""
+
+    def __init__(
+        self, services: Services, listen: Sequence[str], settings: GrpcSettings | None = None
+    ) -> None:
+        """Raises ConfigError."""
+        self._services = services
+        self._addresses = [Address.of(url) for url in listen]
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+        options = (settings or GrpcSettings()).options(services.limits.max_request_bytes)
+        self._server = aio.server(handlers=[_Table(self._handlers())], options=options)
+        self.ports: list[int] = []  # as bound, in the order of `listen`; a socket's is 1
+
+    async def start(self) -> None:
+        """Listen and serve. Raises ConfigError naming the URL that cannot be had."""
+        for address in self._addresses:
+            if address.unix_path:
+                target = f"unix:{address.unix_path}"
+            else:
+                host = f"[{address.host}]" if ":" in address.host else address.host
+                target = f"{host}:{address.port}"
+            try:
+                self.ports.append(self._server.add_insecure_port(target))
+            except RuntimeError as exc:
+                raise ConfigError(
+                    f"cannot listen on {address.url}: the address is in use or not ours"
+                ) from exc
+        await self._server.start()
+
+    async def aclose(self, grace_seconds: float = 5.0) -> None:
+        """Take no new calls, finish accepted ones within the grace, end streams at once."""
+        self._stopping = True
+        for task in list(self._streams):
+            task.cancel()
+        await self._server.stop(grace_seconds)
+
+    # ── handlers, made once per method ──────────────────────────────────────
+
+    def _handlers(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+        made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+        for path, method in METHODS.items():
+            counters = self._services.counters.method(path)
+            if method.unary is not None:
+                unary = self._unary(path, method.unary, counters)
+                made[path] = grpc.unary_unary_rpc_method_handler(unary)
+            elif method.kind is Kind.SERVER_STREAM:
+                made[path] = grpc.unary_stream_rpc_method_handler(
+                    self._server_stream(method, counters)
+                )
+            else:
+                made[path] = grpc.stream_stream_rpc_method_handler(self._bidi(method, counters))
+        return made
+
+    def _unary(
+        self, path: str, handler: UnaryHandler, counters: MethodCounters
+    ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        services = self._services
+        totals = services.counters
+        loop = asyncio.get_running_loop()
+
+        async def serve(request: bytes, context: _Context) -> bytes:
+            counters.started += 1
+            counters.received_messages += 1
+            totals.received_bytes += len(request)
+            remaining = context.time_remaining()
+            call = GrpcCall(
+                services,
+                path,
+                request,
+                context.invocation_metadata(),
+                None if remaining is None else loop.time() + remaining,
+            )
+            run(handler, call)
+            if not call.finished:
+                call.waiter = loop.create_future()
+                try:
+                    await call.waiter
+                except asyncio.CancelledError:
+                    call.cancel()
+                    counters.handled[Code.CANCELLED] += 1
+                    raise
+            error = call.error
+            if error is not None:
+                counters.handled[error.code] += 1
+                return _refuse(context, error)
+            counters.handled[Code.OK] += 1
+            counters.sent_messages += 1
+            totals.sent_bytes += len(call.body)
+            return call.body
+
+        return serve
+
+    def _server_stream(
+        self, method: Method, counters: MethodCounters
+    ) -> Callable[[bytes, _Context], Awaitable[None]]:
+        async def serve(request: bytes, context: _Context) -> None:
+            counters.received_messages += 1
+            stream = GrpcStream(self._services, method.path, counters, context, request)
+            await self._serve_stream(method, counters, stream, context)
+
+        return serve
+
+    def _bidi(
+        self, method: Method, counters: MethodCounters
+    ) -> Callable[[Any, _Context], Awaitable[None]]:
+        async def serve(_requests: Any, context: _Context) -> None:
+            stream = GrpcStream(self._services, method.path, counters, context, b"")
+            await self._serve_stream(method, counters, stream, context)
+
+        return serve
+
+    async def _serve_stream(
+        self, method: Method, counters: MethodCounters, stream: GrpcStream, context: _Context
+    ) -> None:
+        assert method.stream is not None
+        counters.started += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        error: RequestError | None = None
+        try:
+            admit(self._services, stream.metadata, "stream")
+            await method.stream(self._services, stream)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                counters.handled[Code.CANCELLED] += 1
+                raise
+            error = Stopped()
+        except Exception as exc:
+            error = answer_to(exc, self._services, method.path)
+        finally:
+            self._streams.discard(task)
+        counters.handled[Code.OK if error is None else error.code] += 1
+        if error is not None:
+            _refuse(context, error)
+
+
+def _refuse(context: _Context, error: RequestError) -> bytes:
+    """End the call with the error's status. (`abort` would raise through grpc's own frames.)"""
+    context.set_code(_STATUS[error.code])
+    context.set_details(error.message)
+    return b""
+
+
+class _Table(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Finds a path's handler; paths that do not exist get grpc-go's answer."""
+
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]]) -> None:
+        self._handlers = handlers
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+        path: str = handler_call_details.method
+        handler = self._handlers.get(path)
+        if handler is not None:
+            return handler
+
+        async def refuse(_requests: Any, context: _Context) -> None:
+            _refuse(context, unknown_method(path))
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+class GrpcCall(Call):
+    """A unary call of grpc.aio: the answer is kept, and a waiting coroutine woken."""
+
+    __slots__ = ("body", "error", "waiter")
+
+    def __init__(
+        self,
+        services: Services,
+        method: str,
+        request: bytes,
+        metadata: Metadata,
+        deadline: float | None,
+    ) -> None:
+        super().__init__(services, method, request, metadata, deadline)
+        self.body = b""
+        self.error: RequestError | None = None
+        self.waiter: asyncio.Future[None] | None = None  # set when the answer did not come at once
+
+    def send_reply(self, body: bytes) -> None:
+        self.body = body
+        self._wake()
+
+    def send_error(self, error: RequestError) -> None:
+        self.error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class GrpcStream:
+    """A streaming call of grpc.aio, as `api.call.Stream`."""
+
+    def __init__(
+        self,
+        services: Services,
+        method: str,
+        counters: MethodCounters,
+        context: _Context,
+        request: bytes,
+    ) -> None:
+        remaining = context.time_remaining()
+        self.method = method
+        self.request = request
+        self.metadata: Metadata = context.invocation_metadata()
+        self.deadline: float | None = None
+        if remaining is not None:
+            self.deadline = asyncio.get_running_loop().time() + remaining
+        self.peer: str = context.peer()
+        self._totals = services.counters
+        self._counters = counters
+        self._context = context
+        self._totals.received_bytes += len(request)
+
+    async def send(self, body: bytes) -> None:
+        self._counters.sent_messages += 1
+        self._totals.sent_bytes += len(body)
+        await self._context.write(body)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            body = await self._context.read()
+            if body is EOF:
+                return
+            self._counters.received_messages += 1
+            self._totals.received_bytes += len(body)
+            yield body

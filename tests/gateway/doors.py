@@ -1,0 +1,87 @@
+"""A door over a fake node on a loop of its own thread, so that tests use blocking clients."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import grpc
+
+from chainfire.gateway.grpc_python import GrpcServer, GrpcSettings
+from tests.api.fake_node import Api
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop that runs until `close`."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def call(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return self.run(call())
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+
+class GrpcDoor:
+    """GrpcServer over `api`, and a channel to it."""
+
+    def __init__(
+        self, api: Api | None = None, *listen: str, settings: GrpcSettings | None = None
+    ) -> None:
+        self.api = api or Api()
+        self.thread = LoopThread()
+        urls = listen or ("http://127.0.0.1:0",)
+
+        async def start() -> GrpcServer:
+            server = GrpcServer(self.api.services, urls, settings)
+            await server.start()
+            return server
+
+        try:
+            self.server = self.thread.run(start())
+        except BaseException:
+            self.thread.close()
+            raise
+        self.target = f"127.0.0.1:{self.server.ports[0]}"
+        self.channel = grpc.insecure_channel(self.target)
+
+    def unary(self, path: str, body: bytes, **options: Any) -> bytes:
+        options.setdefault("timeout", 10)
+        reply: bytes = self.channel.unary_unary(path)(body, **options)
+        return reply
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        self.thread.run(self.server.aclose(grace_seconds))
+
+    def close(self) -> None:
+        self.channel.close()
+        self.stop(0)
+        self.thread.close()
+
+
+def status_of(work: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    """The status that the call ends with."""
+    try:
+        result = work()
+        if hasattr(result, "__iter__") and not isinstance(result, bytes):
+            for _ in result:
+                pass
+    except grpc.RpcError as error:
+        return error.code(), error.details()
+    return grpc.StatusCode.OK, ""
