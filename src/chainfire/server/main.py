@@ -24,7 +24,7 @@ def run(config: Config) -> int:
     """
     if not __debug__:
         raise SystemExit("chainfire relies on its assertions: do not run it under python -O")
-    logs.configure(config.logging.log_level, config.logging.log_format)
+    logs.setup(config.logging.log_level, config.logging.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config))
 
@@ -74,6 +74,6 @@ def _ready_fields(config: Config, member: Member) -> dict[str, str]:
     return {
         "member": f"{member.node.member_id:x}",
         "cluster": f"{member.node.cluster_id:x}",
-        "name": config.member.name,
+        "member_name": config.member.name,
         "clients": ",".join(map(str, config.network.listen_client_urls)),
     }
