@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from chainfire.version import VERSION as __version__
+from chainfire.version import VERSION
 
 if TYPE_CHECKING:
     from chainfire.errors import ChainfireError, FatalError, RequestError
 
 __all__ = ["ChainfireError", "FatalError", "RequestError", "__version__"]
+
+__version__ = VERSION
 
 _HOME = {
     "ChainfireError": "chainfire.errors",
