@@ -1,30 +1,24 @@
-"""What a test needs from outside: skipped with a clear word, or a failure where it was installed.
+"""What a test needs from outside; without it the test is skipped with a clear word.
 
-`CHAINFIRE_REQUIRE_PEERS=1` (set by `.ci/run`, which installs them) turns every skip for a missing
-peer or tool into a failure.
+Where peers were installed on purpose (`CHAINFIRE_REQUIRE_PEERS=1`) conftest.py turns skips into
+failures.
 """
 
 from __future__ import annotations
 
-import importlib
 import shutil
 
 import pytest
 
-from tests.servers import Kind, chainfire, peers_required
-
-
-def missing(what: str) -> None:
-    """Skip the test, or fail it where peers are required. Does not return."""
-    if peers_required():
-        pytest.fail(f"{what} is required here and missing")
-    pytest.skip(f"{what} is not installed")
+from tests import report
+from tests.servers import Kind, chainfire
 
 
 def need_kind(kind: Kind | None, what: str) -> Kind:
     if kind is None:
-        missing(what)
-    assert kind is not None
+        pytest.skip(f"{what} is not installed")
+    if not kind.is_chainfire:
+        report.peer(kind.name)
     return kind
 
 
@@ -36,15 +30,6 @@ def need_tool(name: str) -> str:
     """The path of a program such as etcdctl."""
     path = shutil.which(name, path="/usr/bin:/usr/local/bin:/bin")
     if path is None:
-        missing(name)
-    assert path is not None
+        pytest.skip(f"{name} is not installed")
+    report.peer(name)
     return path
-
-
-def count(name: str, number: int) -> None:
-    """Add to the summary that the test run prints at its end, where there is one."""
-    try:
-        report = importlib.import_module("tests.report")
-    except ModuleNotFoundError:
-        return
-    report.count(name, number)

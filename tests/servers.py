@@ -28,7 +28,6 @@ import grpc
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30.0
-REQUIRE_PEERS = "CHAINFIRE_REQUIRE_PEERS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +93,6 @@ def etcds() -> tuple[Kind, ...]:
 def etcd(minor: str) -> Kind | None:
     """The newest etcd of a minor version ("3.5") at hand."""
     return next((kind for kind in etcds() if kind.name.startswith(f"etcd {minor}.")), None)
-
-
-def peers_required() -> bool:
-    """True where the peers were installed on purpose, so that a missing one is a failure."""
-    return os.environ.get(REQUIRE_PEERS) == "1"
 
 
 def free_port() -> int:

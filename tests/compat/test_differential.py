@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainfire.proto import kv_pb2
-from tests import peers
+from tests import peers, report
 from tests.compat.differential.__main__ import repro
 from tests.compat.differential.calls import Answer, Request
 from tests.compat.differential.canon import canonical
@@ -24,7 +24,7 @@ def test_every_answer_is_the_peers(minor: str, requests: int) -> None:
         pytest.fail(difference.text() + "\n" + repro(kinds, difference, 60.0))
     assert totals.requests == requests
     assert totals.errors > requests // 20, "the generator must also hit errors"
-    peers.count(f"differential requests against {peer.name}", requests)
+    report.count(f"differential requests against {peer.name}", requests)
 
 
 def _range_answer(*rows: tuple[bytes, int]) -> Answer:

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from chainfire.proto import maintenance_pb2
-from tests import peers
+from tests import report
 from tests.compat.ctl import Ctl, Output
 from tests.servers import Server
 
@@ -178,7 +178,7 @@ def test_session_prints_what_it_prints_on_etcd(name: str, ctl: Ctl, ctl_of_peer:
         if _comparable(command, ours) != _comparable(command, theirs):
             differences.append(f"etcdctl {command}\n  ours   {ours}\n  theirs {theirs}")
     assert not differences, "\n".join(differences)
-    peers.count("etcdctl commands compared", len(_lines(SESSIONS[name])))
+    report.count("etcdctl commands compared", len(_lines(SESSIONS[name])))
 
 
 def _comparable(command: str, output: Output) -> Output:

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from chainfire.proto import kv_pb2
-from tests import peers
+from tests import peers, report
 from tests.compat.differential.calls import METHODS
 from tests.servers import Server
 
@@ -181,7 +181,7 @@ def test_broken_protobuf_is_an_error_and_never_a_stop(channel: grpc.Channel) -> 
         code, text = call(channel, path, bytes(body))
         assert code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED), (path, bytes(body), text)
     assert_serves(channel)
-    peers.count("broken messages", 300)
+    report.count("broken messages", 300)
 
 
 def test_bytes_that_are_not_http2_do_not_stop_it(server: Server, channel: grpc.Channel) -> None:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from chainfire.proto import kv_pb2
-from tests import peers
+from tests import peers, report
 from tests.servers import Server, etcds
 
 KEYS = 1_000_000
@@ -101,7 +101,7 @@ def test_restart_after_kill_answers_within_a_second_with_all_keys(ours: Server) 
             for number in (0, 1, KEYS // 2, KEYS - 1):
                 assert call(channel, key=key(number)).kvs[0].value == VALUE
     print(f"first linearizable answer after kill -9: {', '.join(f'{t:.2f} s' for t in times)}")
-    peers.count("keys there after kill -9", KEYS)
+    report.count("keys there after kill -9", KEYS)
     if ours.kind.is_chainfire:
         assert min(times) < RESTART_SECONDS
 

@@ -21,7 +21,7 @@ import grpc
 import pytest
 
 from chainfire.proto import kv_pb2
-from tests import peers
+from tests import peers, report
 from tests.crash import damage
 from tests.crash.damage import FILES, Damage
 from tests.servers import Server
@@ -208,7 +208,7 @@ def run_case(case: Case, source: Path, expected: Expected, tmp_path: Path) -> No
     if case.expected is not DETECT:
         assert found is case.expected, f"{found}, expected {case.expected} ({case.why})\n{words}"
     shutil.rmtree(data)
-    peers.count("damaged directories", 1)
+    report.count("damaged directories", 1)
 
 
 def outcome_of(server: Server, expected: Expected) -> tuple[Outcome, str]:

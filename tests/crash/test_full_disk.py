@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from chainfire.proto import kv_pb2
-from tests import peers
+from tests import peers, report
 from tests.servers import Server
 
 DISK_MIB = 224
@@ -91,7 +91,7 @@ def test_filling_the_disk_is_refused_before_it_hurts(server: Server) -> None:
         assert acknowledged.items() <= revisions(channel).items()
         delete_all(channel)
         assert not revisions(channel)
-    peers.count("full disks", 1)
+    report.count("full disks", 1)
 
 
 @pytest.mark.timeout(180)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import peers
+from tests import peers, report
 from tests.crash.check import check
 from tests.crash.load import History, Load
 from tests.servers import Server
@@ -45,8 +45,8 @@ def run_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
     finally:
         server.kill()
     assert history.acknowledged > rounds * 200, "the load stayed below its floor: inconclusive"
-    peers.count("kill -9 rounds", rounds)
-    peers.count("acknowledged writes checked after kill -9", history.acknowledged)
+    report.count("kill -9 rounds", rounds)
+    report.count("acknowledged writes checked after kill -9", history.acknowledged)
 
 
 def one_round(server: Server, history: History, rng: random.Random, number: int, seed: int) -> None:
