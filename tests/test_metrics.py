@@ -1,0 +1,177 @@
+"""The metrics endpoint against the names, types and labels of a real etcd's."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from chainfire.errors import Code
+from chainfire.metrics import Metrics
+from chainfire.node.status import Durations, NodeStatistics
+from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from tests.api.fake_node import MEMBER_ID, Api
+
+# As scraped from etcd 3.5.1 (the names that a single member with a KV load moves).
+ETCD = {
+    "etcd_cluster_version": "gauge",
+    "etcd_debugging_mvcc_compact_revision": "gauge",
+    "etcd_debugging_mvcc_current_revision": "gauge",
+    "etcd_debugging_mvcc_keys_total": "gauge",
+    "etcd_disk_backend_commit_duration_seconds": "histogram",
+    "etcd_disk_wal_fsync_duration_seconds": "histogram",
+    "etcd_disk_wal_write_bytes_total": "gauge",
+    "etcd_mvcc_db_total_size_in_bytes": "gauge",
+    "etcd_mvcc_db_total_size_in_use_in_bytes": "gauge",
+    "etcd_mvcc_delete_total": "counter",
+    "etcd_mvcc_put_total": "counter",
+    "etcd_mvcc_range_total": "counter",
+    "etcd_mvcc_txn_total": "counter",
+    "etcd_network_client_grpc_received_bytes_total": "counter",
+    "etcd_network_client_grpc_sent_bytes_total": "counter",
+    "etcd_server_client_requests_total": "counter",
+    "etcd_server_has_leader": "gauge",
+    "etcd_server_health_failures": "counter",
+    "etcd_server_health_success": "counter",
+    "etcd_server_id": "gauge",
+    "etcd_server_is_leader": "gauge",
+    "etcd_server_is_learner": "gauge",
+    "etcd_server_proposals_applied_total": "gauge",
+    "etcd_server_proposals_committed_total": "gauge",
+    "etcd_server_proposals_failed_total": "counter",
+    "etcd_server_proposals_pending": "gauge",
+    "etcd_server_quota_backend_bytes": "gauge",
+    "etcd_server_version": "gauge",
+    "grpc_server_handled_total": "counter",
+    "grpc_server_msg_received_total": "counter",
+    "grpc_server_msg_sent_total": "counter",
+    "grpc_server_started_total": "counter",
+    "os_fd_limit": "gauge",
+    "os_fd_used": "gauge",
+    "process_cpu_seconds_total": "counter",
+    "process_max_fds": "gauge",
+    "process_open_fds": "gauge",
+    "process_resident_memory_bytes": "gauge",
+    "process_start_time_seconds": "gauge",
+    "process_virtual_memory_bytes": "gauge",
+}
+
+
+def metrics_of(api: Api) -> Metrics:
+    def statistics() -> NodeStatistics:
+        backend = api.node.backend.statistics()
+        return NodeStatistics(
+            proposals_pending=3,
+            log_syncs=Durations((0.001, 0.002), (5, 2, 1), 0.5),
+            tick_lateness_seconds_max=0.25,
+            disk_free_bytes=10**9,
+            log=backend,
+            state=backend,
+            machine=api.node.machine.statistics(),
+        )
+
+    return Metrics(api.services, statistics)
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+def text_of(api: Api) -> str:
+    metrics = metrics_of(api)
+    return metrics.exposition(metrics.take()).decode()
+
+
+def values(api: Api) -> dict[str, float]:
+    """Every sample, as `name{label="value",...}`."""
+    found = {}
+    for family in text_string_to_metric_families(text_of(api)):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def test_names_and_types_are_etcd_s(api: Api) -> None:
+    for name in ("/etcdserverpb.KV/Put", "/chainfire.v1.KV/Put"):
+        api.services.counters.method(name)
+    types = dict(
+        line.split()[2:4] for line in text_of(api).splitlines() if line.startswith("# TYPE")
+    )
+    assert {name: types.get(name) for name in ETCD} == ETCD
+
+
+def test_the_store_s_numbers_follow_the_load(api: Api) -> None:
+    for n in range(3):
+        api.do("KV.Put", PutRequest(key=b"k%d" % n))
+    api.do("KV.DeleteRange", DeleteRangeRequest(key=b"k0"))
+    api.do("KV.Txn", TxnRequest(success=[RequestOp(request_put=PutRequest(key=b"t"))]))
+    found = values(api)
+    assert found["etcd_mvcc_put_total"] == 4
+    assert found["etcd_mvcc_delete_total"] == 1
+    assert found["etcd_mvcc_txn_total"] == 1
+    assert found["etcd_debugging_mvcc_keys_total"] == 3
+    assert found["etcd_debugging_mvcc_current_revision"] == 6
+    assert found["etcd_debugging_mvcc_compact_revision"] == -1
+    assert found["etcd_server_proposals_applied_total"] == 5
+    assert found["etcd_server_proposals_pending"] == 3
+    assert found["etcd_mvcc_db_total_size_in_use_in_bytes"] > 0
+
+
+def test_identity_version_and_leadership_are_told(api: Api) -> None:
+    found = values(api)
+    assert found[f'etcd_server_id{{server_id="{MEMBER_ID:x}"}}'] == 1
+    assert found['etcd_server_version{server_version="3.7.1"}'] == 1
+    assert found['etcd_cluster_version{cluster_version="3.7"}'] == 1
+    assert (found["etcd_server_has_leader"], found["etcd_server_is_leader"]) == (1, 1)
+    api.node.leader_id = 0
+    found = values(api)
+    assert (found["etcd_server_has_leader"], found["etcd_server_is_leader"]) == (0, 0)
+
+
+def test_an_alarm_has_a_series_while_it_is_raised(api: Api) -> None:
+    raised = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=10, alarm=NOSPACE)
+    api.do("Maintenance.Alarm", raised)
+    name = 'etcd_debugging_server_alarms{alarm_type="NOSPACE",server_id="a"}'
+    assert values(api)[name] == 1
+    api.do("Maintenance.Alarm", AlarmRequest(action=2, memberID=10, alarm=NOSPACE))
+    assert name not in values(api)
+
+
+def test_sync_times_are_cumulative_buckets(api: Api) -> None:
+    found = values(api)
+    name = "etcd_disk_wal_fsync_duration_seconds"
+    buckets = [found[f'{name}_bucket{{le="{bound}"}}'] for bound in ("0.001", "0.002", "+Inf")]
+    assert buckets == [5, 7, 8]
+    assert (found[f"{name}_count"], found[f"{name}_sum"]) == (8, 0.5)
+
+
+def test_calls_are_counted_by_method_and_code(api: Api) -> None:
+    counters = api.services.counters.method("/etcdserverpb.KV/Put")
+    counters.started, counters.handled[0], counters.handled[Code.UNAVAILABLE] = 5, 3, 2
+    api.services.counters.method("/chainfire.v1.KV/Put")
+    found = values(api)
+    labels = 'grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"'
+    assert found[f"grpc_server_started_total{{{labels}}}"] == 5
+    assert found[f'grpc_server_handled_total{{grpc_code="OK",{labels}}}'] == 3
+    assert found[f'grpc_server_handled_total{{grpc_code="Unavailable",{labels}}}'] == 2
+    assert found[f'grpc_server_handled_total{{grpc_code="DeadlineExceeded",{labels}}}'] == 0
+    assert not any("chainfire.v1" in name for name in found)  # until somebody calls it
+    assert found["etcd_server_proposals_failed_total"] == 2
+
+
+def test_client_versions_are_counted_and_bounded(api: Api) -> None:
+    for n in range(1000):
+        api.services.counters.count_client("unary", f"3.{n}")
+    name = 'etcd_server_client_requests_total{client_api_version="%s",type="unary"}'
+    found = values(api)
+    assert found[name % "3.0"] == 1
+    assert found[name % "other"] == 1000 - 64
+
+
+def test_any_registry_may_collect_it(api: Api) -> None:
+    registry = CollectorRegistry()
+    registry.register(metrics_of(api))
+    assert registry.get_sample_value("etcd_server_has_leader") == 1
