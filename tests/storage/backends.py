@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,3 +41,17 @@ def put(backend: StorageBackend, *rows: tuple[bytes, bytes], family: str = "a") 
     for key, value in rows:
         batch.put(family, key, value)
     backend.write(batch)
+
+
+def run_python(code: str, *args: str, **environment: str) -> str:
+    """What a process of its own prints; it must end with status 0."""
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *args],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout

@@ -24,8 +24,8 @@ from chainfire.errors import (
 )
 
 CURRENT_FORMAT = 1
-# Opening replays at most the WAL bytes of both directories (RocksOptions: 16 + 32 MiB) into new
-# files before the old ones go; what remains is for the deletes and the compaction that follow.
+# Opening replays at most the WAL bytes of both directories (RocksOptions: 16 MiB each) into new
+# files before the old ones go; the other half is for the deletes and the compaction that follow.
 BALLAST_BYTES_DEFAULT = 64 << 20
 
 _STATE_NAME = re.compile(r"state-(\d{6})")
