@@ -24,6 +24,7 @@ PURE = NONDETERMINISM | WIRES | WORLD
 class Unit:
     rank: int
     only: frozenset[str] | None = None  # of ours; None: everything below
+    beside: frozenset[str] = frozenset()  # of the same rank, all the same
     never: frozenset[str] = frozenset()  # of ours
     banned: frozenset[str] = frozenset()  # foreign modules
     except_in: frozenset[str] = frozenset()  # files of the unit for which `banned` does not hold
@@ -67,7 +68,12 @@ UNITS: dict[str, Unit] = {
     ),
     # 5
     "api": Unit(5, never=only("client"), banned=only("grpc", "http", "starlette", "uvicorn")),
-    "metrics": Unit(5, never=only("client"), banned=only("grpc", "http", "starlette", "uvicorn")),
+    "metrics": Unit(
+        5,
+        beside=only("api"),  # the counts of the methods are the api's, and pulled like all others
+        never=only("client"),
+        banned=only("grpc", "http", "starlette", "uvicorn"),
+    ),
     "logs": Unit(5, never=only("client")),
     "sim": Unit(5, never=only("client"), banned=WIRES | THREADS | only("asyncio")),
     # 6: doors convert and never decide.

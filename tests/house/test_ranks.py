@@ -45,7 +45,7 @@ def may_import(unit: str, target: str) -> bool:
     allowed = UNITS[unit].only
     if allowed is not None:
         return wanted in allowed
-    return UNITS[wanted].rank < UNITS[unit].rank
+    return UNITS[wanted].rank < UNITS[unit].rank or wanted in UNITS[unit].beside
 
 
 def _files_of(unit: str) -> int:
@@ -56,6 +56,15 @@ def test_the_table_itself_points_down() -> None:
     for name, unit in UNITS.items():
         for below in (unit.only or frozenset()) & UNITS.keys():
             assert UNITS[below].rank < unit.rank or unit.rank == 0, (name, below)
+
+
+def test_architecture_names_every_unit() -> None:
+    house = (ROOT / "ARCHITECTURE.md").read_text().split("## The house")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in house.splitlines() if re.match(r"\| \d ", line)]
+    told = {unit: int(rank) for rank, units in rows for unit in re.findall(r"`(\w+)`", units)}
+    built = {module.unit for module in modules().values()} - {PACKAGE}
+    assert built <= told.keys()
+    assert told == {unit: UNITS[unit].rank for unit in told}
 
 
 def test_the_package_itself_imports_only_its_version() -> None:
