@@ -20,22 +20,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from chainfire.api.services import Services, Work
 from chainfire.errors import FatalError, InternalError, RequestError, Stopped
-
-if TYPE_CHECKING:
-    from chainfire.api.services import Services
 
 log = logging.getLogger(__name__)
 
 Metadata = Sequence[tuple[str, str | bytes]]
-
-
-class Work(Protocol):
-    """Sliced work under way (`NodeFace.run_steps`)."""
-
-    def cancel(self) -> None: ...
 
 
 class Call:

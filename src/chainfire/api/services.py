@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from chainfire import quota
-from chainfire.api.call import Work
 from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
 from chainfire.errors import FatalError
@@ -24,6 +23,12 @@ from chainfire.storage.backend import StorageBackend
 from chainfire.types import Pending
 
 T = TypeVar("T")
+
+
+class Work(Protocol):
+    """Sliced work under way (`NodeFace.run_steps`)."""
+
+    def cancel(self) -> None: ...
 
 
 class NodeFace(Protocol):
