@@ -3,9 +3,11 @@
 One turn of the event loop collects every call that has arrived; the next runs
 `driver.turn()` once for all of them, syncs the log once, and answers.
 
-The sync runs inline while recent ones were short and this member is the sole
-voter (measured faster: no hand-over of the GIL), otherwise on a thread, so
-that heartbeats and reads go on while a disk stalls.
+The sync runs inline while recent ones were short, this member is the sole
+voter and its door hands over calls in batches (measured faster: no hand-over
+of the GIL), otherwise on a thread: so heartbeats and reads go on while a disk
+stalls, and a door that brings one call at a time fills the next batch
+meanwhile (grpcio, 100 puts in flight: 0.6 syncs per put instead of 1).
 
 Any FatalError ends the member: who waits is told "stopped" (the outcome is
 unknown to them), `failed` carries the error to the server, which exits.
@@ -51,6 +53,7 @@ class Node:
         disk: Disk,
         cluster_id: int,
         heartbeat_seconds: float,
+        calls_come_in_batches: bool,
         upkeep: UpkeepSettings,
     ) -> None:
         self.cluster_id = cluster_id
@@ -62,6 +65,7 @@ class Node:
         self._log_backend = log_backend
         self._disk = disk
         self._heartbeat_seconds = heartbeat_seconds
+        self._may_sync_inline = calls_come_in_batches and driver.is_sole_voter
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
         self._steps = StepRunner(self._loop)
@@ -264,8 +268,8 @@ class Node:
     # ── the log's sync ──────────────────────────────────────────────────────
 
     def _sync_inline(self) -> bool:
-        """Sync here and now, if this member is alone and its disk has been quick lately."""
-        if self._thread_syncs_left or not self._driver.is_sole_voter:
+        """Sync here and now, if that is quick and holds up nobody."""
+        if self._thread_syncs_left or not self._may_sync_inline:
             return False
         started = self._loop.time()
         self._log_backend.sync()

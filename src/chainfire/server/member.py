@@ -122,6 +122,7 @@ def _make_node(config: Config, opened: Opened) -> Node:
         disk=opened,
         cluster_id=opened.identity.cluster_id,
         heartbeat_seconds=heartbeat_ms / 1000,
+        calls_come_in_batches=False,  # grpcio brings them one at a time
         upkeep=UpkeepSettings(
             state_sync_entries=config.raft.snapshot_count,
             catchup_entries=config.raft.snapshot_catchup_entries,
