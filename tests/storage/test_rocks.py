@@ -198,6 +198,34 @@ def test_a_deleted_wal_opens_as_an_empty_database(path: Path) -> None:
     backend.close()
 
 
+def test_recycled_wal_files_stay_few_and_bring_no_old_rows_back(path: Path) -> None:
+    printed = run_python(
+        """
+        import os, sys
+        from pathlib import Path
+        from chainfire.storage.rocks import RocksBackend, RocksOptions
+        from tests.storage.backends import FAMILIES, put
+
+        path = Path(sys.argv[1])
+        backend = RocksBackend(path, FAMILIES, RocksOptions.log())
+        for number in range(500):
+            put(backend, (b"%06d" % (number % 100), b"%d " % number + os.urandom(1 << 16)))
+        backend.sync()
+        print(len(list(path.glob("*.log"))))
+        os._exit(0)
+        """,
+        str(path),
+    )
+    assert 2 <= int(printed) <= 8  # 32 MB were written, 4 MB per file
+    for opened in (
+        RocksBackend.open_read_only(path, FAMILIES, LOG_OPTIONS),
+        _open(path),
+    ):
+        newest = [int(value.split()[0]) for _, value in opened.iterate("a")]
+        assert newest == list(range(400, 500))
+        opened.close()
+
+
 def test_a_read_only_open_shows_what_is_in_the_wal_and_changes_no_data_file(path: Path) -> None:
     _crashed(path, 200)
 
