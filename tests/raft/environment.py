@@ -410,6 +410,15 @@ class Environment:
                 self.print("duplicated: " + render.message(message))
             self.messages += taken + taken
 
+    def do_resend(self, d: Directive) -> None:
+        """resend from to round=N: another copy of an old answer to a heartbeat comes up."""
+        sender, to = d.ids
+        term = self.node(to).raw.raft.term
+        context = int(d.option("round")).to_bytes(8, "big")
+        self.messages.append(
+            Message(MessageType.HEARTBEAT_REPLY, to, sender, term, context=context)
+        )
+
     def do_restart(self, d: Directive) -> None:
         """restart id: the process dies; what its storage was not asked for in time is gone."""
         for id in d.ids:

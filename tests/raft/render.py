@@ -120,6 +120,8 @@ def message(item: Message, indent: str = "") -> str:
         text += f" Commit:{item.commit}"
     if item.vote:
         text += f" Vote:{item.vote}"
+    if item.context and item.type in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_REPLY):
+        text += f" Round:{int.from_bytes(item.context, 'big')}"  # ours; etcd's notation has none
     if len(item.entries) == 1:
         text += f" Entries:[{entry(item.entries[0])}]"
     elif item.entries:

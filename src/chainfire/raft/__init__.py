@@ -9,7 +9,7 @@ The driver's turn, with asynchronous storage writes:
             STORAGE_APPEND  write its entries, hard state and snapshot; once they are durable,
                             send its responses (step those that are addressed to this member)
             STORAGE_APPLY   apply its entries; then step its response
-            any other       send it now
+            any other       send it now, or when durable if its type is in AFTER_SYNC
 
 Storage messages of one kind are carried out in order; a STORAGE_APPLY may run
 beside a STORAGE_APPEND. What is in which file: messages (words), quorum

@@ -92,6 +92,13 @@ class Message:
     responses: Sequence[Message] = field(default=())
 
 
+# With asynchronous storage these wait until the STORAGE_APPEND of their Ready is durable. A
+# candidate that asks for votes in a term it may forget by a crash could stand in it twice, with
+# a shorter log the second time, and be elected by an answer to the first (etcd's library leaves
+# this to its user). All other messages of a Ready may leave at once.
+AFTER_SYNC: Final = frozenset({MessageType.VOTE})
+
+
 class Refusal(IntEnum):
     """Why `step` did not take a message. The network may send anything, so none of it raises."""
 

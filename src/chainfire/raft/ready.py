@@ -58,6 +58,7 @@ class Ready:
     snapshot: Snapshot | None = None  # to be installed before anything else of this Ready
     committed: Sequence[Entry] = ()  # to be applied
     # Synchronous mode: to be sent after entries, hard state and snapshot are durable.
-    # Async mode: to be sent at once; STORAGE_APPEND and STORAGE_APPLY go to the own storage.
+    # Async mode: to be sent at once, but those of AFTER_SYNC when this Ready's STORAGE_APPEND is
+    # durable; STORAGE_APPEND and STORAGE_APPLY go to the own storage.
     messages: list[Message] = field(default_factory=list)
     must_sync: bool = False  # entries, term or vote changed; a commit index alone needs no sync
