@@ -1,0 +1,74 @@
+"""The client library: `connect` (async) and `connect_sync`.
+
+    async with connect("http://10.0.0.1:2379,http://10.0.0.2:2379") as client:
+        await client.put("rate", "7")
+        kv = await client.get("rate")
+        outcome = await client.cas("rate", "8", expect=kv)
+        async for page in client.scan("jobs/"):
+            ...
+
+Works with Chainfire and with etcd. Names are looked up when they are asked for,
+so that pure parts can be used without gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chainfire.client.calls import Consistency
+    from chainfire.client.client import Client, connect
+    from chainfire.client.faults import (
+        ClientError,
+        OutcomeUnknown,
+        ServerFault,
+        TimedOut,
+        Unreachable,
+    )
+    from chainfire.client.sync import SyncClient, connect_sync
+    from chainfire.client.values import (
+        CasOutcome,
+        DeleteOutcome,
+        KeyValue,
+        MemberStatus,
+        Page,
+        PutOutcome,
+        TxnOutcome,
+    )
+
+_HOME = {
+    **dict.fromkeys(("Client", "connect"), "client"),
+    **dict.fromkeys(("SyncClient", "connect_sync"), "sync"),
+    **dict.fromkeys(("CasOutcome", "DeleteOutcome", "KeyValue", "MemberStatus"), "values"),
+    **dict.fromkeys(("Page", "PutOutcome", "TxnOutcome"), "values"),
+    **dict.fromkeys(("ClientError", "OutcomeUnknown", "ServerFault"), "faults"),
+    **dict.fromkeys(("TimedOut", "Unreachable"), "faults"),
+    "Consistency": "calls",
+}
+
+__all__ = [
+    "CasOutcome",
+    "Client",
+    "ClientError",
+    "Consistency",
+    "DeleteOutcome",
+    "KeyValue",
+    "MemberStatus",
+    "OutcomeUnknown",
+    "Page",
+    "PutOutcome",
+    "ServerFault",
+    "SyncClient",
+    "TimedOut",
+    "TxnOutcome",
+    "Unreachable",
+    "connect",
+    "connect_sync",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'chainfire.client' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"chainfire.client.{_HOME[name]}"), name)

@@ -1,0 +1,240 @@
+"""The async client: what one asks a cluster for, over several endpoints.
+
+What a request looks like is in calls.py and txn.py, when it may be repeated in
+faults.py, the wire in transport.py; here they are put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from google.protobuf.message import DecodeError
+
+from chainfire.client import calls, values
+from chainfire.client.calls import Call, Consistency, Expectation, R_co
+from chainfire.client.endpoints import DEFAULT, parse_endpoints
+from chainfire.client.faults import Attempts, Failure, error_of
+from chainfire.client.keys import Text, prefix_range
+from chainfire.client.transport import Channel
+from chainfire.client.txn import Op, Txn
+from chainfire.client.values import (
+    CasOutcome,
+    DeleteOutcome,
+    KeyValue,
+    MemberStatus,
+    Page,
+    PutOutcome,
+    TxnOutcome,
+)
+from chainfire.errors import Code
+from chainfire.proto import kv_pb2
+
+TIMEOUT_SECONDS = 5.0
+DIAL_TIMEOUT_SECONDS = 2.0
+
+
+def connect(
+    endpoints: str | Sequence[str] = DEFAULT,
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    dial_timeout: float = DIAL_TIMEOUT_SECONDS,
+) -> Client:
+    """A client to be used with `async with`. Connections are made when they are needed.
+
+    `timeout` bounds a whole call, its repetitions included; `dial_timeout` one connection.
+    """
+    return Client(parse_endpoints(endpoints), timeout=timeout, dial_timeout=dial_timeout)
+
+
+class Client:
+    """Keys and values are bytes; str is taken as UTF-8. Errors: errors.py and faults.py."""
+
+    def __init__(self, endpoints: tuple[str, ...], *, timeout: float, dial_timeout: float) -> None:
+        self.endpoints = endpoints
+        self._timeout, self._dial_timeout = timeout, dial_timeout
+        self._channels: dict[str, Channel] = {}
+        self._preferred = 0  # the endpoint that answered last
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.aclose()
+
+    # ── keys ────────────────────────────────────────────────────────────────
+
+    async def put(
+        self, key: Text, value: Text, *, lease: int = 0, previous: bool = False
+    ) -> PutOutcome:
+        request = calls.put_request(key, value, lease=lease, previous=previous)
+        return values.put_of(await self.call(calls.put_call(request)))
+
+    async def get(
+        self,
+        key: Text,
+        *,
+        revision: int = 0,
+        consistency: Consistency = Consistency.LINEARIZABLE,
+        min_revision: int = 0,
+    ) -> KeyValue | None:
+        """The key as it is, or as it was at `revision`; None if it does not exist."""
+        request = calls.get_request(
+            key, revision=revision, consistency=consistency, min_revision=min_revision
+        )
+        page = values.page_of(await self.call(calls.range_call(request)))
+        return page.kvs[0] if page.kvs else None
+
+    async def get_prefix(
+        self,
+        prefix: Text,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        consistency: Consistency = Consistency.LINEARIZABLE,
+        min_revision: int = 0,
+    ) -> Page:
+        """All keys that start with the prefix, in one answer. `scan` does it in pages."""
+        key, range_end = prefix_range(prefix)
+        request = calls.get_request(
+            key,
+            range_end,
+            limit=limit,
+            revision=revision,
+            consistency=consistency,
+            min_revision=min_revision,
+        )
+        return values.page_of(await self.call(calls.range_call(request)))
+
+    async def scan(
+        self, prefix: Text, *, page_size: int = 500, revision: int = 0
+    ) -> AsyncIterator[Page]:
+        """All keys that start with the prefix, page by page, all of one revision.
+
+        Raises Compacted where a compaction overtakes the revision; begin anew then.
+        """
+        request = calls.scan_request(prefix, page_size=page_size, revision=revision)
+        more = True
+        while more:
+            reply = await self.call(calls.range_call(request))
+            page = values.page_of(reply)
+            if page.kvs:
+                yield page
+            more = page.more
+            if more:
+                calls.next_page(request, reply)
+
+    async def delete(self, key: Text, *, previous: bool = False) -> DeleteOutcome:
+        request = calls.delete_request(key, previous=previous)
+        return values.delete_of(await self.call(calls.delete_call(request)))
+
+    async def delete_prefix(self, prefix: Text, *, previous: bool = False) -> DeleteOutcome:
+        key, range_end = prefix_range(prefix)
+        request = calls.delete_request(key, range_end, previous=previous)
+        return values.delete_of(await self.call(calls.delete_call(request)))
+
+    async def cas(
+        self,
+        key: Text,
+        value: Text,
+        *,
+        expect: KeyValue | None = None,
+        expect_version: int | None = None,
+        expect_revision: int | None = None,
+        expect_value: Text | None = None,
+        expect_absent: bool = False,
+        lease: int = 0,
+    ) -> CasOutcome:
+        """Put, if the key is as expected; exactly one expectation is given."""
+        expected = Expectation(
+            kv=expect,
+            version=expect_version,
+            revision=expect_revision,
+            value=expect_value,
+            absent=expect_absent,
+        )
+        request = calls.cas_request(key, value, expected, lease=lease)
+        return values.cas_of(await self.call(calls.txn_call(request)))
+
+    async def txn(
+        self,
+        compare: Sequence[kv_pb2.Compare],
+        success: Sequence[Op] = (),
+        failure: Sequence[Op] = (),
+    ) -> TxnOutcome:
+        """If all comparisons hold, the operations of `success`, else those of `failure`."""
+        request = Txn(compare, success, failure).message()
+        return values.txn_of(await self.call(calls.txn_call(request)))
+
+    async def compact(self, revision: int, *, physical: bool = False) -> None:
+        """Forget history before the revision; `physical` waits until its space is free."""
+        await self.call(calls.compact_call(revision, physical=physical))
+
+    # ── members ─────────────────────────────────────────────────────────────
+
+    async def status(self, endpoint: str = "") -> MemberStatus:
+        """The status of the member behind the endpoint; without one, of any that answers."""
+        if endpoint:
+            reply = await self.call_at(endpoint, calls.status_call())
+        else:
+            reply = await self.call(calls.status_call())
+        return values.status_of(endpoint or self.endpoints[self._preferred], reply)
+
+    # ── the course of a call ────────────────────────────────────────────────
+
+    async def call(self, call: Call[R_co]) -> R_co:
+        """Send a request, repeated on other endpoints as far as that is safe."""
+        request = call.request.SerializeToString()
+        deadline = time.monotonic() + self._timeout
+        attempts = Attempts(len(self.endpoints), self._preferred, is_read=call.is_read)
+        while True:
+            try:
+                channel = self._channel(self.endpoints[attempts.endpoint])
+                reply = await channel.unary(call.path, request, deadline, self._dial_timeout)
+            except Failure as failure:
+                pause = attempts.failed(failure, random.random())
+                if pause is None or time.monotonic() + pause >= deadline:
+                    raise error_of(failure, is_read=call.is_read) from failure
+                await asyncio.sleep(pause)
+            else:
+                self._preferred = attempts.endpoint
+                return _decode(call, reply)
+
+    async def call_at(self, endpoint: str, call: Call[R_co]) -> R_co:
+        """Send a request to this endpoint, once."""
+        channel = self._channel(endpoint)
+        request = call.request.SerializeToString()
+        deadline = time.monotonic() + self._timeout
+        try:
+            reply = await channel.unary(call.path, request, deadline, self._dial_timeout)
+        except Failure as failure:
+            raise error_of(failure, is_read=call.is_read) from failure
+        return _decode(call, reply)
+
+    def _channel(self, endpoint: str) -> Channel:
+        channel = self._channels.get(endpoint)
+        if channel is None:
+            channel = self._channels[endpoint] = Channel(endpoint)
+        return channel
+
+
+def _decode(call: Call[R_co], reply: bytes) -> R_co:
+    try:
+        return call.reply.FromString(reply)
+    except DecodeError as exc:
+        failure = Failure(Code.INTERNAL, f"{call.path}: not a reply: {exc}", sent=True)
+        raise error_of(failure, is_read=call.is_read) from exc

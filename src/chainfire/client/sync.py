@@ -1,0 +1,181 @@
+"""The sync face: the async client on a loop of its own thread, method by method.
+
+One implementation, two faces: what blocks here is awaited there. May be used
+from several threads, and from within a running event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from chainfire.client.calls import Call, Consistency, R_co
+from chainfire.client.client import DIAL_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Client, connect
+from chainfire.client.endpoints import DEFAULT
+from chainfire.client.keys import Text
+from chainfire.client.txn import Op
+from chainfire.client.values import (
+    CasOutcome,
+    DeleteOutcome,
+    KeyValue,
+    MemberStatus,
+    Page,
+    PutOutcome,
+    TxnOutcome,
+)
+from chainfire.proto import kv_pb2
+
+T = TypeVar("T")
+
+
+def connect_sync(
+    endpoints: str | Sequence[str] = DEFAULT,
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    dial_timeout: float = DIAL_TIMEOUT_SECONDS,
+) -> SyncClient:
+    """A client to be used with `with`. Otherwise as `connect`."""
+    return SyncClient(connect(endpoints, timeout=timeout, dial_timeout=dial_timeout))
+
+
+class SyncClient:
+    """As `Client`, which documents each method."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="chainfire-client", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        if self._loop.is_closed():
+            return
+        self._run(self._client.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._client.endpoints
+
+    def put(self, key: Text, value: Text, *, lease: int = 0, previous: bool = False) -> PutOutcome:
+        return self._run(self._client.put(key, value, lease=lease, previous=previous))
+
+    def get(
+        self,
+        key: Text,
+        *,
+        revision: int = 0,
+        consistency: Consistency = Consistency.LINEARIZABLE,
+        min_revision: int = 0,
+    ) -> KeyValue | None:
+        return self._run(
+            self._client.get(
+                key, revision=revision, consistency=consistency, min_revision=min_revision
+            )
+        )
+
+    def get_prefix(
+        self,
+        prefix: Text,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        consistency: Consistency = Consistency.LINEARIZABLE,
+        min_revision: int = 0,
+    ) -> Page:
+        return self._run(
+            self._client.get_prefix(
+                prefix,
+                limit=limit,
+                revision=revision,
+                consistency=consistency,
+                min_revision=min_revision,
+            )
+        )
+
+    def scan(self, prefix: Text, *, page_size: int = 500, revision: int = 0) -> Iterator[Page]:
+        pages = self._client.scan(prefix, page_size=page_size, revision=revision)
+
+        async def following() -> Page | None:
+            return await anext(pages, None)
+
+        while (page := self._run(following())) is not None:
+            yield page
+
+    def delete(self, key: Text, *, previous: bool = False) -> DeleteOutcome:
+        return self._run(self._client.delete(key, previous=previous))
+
+    def delete_prefix(self, prefix: Text, *, previous: bool = False) -> DeleteOutcome:
+        return self._run(self._client.delete_prefix(prefix, previous=previous))
+
+    def cas(
+        self,
+        key: Text,
+        value: Text,
+        *,
+        expect: KeyValue | None = None,
+        expect_version: int | None = None,
+        expect_revision: int | None = None,
+        expect_value: Text | None = None,
+        expect_absent: bool = False,
+        lease: int = 0,
+    ) -> CasOutcome:
+        return self._run(
+            self._client.cas(
+                key,
+                value,
+                expect=expect,
+                expect_version=expect_version,
+                expect_revision=expect_revision,
+                expect_value=expect_value,
+                expect_absent=expect_absent,
+                lease=lease,
+            )
+        )
+
+    def txn(
+        self,
+        compare: Sequence[kv_pb2.Compare],
+        success: Sequence[Op] = (),
+        failure: Sequence[Op] = (),
+    ) -> TxnOutcome:
+        return self._run(self._client.txn(compare, success, failure))
+
+    def compact(self, revision: int, *, physical: bool = False) -> None:
+        self._run(self._client.compact(revision, physical=physical))
+
+    def status(self, endpoint: str = "") -> MemberStatus:
+        return self._run(self._client.status(endpoint))
+
+    def call(self, call: Call[R_co]) -> R_co:
+        return self._run(self._client.call(call))
+
+    def call_at(self, endpoint: str, call: Call[R_co]) -> R_co:
+        return self._run(self._client.call_at(endpoint, call))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C: the call must not go on behind the caller's back
+            raise
