@@ -43,10 +43,11 @@ class ApiCounters:
 
     def count_client(self, kind: str, version: str) -> None:
         """A request of a client that says (or does not say) its API version."""
+        counted = self.client_versions
         key = kind, version
-        if key not in self.client_versions and len(self.client_versions) >= CLIENT_VERSIONS_MAX:
+        if key not in counted and len(counted) >= CLIENT_VERSIONS_MAX:
             key = kind, "other"
-        self.client_versions[key] = self.client_versions.get(key, 0) + 1
+        counted[key] = counted.get(key, 0) + 1
 
     def count_check(self, kind: str, name: str, ok: bool) -> None:
         """A check of /livez or /readyz."""

@@ -16,7 +16,7 @@ from typing import Any, cast
 from google.protobuf.message import DecodeError
 
 from chainfire import quota
-from chainfire.api import encode
+from chainfire.api import encode, plain
 from chainfire.api.call import Call, Stream
 from chainfire.api.reads import level_of, level_of_all, wait_until
 from chainfire.api.services import Services
@@ -57,19 +57,14 @@ _ALARM = int(CommandKind.ALARM)
 
 def range_(services: Services, call: Call) -> None:
     body = call.request
-    size = len(body) - 2
-    # By far the commonest request is a key and nothing else, or serializable: 0a size key [38 01].
-    if 0 < size < 128 and body[0] == 0x0A:
-        if body[1] == size:
-            call.message = body[2:]
-            call.resume = _get_ready
-            services.node.read(LINEARIZABLE, 0, call.deadline, call)
-            return
-        if 0 < body[1] == size - 2 and body.endswith(b"\x38\x01"):
-            call.message = body[2:-2]
-            call.resume = _get_ready
-            services.node.read(SERIALIZABLE, 0, call.deadline, call)
-            return
+    key, level = plain.get_key(body), LINEARIZABLE
+    if key is None:
+        key, level = plain.serializable_get_key(body), SERIALIZABLE
+    if key is not None:
+        call.message = key
+        call.resume = _get_ready
+        services.node.read(level, 0, call.deadline, call)
+        return
     request = _decode_range(body)
     syntax.check_range(request)
     call.message = request
@@ -135,10 +130,12 @@ async def range_stream(services: Services, stream: Stream) -> None:
 
 
 def put(services: Services, call: Call) -> None:
-    request: PutRequest = decode_request(_PUT, call.request)
-    if _over_quota(services, call, request):
-        return
-    syntax.check_put(request)
+    body = call.request
+    if not plain.is_put(body) or _near_quota(services, body):
+        request: PutRequest = decode_request(_PUT, body)
+        if _over_quota(services, call, request):
+            return
+        syntax.check_put(request)
     call.then = _put_done
     _propose(services, call, _PUT)
 
@@ -162,7 +159,7 @@ def _delete_done(call: Call, result: DeleteResult) -> None:
 
 def txn(services: Services, call: Call) -> None:
     request: TxnRequest = decode_request(_TXN, call.request)
-    if _over_quota(services, call, request):
+    if _near_quota(services, call.request) and _over_quota(services, call, request):
         return
     syntax.check_txn(request, services.limits.max_txn_ops)
     if is_read_only(request):
@@ -218,6 +215,16 @@ def _propose(services: Services, call: Call, kind: int) -> None:
     if len(call.request) > services.limits.max_request_bytes:
         raise RequestTooLarge
     services.node.propose(kind, call.request, call)
+
+
+def _near_quota(services: Services, body: bytes) -> bool:
+    """Whether the request could be over quota: a bound that needs no look into it.
+
+    An operation takes two bytes at least, and costs its length and an overhead.
+    """
+    limit = services.limits.quota_bytes
+    cost_max = quota.PUT_OVERHEAD_BYTES * (1 + len(body) // 2) + len(body)
+    return 0 <= limit <= services.node.machine.usage(_KEYSPACE) + cost_max
 
 
 def _over_quota(services: Services, call: Call, request: Any) -> bool:

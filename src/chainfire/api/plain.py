@@ -1,0 +1,55 @@
+"""The two commonest requests, recognised by their bytes without building a message.
+
+A get of one key with nothing else set, and a put of a key and a value with
+nothing else set, are most of what a store is asked. Whatever is not surely
+one of them is left to protobuf (tests/api/test_plain.py holds both against
+each other).
+"""
+
+from __future__ import annotations
+
+_KEY = 0x0A  # field 1, length-delimited
+_VALUE = 0x12  # field 2 of PutRequest
+_SERIALIZABLE = b"\x38\x01"  # field 7 of RangeRequest, true
+
+
+def get_key(body: bytes) -> bytes | None:
+    """The key of a RangeRequest that holds a key and nothing else."""
+    size = len(body) - 2
+    if 0 < size < 128 and body[0] == _KEY and body[1] == size:
+        return body[2:]
+    return None
+
+
+def serializable_get_key(body: bytes) -> bytes | None:
+    """The key of a RangeRequest that holds a key and `serializable`."""
+    size = len(body) - 4
+    if 0 < size < 128 and body[0] == _KEY and body[1] == size and body.endswith(_SERIALIZABLE):
+        return body[2:-2]
+    return None
+
+
+def is_put(body: bytes) -> bool:
+    """Whether it is a PutRequest with a key, a value or none, and nothing else.
+
+    Such a request passes every check that needs no state.
+    """
+    size = len(body)
+    if size < 3 or body[0] != _KEY:
+        return False
+    key_size = body[1]
+    at = 2 + key_size
+    if not 0 < key_size < 128 or at > size:
+        return False
+    if at == size:
+        return True
+    if at + 2 > size or body[at] != _VALUE:
+        return False
+    value_size = body[at + 1]
+    at += 2
+    if value_size >= 128:
+        if at == size or body[at] >= 128:
+            return False  # 16 KiB and more: decoding is not what it costs
+        value_size += (body[at] << 7) - 128
+        at += 1
+    return at + value_size == size
