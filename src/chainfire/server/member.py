@@ -47,7 +47,7 @@ class Member:
             self._stack.push_async_callback(node.aclose)
             await node.start(START_SECONDS_MAX)
             services = Services(node, _limits(self._config))
-            await open_doors(self._config, services, self._stack)
+            await open_doors(self._config, node, services, self._stack)
             self.node = node
         except BaseException:
             await self._stack.aclose()
