@@ -163,20 +163,20 @@ def test_every_default_is_a_value_its_kind_reads_back() -> None:
 def test_the_example_file_is_valid_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "example.toml"
     path.write_text(show.example())
-    assert serve.check_file(str(path)).config == Config()
+    assert serve.load([f"--config-file={path}"], {}).config == Config()
     uncommented = [
         line[1:] if line.startswith("#") and not line.startswith("# ") else line
         for line in show.example().splitlines()
     ]
     path.write_text("\n".join(uncommented))
-    assert serve.check_file(str(path)).config == Config()
+    assert serve.load([f"--config-file={path}"], {}).config == Config()
 
 
 def test_print_shows_a_file_that_gives_the_same_configuration(tmp_path: Path) -> None:
     loaded = serve.load(["--name=a", "--quota-backend-bytes=-1", "--grpc-keepalive-timeout=3s"], {})
     path = tmp_path / "printed.toml"
     path.write_text(show.effective(loaded.config, loaded.origins))
-    assert serve.check_file(str(path)).config == loaded.config
+    assert serve.load([f"--config-file={path}"], {}).config == loaded.config
     assert "# flag --name" in path.read_text()
 
 

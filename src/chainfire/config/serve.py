@@ -46,13 +46,6 @@ def load(arguments: Sequence[str], environ: Mapping[str, str]) -> Loaded:
     return finish(layers, problems, defaults={}, data_dir_suffix=".chainfire")
 
 
-def check_file(path: str) -> Loaded:
-    """The configuration that the file alone gives."""
-    problems: list[Problem] = []
-    layer = toml_layer(read_text(path), path, problems)
-    return finish([layer], problems, defaults={}, data_dir_suffix=".chainfire")
-
-
 def toml_layer(text: str, path: str, problems: list[Problem]) -> Layer:
     layer: Layer = {}
     try:

@@ -6,8 +6,10 @@ import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping
 
+from chainfire.config.kinds import URLS
 from chainfire.config.schema import OPTIONS, Config, Option
 from chainfire.config.serve import PREFIX
+from chainfire.config.urls import show_urls
 
 _HEAD = """\
 # Chainfire's configuration, as `chainfire config example` writes it. Every line is
@@ -49,7 +51,8 @@ def flag_lines() -> Iterator[tuple[str, str, str]]:
     sentence = ""
     for section, option in _with_sections():
         sentence = section or sentence
-        default = option.kind.show(option.default).strip('"')
+        shown = option.kind.show(option.default)
+        default = show_urls(option.default) if option.kind is URLS else shown.strip('"')
         yield (
             sentence,
             f"--{option.flag} {option.kind.name}",

@@ -1,0 +1,1 @@
+"""The command line. main.py lists the commands and imports each only when it is run."""

@@ -1,0 +1,128 @@
+"""What the commands share: options of every client command, and opening the client.
+
+The options may stand before the command's name or behind it; behind it counts.
+Environment: CHAINFIRE_ENDPOINTS, else ETCDCTL_ENDPOINTS.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chainfire.config.kinds import parse_duration_ns
+from chainfire.config.urls import BadValue
+
+if TYPE_CHECKING:
+    from chainfire.client.sync import SyncClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_ENDPOINT = "127.0.0.1:2379"
+_SHARED = ("endpoints", "write_out", "hex", "command_timeout", "dial_timeout")
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Go's notation (`500ms`, `5s`) or a plain number of seconds."""
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration_ns(f"{value}s" if value.isdecimal() else value) / 10**9
+    except BadValue as exc:
+        raise click.BadParameter(str(exc)) from exc
+    if seconds <= 0:
+        raise click.BadParameter("must be more than 0")
+    return seconds
+
+
+_OPTIONS = (
+    click.option(
+        "--endpoints",
+        metavar="URLS",
+        help=f"Members to ask, comma-separated.  [default: {DEFAULT_ENDPOINT}; "
+        "env: CHAINFIRE_ENDPOINTS, ETCDCTL_ENDPOINTS]",
+    ),
+    click.option(
+        "-w",
+        "--write-out",
+        type=click.Choice(["simple", "fields", "json", "table"]),
+        help="How to print the answer.  [default: simple]",
+    ),
+    click.option("--hex", is_flag=True, default=None, help="Print keys, values and ids as hex."),
+    click.option(
+        "--command-timeout",
+        metavar="DURATION",
+        callback=_seconds,
+        help="Give up after this time.  [default: 5s]",
+    ),
+    click.option(
+        "--dial-timeout",
+        metavar="DURATION",
+        callback=_seconds,
+        help="Give up an endpoint that does not connect in this time.  [default: 2s]",
+    ),
+)
+
+
+def global_options(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+class Options:
+    """The shared options of a command, those behind it before those in front of it."""
+
+    def __init__(self, ctx: click.Context, own: dict[str, Any]) -> None:
+        before: dict[str, Any] = ctx.obj or {}
+        self._values = {
+            name: own[name] if own.get(name) is not None else before.get(name) for name in _SHARED
+        }
+
+    @property
+    def endpoints(self) -> str:
+        return (
+            self._values["endpoints"]
+            or os.environ.get("CHAINFIRE_ENDPOINTS")
+            or os.environ.get("ETCDCTL_ENDPOINTS")
+            or DEFAULT_ENDPOINT
+        )
+
+    def write_out(self, *allowed: str, default: str = "simple") -> str:
+        chosen: str = self._values["write_out"] or default
+        if chosen not in allowed:
+            raise click.UsageError(f"-w {chosen} does not fit here; use {' or '.join(allowed)}")
+        return chosen
+
+    @property
+    def hex(self) -> bool:
+        return bool(self._values["hex"])
+
+    def client(self) -> SyncClient:
+        """To be used with `with`."""
+        from chainfire.client.sync import connect_sync
+
+        return connect_sync(
+            self.endpoints,
+            timeout=self._values["command_timeout"] or 5.0,
+            dial_timeout=self._values["dial_timeout"] or 2.0,
+        )
+
+
+def client_command(name: str, *, epilog: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A click command whose function is called with (Options, **its own parameters)."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @click.pass_context
+        def run(ctx: click.Context, /, **parameters: Any) -> Any:
+            shared = {option: parameters.pop(option) for option in _SHARED}
+            return function(Options(ctx, shared), **parameters)
+
+        run.__doc__ = function.__doc__
+        run.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+        return click.command(
+            name, epilog=epilog, context_settings={"help_option_names": ["-h", "--help"]}
+        )(global_options(run))
+
+    return decorate
