@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING
 from chainfire.version import VERSION
 
 if TYPE_CHECKING:
+    from chainfire.client import CasOutcome, Client, SyncClient, connect, connect_sync
     from chainfire.errors import ChainfireError, FatalError, RequestError
 
-__all__ = ["ChainfireError", "FatalError", "RequestError", "__version__"]
+__all__ = [
+    "CasOutcome",
+    "ChainfireError",
+    "Client",
+    "FatalError",
+    "RequestError",
+    "SyncClient",
+    "__version__",
+    "connect",
+    "connect_sync",
+]
 
 __version__ = VERSION
 
 _HOME = {
-    "ChainfireError": "chainfire.errors",
-    "FatalError": "chainfire.errors",
-    "RequestError": "chainfire.errors",
+    **dict.fromkeys(("CasOutcome", "Client", "SyncClient"), "chainfire.client"),
+    **dict.fromkeys(("connect", "connect_sync"), "chainfire.client"),
+    **dict.fromkeys(("ChainfireError", "FatalError", "RequestError"), "chainfire.errors"),
 }
 
 
