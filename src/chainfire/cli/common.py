@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chainfire.config.kinds import parse_duration_ns
-from chainfire.config.urls import BadValue
-
 if TYPE_CHECKING:
     from chainfire.client.sync import SyncClient
 
@@ -27,6 +24,10 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     """Go's notation (`500ms`, `5s`) or a plain number of seconds."""
     if value is None:
         return None
+
+    from chainfire.config.kinds import parse_duration_ns
+    from chainfire.config.urls import BadValue
+
     try:
         seconds = parse_duration_ns(f"{value}s" if value.isdecimal() else value) / 10**9
     except BadValue as exc:
