@@ -1,8 +1,8 @@
 """Commands in our documents as data.
 
-A fenced block marked `sh` holds commands. One marked `console` is a session: lines that begin with
-"$ " are commands, the lines below each are what it prints, where `…` stands for any text and a
-line of nothing but `…` for any lines.
+A fenced block marked `sh` holds commands, one marked `python` is a program. One marked `console` is
+a session: lines that begin with "$ " are commands, the lines below each are what it prints, where
+`…` stands for any text and a line of nothing but `…` for any lines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FENCE = re.compile(r"^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(sh|console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY = "…"
 
 
@@ -27,9 +27,12 @@ def commands(document: Path) -> list[Command]:
     found: list[Command] = []
     for block in FENCE.finditer(text):
         first = text.count("\n", 0, block.start(2)) + 1
-        read = _session if block[1] == "console" else _script
-        found += read(block[2], first)
+        found += READERS[block[1]](block[2], first)
     return found
+
+
+def _program(block: str, first: int) -> list[Command]:
+    return [Command(f"python - <<'END'\n{block}END", first, None)]
 
 
 def _script(block: str, first: int) -> list[Command]:
@@ -43,6 +46,9 @@ def _session(block: str, first: int) -> list[Command]:
         line = first + block.count("\n", 0, part.start())
         found.append(Command(part[1], line, part[2]))
     return found
+
+
+READERS = {"sh": _script, "console": _session, "python": _program}
 
 
 def matches(expected: str, actual: str) -> bool:

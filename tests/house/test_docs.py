@@ -23,6 +23,7 @@ from tests.servers import Kind, Server
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 WITH_COMMANDS = [path for path in DOCUMENTS if commands(path)]
 NOT_RUN = ("make", "git", "cd")
+MEMBER = "127.0.0.1:2379"  # as documents have it; tests take a free port
 
 
 def name_of(path: Path) -> str:
@@ -34,8 +35,9 @@ def programs(tmp_path: Path) -> Path:
     """A directory with the programs that the documents speak of."""
     directory = tmp_path / "bin"
     directory.mkdir()
-    (directory / "chainfire").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m chainfire "$@"\n')
-    (directory / "chainfire").chmod(0o755)
+    for name, arguments in (("chainfire", "-m chainfire "), ("python", "")):
+        (directory / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        (directory / name).chmod(0o755)
     beside = Path(sys.executable).parent
     etcdctl = shutil.which("etcdctl", path=f"/usr/local/bin:/usr/bin:{beside}")
     if etcdctl is None:
@@ -63,7 +65,7 @@ def test_commands_do_what_the_document_says(document: Path, programs: Path, tmp_
 
 def run(command: Command, server: Server, here: Path, path: str, document: str) -> None:
     done = subprocess.run(
-        ["bash", "-c", command.text],
+        ["bash", "-c", command.text.replace(MEMBER, server.target)],
         cwd=here,
         env={
             "PATH": path,
@@ -79,7 +81,7 @@ def run(command: Command, server: Server, here: Path, path: str, document: str) 
         timeout=60,
         check=False,
     )
-    printed = done.stdout.replace(server.target, "127.0.0.1:2379")
+    printed = done.stdout.replace(server.target, MEMBER)
     where = f"{document}:{command.line}: {command.text}"
     assert done.returncode == 0, f"{where}\n{printed}"
     if command.output is not None:

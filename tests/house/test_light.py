@@ -45,7 +45,6 @@ def test_a_wrong_public_name_is_an_attribute_error() -> None:
         _ = chainfire.nothing
 
 
-@pytest.mark.skipif("chainfire.cli.main" not in modules(), reason="there is no cli yet")
 def test_chainfire_version_imports_neither_grpc_nor_asyncio() -> None:
     loaded = loaded_after(
         "import sys; sys.argv = ['chainfire', 'version']\n"
