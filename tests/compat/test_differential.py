@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from chainfire.proto import kv_pb2
+from chainfire.proto.maintenance_pb2 import HashKVRequest, HashKVResponse
 from tests import peers, report
 from tests.compat.differential.__main__ import repro
 from tests.compat.differential.calls import Answer, Request
-from tests.compat.differential.canon import canonical
+from tests.compat.differential.canon import COMPACTED, canonical, same
 from tests.compat.differential.run import find_difference
-from tests.compat.differential.shrink import minimize, smaller_messages
+from tests.compat.differential.shrink import PAD, minimize, smaller_messages
 from tests.servers import etcd
 
 
@@ -59,6 +60,27 @@ def test_minimize_keeps_exactly_what_is_needed() -> None:
 
     smallest = minimize(history, shows, lambda: False)
     assert [r.body[0] for r in smallest] == [17, 63, 99]  # the last one is what differed
+
+
+def test_minimize_can_put_pads_where_writes_were() -> None:
+    history = [Request("Put", bytes([i])) for i in range(50)]
+
+    def shows(candidate: list[Request]) -> list[Request] | None:
+        right = len(candidate) == 50 and candidate[7].body[0] == 7
+        return candidate if right else None
+
+    smallest = minimize(history, shows, lambda: False, {r: [PAD] for r in history})
+    assert [i for i, r in enumerate(smallest) if r != PAD] == [7, 49]
+
+
+def test_hash_at_the_compacted_revision_is_excused_for_old_peers_only() -> None:
+    request = Request("HashKV", HashKVRequest(revision=5).SerializeToString())
+    refused = Answer(11, COMPACTED, b"")
+    given = Answer(0, "", HashKVResponse(compact_revision=5).SerializeToString())
+    assert same(request, refused, given, (3, 5, 1))
+    assert not same(request, refused, given, (3, 6))
+    elsewhere = Answer(0, "", HashKVResponse(compact_revision=4).SerializeToString())
+    assert not same(request, refused, elsewhere, (3, 5, 1))
 
 
 def test_smaller_messages_drop_one_thing_each() -> None:

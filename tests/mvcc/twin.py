@@ -212,16 +212,28 @@ class Twin:
         }[compare.result]
 
     def _check(self, branch) -> None:  # type: ignore[no-untyped-def]
+        """All puts first, then all ranges (etcd: checkRequests twice)."""
+        self._check_all(branch, "request_put", self._check_put_in_txn)
+        self._check_all(branch, "request_range", self._check_range)
+
+    def _check_all(self, branch, kind: str, check) -> None:  # type: ignore[no-untyped-def]
         for op in branch[1]:
             if isinstance(op, tuple):
-                self._check(op)
-            elif op.HasField("request_range"):
-                if op.request_range.revision > self.revision:
-                    raise FutureRevision
-                if op.request_range.revision != 0 and op.request_range.revision < self.compacted:
-                    raise Compacted
-            elif op.HasField("request_put"):
-                self._check_put(op.request_put)
+                self._check_all(op, kind, check)
+            elif op.HasField(kind):
+                check(getattr(op, kind))
+
+    def _check_put_in_txn(self, request: PutRequest) -> None:
+        needs_key = request.ignore_value or request.ignore_lease
+        if needs_key and self.at(request.key, self.revision) is None:
+            raise KeyNotFound
+        self._check_put(request)
+
+    def _check_range(self, request: RangeRequest) -> None:
+        if request.revision > self.revision:
+            raise FutureRevision
+        if request.revision != 0 and request.revision < self.compacted:
+            raise Compacted
 
     def _run(self, branch) -> TxnResult:  # type: ignore[no-untyped-def]
         results: list[OpResult] = []

@@ -10,6 +10,7 @@ execute   in list order; a range sees the writes before it
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chainfire.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
@@ -19,7 +20,7 @@ from chainfire.mvcc.intervals import KeySet
 from chainfire.mvcc.ranges import FROM_KEY
 from chainfire.mvcc.read import ROWS_PER_SLICE, Moment, Steps, range_at
 from chainfire.mvcc.state import StoreState
-from chainfire.proto.kv_pb2 import DeleteRangeRequest, RequestOp, TxnRequest
+from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
 from chainfire.storage.backend import Reader
 from chainfire.types import OpResult, TxnResult
 
@@ -45,37 +46,54 @@ def decide(view: Reader, prefix: bytes, request: TxnRequest) -> Branch:
 
 
 def check(branch: Branch, changes: Changes) -> None:
-    """Raises FutureRevision, Compacted, LeaseNotFound, KeyNotFound: the first in list order.
+    """Raises LeaseNotFound, KeyNotFound, FutureRevision, Compacted.
+
+    All puts first, then all ranges, each in list order: where two things are
+    wrong, etcd names the put's (applierV3backend.Txn).
 
     An ignore_* asks for the key before the transaction; one that an earlier
     operation creates does not count (etcd). One that an earlier operation
     deletes is refused too: syntax lets that pass after a from-key delete, and
-    there etcd itself would crash.
+    there etcd itself crashes.
     """
-    _check(branch, changes, _Gone())
+    ops = list(_flat(branch))
+    for op in ops:
+        if op.HasField("request_put"):
+            _check_put(op.request_put, changes)
+    for op in ops:
+        if op.HasField("request_range"):
+            check_revision(changes.store, changes.keyspace, op.request_range.revision)
+    _check_none_gone(ops)
 
 
-def _check(branch: Branch, changes: Changes, gone: _Gone) -> None:
+def _flat(branch: Branch) -> Iterator[RequestOp]:
     for step in branch.steps:
         if isinstance(step, Branch):
-            _check(step, changes, gone)
-            continue
-        match step.WhichOneof("request"):
-            case "request_range":
-                check_revision(changes.store, changes.keyspace, step.request_range.revision)
-            case "request_put":
-                put = step.request_put
-                if put.lease and not changes.lease_exists(put.lease):
-                    raise LeaseNotFound
-                if (put.ignore_value or put.ignore_lease) and (
-                    put.key in gone or not changes.exists(put.key)
-                ):
-                    raise KeyNotFound
-                gone.put(put.key)
-            case "request_delete_range":
-                gone.delete(step.request_delete_range)
-            case _:
-                raise KeyNotFound  # an empty operation; syntax refuses it
+            yield from _flat(step)
+        else:
+            yield step
+
+
+def _check_put(put: PutRequest, changes: Changes) -> None:
+    if _needs_key(put) and not changes.exists(put.key):
+        raise KeyNotFound
+    if put.lease and not changes.lease_exists(put.lease):
+        raise LeaseNotFound
+
+
+def _check_none_gone(ops: Sequence[RequestOp]) -> None:
+    gone = _Gone()
+    for op in ops:
+        if op.HasField("request_delete_range"):
+            gone.delete(op.request_delete_range)
+        elif op.HasField("request_put"):
+            if _needs_key(op.request_put) and op.request_put.key in gone:
+                raise KeyNotFound
+            gone.put(op.request_put.key)
+
+
+def _needs_key(put: PutRequest) -> bool:
+    return put.ignore_value or put.ignore_lease
 
 
 class _Gone:

@@ -9,6 +9,7 @@ import argparse
 import random
 import sys
 import time
+from itertools import groupby
 
 from tests.compat.differential.generate import Point
 from tests.compat.differential.run import Difference, Totals, find_difference
@@ -48,9 +49,10 @@ def repro(kinds: tuple[Kind, Kind], difference: Difference, seconds: float) -> s
     smallest = Shrinker(kinds, seconds, lambda line: print("  " + line, flush=True)).shrink(
         difference
     )
-    if len(smallest.history) > 200:
-        return "could not be shrunk to less than 200 requests"
-    lines = [f"  {i:3} {r.text()}" for i, r in enumerate(smallest.history[:-1], 1)]
+    runs = [(r, len(list(same))) for r, same in groupby(smallest.history[:-1])]
+    if len(runs) > 200:
+        return "could not be shrunk to less than 200 different requests"
+    lines = [f"  {r.text()}" + (f"   × {times}" if times > 1 else "") for r, times in runs]
     return "\n".join(["on an empty store:", *lines, smallest.text()])
 
 

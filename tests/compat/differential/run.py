@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chainfire.proto import kv_pb2, maintenance_pb2
 from tests.compat.differential.calls import METHODS, Answer, Request, one_line
-from tests.compat.differential.canon import canonical
+from tests.compat.differential.canon import same
 from tests.compat.differential.driver import Driver, ServerGone
 from tests.compat.differential.generate import Generator, Point
 from tests.servers import Kind, Server
@@ -33,6 +33,7 @@ class Difference:
     history: list[Request]
     names: tuple[str, str]
     answers: tuple[Answer, Answer]
+    replies: list[Answer] = field(default_factory=list)  # the first server's, of the last chunk
 
     def text(self) -> str:
         request = self.history[-1]
@@ -98,10 +99,9 @@ def compare_chunk(
     for i, (request, first, second) in enumerate(zip(chunk, *results, strict=True)):
         if totals is not None:
             _count(totals, request, first)
-        if first == second:
-            continue
-        if canonical(request, first, oldest) != canonical(request, second, oldest):
-            return Difference([*history, *chunk[: i + 1]], names, (first, second)), results[0]
+        if not same(request, first, second, oldest):
+            found = [*history, *chunk[: i + 1]]
+            return Difference(found, names, (first, second), results[0][: i + 1]), results[0]
     return None, results[0]
 
 
