@@ -16,7 +16,8 @@ from chainfire.proto.kv_pb2 import (
 KEYS = (b"\0", b"a", b"a\0", b"a\0\0", b"a\0\xff", b"a\x01", b"ab", b"b", b"\xff", b"\xff\xff")
 
 keys = st.sampled_from(KEYS)
-range_ends = st.one_of(st.just(b""), st.just(b"\0"), keys)
+range_ends = st.sampled_from((b"", b"\0", b"\0", *KEYS))
+some_range_ends = st.sampled_from((b"\0", b"\0", *KEYS))
 values = st.sampled_from((b"", b"1", b"2", b"long" * 50))
 numbers = st.integers(0, 30)
 
@@ -29,14 +30,22 @@ puts = st.builds(
     ignore_value=st.sampled_from((False, False, True)),
     ignore_lease=st.sampled_from((False, False, True)),
 )
+touches = st.builds(PutRequest, key=keys, ignore_value=st.just(True))
 plain_puts = st.builds(PutRequest, key=keys, value=values)
-deletes = st.builds(DeleteRangeRequest, key=keys, range_end=range_ends, prev_kv=st.booleans())
+deletes = st.builds(
+    DeleteRangeRequest,
+    key=keys,
+    range_end=st.sampled_from((b"", b"", b"", b"\0", *KEYS)),
+    prev_kv=st.booleans(),
+)
+# Less than 0: so many before the newest, and one step in the future; see `aged`.
+ages = st.sampled_from((0, 0, 0, 0, -1, -2, -3, -5, -8, -12, 1))
 ranges = st.builds(
     RangeRequest,
     key=keys,
     range_end=range_ends,
     limit=st.integers(-1, 5),
-    revision=st.integers(-3, 40),
+    revision=ages,
     sort_order=st.sampled_from(RangeRequest.SortOrder.values()),
     sort_target=st.sampled_from(RangeRequest.SortTarget.values()),
     keys_only=st.booleans(),
@@ -46,12 +55,20 @@ ranges = st.builds(
     min_create_revision=st.sampled_from((0, 0, 0, 3, 7)),
     max_create_revision=st.sampled_from((0, 0, 0, 6, 12)),
 )
+paged_ranges = st.builds(
+    RangeRequest,
+    key=keys,
+    range_end=some_range_ends,
+    limit=st.integers(1, 3),
+    revision=ages,
+    sort_order=st.sampled_from((RangeRequest.NONE, RangeRequest.DESCEND)),
+)
 plain_ranges = st.builds(
     RangeRequest,
     key=keys,
     range_end=range_ends,
     limit=st.integers(0, 4),
-    revision=st.integers(0, 30),
+    revision=st.sampled_from((0, 0, 0, 0, 0, 0, 2, 8, 15, -1, -9)),
 )
 
 
@@ -78,7 +95,7 @@ def compares(draw: st.DrawFn) -> Compare:
 def _ops(nested: st.SearchStrategy[TxnRequest]) -> st.SearchStrategy[RequestOp]:
     return st.one_of(
         st.builds(RequestOp, request_put=puts),
-        st.builds(RequestOp, request_put=plain_puts),
+        st.builds(RequestOp, request_put=st.one_of(plain_puts, touches)),
         st.builds(RequestOp, request_delete_range=deletes),
         st.builds(RequestOp, request_range=st.one_of(plain_ranges, ranges)),
         st.builds(RequestOp, request_txn=nested),
@@ -91,3 +108,13 @@ def _txns(nested: st.SearchStrategy[TxnRequest]) -> st.SearchStrategy[TxnRequest
 
 
 txns = st.recursive(st.just(TxnRequest()), _txns, max_leaves=3)
+
+
+def aged(request: RangeRequest, revision: int) -> RangeRequest:
+    """The request with its age turned into a revision, `revision` being the newest."""
+    aged = RangeRequest.FromString(request.SerializeToString())
+    if request.revision < 0:
+        aged.revision = max(revision + request.revision, 1)
+    elif request.revision > 0:
+        aged.revision = revision + request.revision
+    return aged

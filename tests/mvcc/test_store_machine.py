@@ -6,7 +6,14 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+)
 
 from chainfire.errors import Compacted, RequestError
 from chainfire.mvcc.compact import Compaction
@@ -26,7 +33,17 @@ from chainfire.proto.kv_pb2 import (
 )
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import RangeResult
-from tests.mvcc.strategies import KEYS, deletes, keys, plain_puts, puts, range_ends, ranges, txns
+from tests.mvcc.strategies import (
+    KEYS,
+    aged,
+    deletes,
+    paged_ranges,
+    plain_puts,
+    puts,
+    ranges,
+    touches,
+    txns,
+)
 from tests.mvcc.twin import Twin, TwinEvent
 from tests.mvcc.world import World, delete, put
 
@@ -70,12 +87,23 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ── commands ────────────────────────────────────────────────────────────
 
-    @rule(request=st.one_of(plain_puts, puts), flush=st.booleans())
-    def put(self, request: PutRequest, flush: bool) -> None:
-        if outcome(lambda: check_put(request)) is None:
-            self.do(
-                lambda world: put(world.writer(), request), lambda: self.twin.put(request), flush
-            )
+    @initialize(requests=st.lists(plain_puts, min_size=5, max_size=15))
+    def fill(self, requests: list[PutRequest]) -> None:
+        for request in requests:
+            self.put([request], True)
+
+    @rule(
+        requests=st.lists(st.one_of(plain_puts, touches, puts), min_size=1, max_size=4),
+        flush=st.booleans(),
+    )
+    def put(self, requests: list[PutRequest], flush: bool) -> None:
+        for request in requests:
+            if outcome(lambda r=request: check_put(r)) is None:
+                self.do(
+                    lambda world, r=request: put(world.writer(), r),
+                    lambda r=request: self.twin.put(r),
+                    flush,
+                )
 
     @rule(request=deletes, flush=st.booleans())
     def delete(self, request: DeleteRangeRequest, flush: bool) -> None:
@@ -143,12 +171,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(request=ranges)
     def range(self, request: RangeRequest) -> None:
+        request = aged(request, self.twin.revision)
         assert outcome(lambda: run(self.read(request))) == outcome(lambda: self.twin.range(request))
 
-    @rule(target=pages, key=keys, range_end=range_ends, limit=st.integers(1, 3), pin=st.booleans())
-    def first_page(self, key: bytes, range_end: bytes, limit: int, pin: bool) -> RangeRequest:
-        revision = self.twin.revision if pin else 0
-        return RangeRequest(key=key, range_end=range_end, limit=limit, revision=revision)
+    @rule(target=pages, request=paged_ranges)
+    def first_page(self, request: RangeRequest) -> RangeRequest:
+        return self.next_page(aged(request, self.twin.revision))
 
     @rule(target=pages, request=consumes(pages))
     def next_page(self, request: RangeRequest) -> RangeRequest:
@@ -156,12 +184,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert page == outcome(lambda: self.twin.range(request))
         following = RangeRequest.FromString(request.SerializeToString())
         if isinstance(page, RangeResult) and page.rows:
-            following.key = KeyValue.FromString(page.rows[-1]).key + b"\0"
+            last = KeyValue.FromString(page.rows[-1]).key
+            if request.sort_order == RangeRequest.DESCEND:
+                following.range_end = last
+            else:
+                following.key = last + b"\0"
         return following
 
     @rule(target=walks, request=ranges)
     def begin_walk(self, request: RangeRequest) -> Any:
         """A read in slices; what comes later does not change its answer."""
+        request = aged(request, self.twin.revision)
         expected = outcome(lambda: self.twin.range(request))
         revision = request.revision if request.revision > 0 else self.twin.revision
         walk = self.read(request, rows_per_slice=1)
@@ -190,7 +223,7 @@ class StoreMachine(RuleBasedStateMachine):
             key=request.key,
             range_end=request.range_end,
             limit=request.limit,
-            revision=request.revision,
+            revision=aged(request, self.twin.revision).revision,
             keys_only=request.keys_only,
             count_only=request.count_only,
         )
@@ -213,9 +246,11 @@ class StoreMachine(RuleBasedStateMachine):
 
         assert outcome(collect) == outcome(lambda: self.twin.range(request))
 
-    @rule(start=st.integers(0, 30), rows_max=st.integers(1, 5))
-    def events(self, start: int, rows_max: int) -> None:
+    @rule(back=st.integers(-1, 8), rows_max=st.integers(1, 5))
+    def events(self, back: int, rows_max: int) -> None:
+        """From a few revisions before the compacted one on."""
         self.settle()
+        start = max(self.twin.compacted - 2 + back, 0)
 
         def collect() -> list[TwinEvent]:
             events, revision = [], start
