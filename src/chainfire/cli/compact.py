@@ -27,6 +27,6 @@ def command(shared: Options, revision: int, physical: bool) -> None:
         case "simple":
             click.echo(f"compacted revision {revision}")
         case "json":
-            write(Json(hex=shared.hex).lines(reply))
+            write(Json().lines(reply))
         case _:
             write(line.encode() for line in Fields(hex=shared.hex).header(reply.header))

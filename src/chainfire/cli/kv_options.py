@@ -132,9 +132,7 @@ def get_request(
     max_create_rev: int,
 ) -> kv_pb2.RangeRequest:
     first, end = _key_range(key, range_end, prefix=prefix, from_key=from_key)
-    if sort_by and not order:
-        order = "ASCEND"
-    if not sort_by and order == "ASCEND" and end:
+    if order == "ASCEND" and _TARGETS[sort_by] == "KEY":
         order = ""  # keys come in this order anyway
     return kv_pb2.RangeRequest(
         key=first,

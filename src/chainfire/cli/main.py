@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_BAD_ARGUMENTS)
     except click.ClickException as exc:
         exc.show()
-        sys.exit(EXIT_ERROR)
+        sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     except ChainfireError as exc:

@@ -117,10 +117,10 @@ class Fields:
 
 
 class Json:
-    """Go's JSON of the reply: bytes in base64, numbers as numbers, empty fields left out."""
+    """Go's JSON of the reply: bytes in base64, numbers as numbers, empty fields left out.
 
-    def __init__(self, *, hex: bool = False) -> None:
-        self._hex = hex  # changes ids and bytes alike
+    --hex changes nothing here, as in etcdctl.
+    """
 
     def lines(self, reply: Message) -> Iterator[bytes]:
         yield self.dump(self.plain(reply))
@@ -136,7 +136,7 @@ class Json:
         if isinstance(value, Message):
             return self.plain(value)
         if isinstance(value, bytes):
-            return value.hex() if self._hex else base64.b64encode(value).decode()
+            return base64.b64encode(value).decode()
         if field.message_type is kv_pb2.ResponseOp.DESCRIPTOR:
             return [self._op(op) for op in value]
         if isinstance(value, str | int | float | bool):
@@ -156,6 +156,6 @@ def printer(write_out: str, *, hex: bool, values_only: bool = False) -> Simple |
         case "fields":
             return Fields(hex=hex)
         case "json":
-            return Json(hex=hex)
+            return Json()
         case _:
             return Simple(hex=hex, values_only=values_only)

@@ -50,7 +50,7 @@ def _lines(
 ) -> Iterator[bytes]:
     match write_out:
         case "json":
-            plain = Json(hex=hex).plain
+            plain = Json().plain
             entries = [{"Endpoint": at, "Status": plain(reply)} for at, reply in replies]
             yield Json.dump(entries)
         case "fields":

@@ -1,0 +1,46 @@
+"""Runs `chainfire …` in this process and reads what it wrote; a real etcd beside it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from chainfire.cli.main import main
+from tests.peers import need_kind
+from tests.servers import Server, etcds
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: bytes
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: str, stdin: bytes = b"") -> Ran:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        sys.stdout.flush()
+        captured = capfdbinary.readouterr()
+        return Ran(int(end.value.code or 0), captured.out, captured.err.decode())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The oldest at hand: the system's, to which its etcdctl belongs."""
+    kind = need_kind(next(reversed(etcds()), None), "etcd")
+    with Server(kind, tmp_path_factory.mktemp("etcd") / "data") as server:
+        yield server
