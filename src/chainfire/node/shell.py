@@ -262,7 +262,7 @@ class Node:
         self._tick_due = max(now, self._tick_due) + self._heartbeat_seconds
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
         if not self._closed and not self.failed.done():
-            self._driver.tick(int(now * 1000), self._upkeep.free_bytes)
+            self._driver.tick(int(now * 1000), self._upkeep.look_at_disk())
             self._schedule_turn()
 
     # ── the log's sync ──────────────────────────────────────────────────────

@@ -27,7 +27,9 @@ from chainfire.server.opening import Opened, OpeningSettings, open_member
 
 START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
 ROW_CACHE_SHARE = 0.5  # of cache_bytes; the rest is RocksDB's block cache
-DISK_RESERVE_BYTES = 32 << 20  # less free disk raises NOSPACE, before writes begin to fail
+# Less free disk raises NOSPACE, before writes begin to fail: both directories flush all of their
+# memtables (16 + 32 MiB) and write on between two looks at the disk.
+DISK_RESERVE_BYTES = 128 << 20
 
 
 class Member:
