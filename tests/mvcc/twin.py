@@ -130,15 +130,16 @@ class Twin:
 
     def put(self, request: PutRequest) -> PutResult:
         self.changes = 0
-        self._check_put(request)
+        self._check_lease(request)
         return self._put(request)
 
-    def _check_put(self, request: PutRequest) -> None:
+    def _check_lease(self, request: PutRequest) -> None:
         if request.lease and request.lease not in LEASES:
             raise LeaseNotFound
-        if (request.ignore_value or request.ignore_lease) and self.at(
-            request.key, self.revision
-        ) is None:
+
+    def _check_key(self, request: PutRequest) -> None:
+        ignores = request.ignore_value or request.ignore_lease
+        if ignores and self.at(request.key, self.revision) is None:
             raise KeyNotFound
 
     def _put(self, request: PutRequest) -> PutResult:
@@ -211,29 +212,23 @@ class Twin:
             Compare.LESS: left < right,
         }[compare.result]
 
-    def _check(self, branch) -> None:  # type: ignore[no-untyped-def]
-        """All puts first, then all ranges (etcd: checkRequests twice)."""
-        self._check_all(branch, "request_put", self._check_put_in_txn)
-        self._check_all(branch, "request_range", self._check_range)
-
-    def _check_all(self, branch, kind: str, check) -> None:  # type: ignore[no-untyped-def]
+    def _ops(self, branch) -> list[RequestOp]:  # type: ignore[no-untyped-def]
+        ops = []
         for op in branch[1]:
-            if isinstance(op, tuple):
-                self._check_all(op, kind, check)
-            elif op.HasField(kind):
-                check(getattr(op, kind))
+            ops += self._ops(op) if isinstance(op, tuple) else [op]
+        return ops
 
-    def _check_put_in_txn(self, request: PutRequest) -> None:
-        needs_key = request.ignore_value or request.ignore_lease
-        if needs_key and self.at(request.key, self.revision) is None:
-            raise KeyNotFound
-        self._check_put(request)
-
-    def _check_range(self, request: RangeRequest) -> None:
-        if request.revision > self.revision:
-            raise FutureRevision
-        if request.revision != 0 and request.revision < self.compacted:
-            raise Compacted
+    def _check(self, branch) -> None:  # type: ignore[no-untyped-def]
+        for op in self._ops(branch):
+            if op.HasField("request_put"):
+                self._check_key(op.request_put)
+                self._check_lease(op.request_put)
+        for op in self._ops(branch):
+            if op.HasField("request_range"):
+                if op.request_range.revision > self.revision:
+                    raise FutureRevision
+                if op.request_range.revision != 0 and op.request_range.revision < self.compacted:
+                    raise Compacted
 
     def _run(self, branch) -> TxnResult:  # type: ignore[no-untyped-def]
         results: list[OpResult] = []

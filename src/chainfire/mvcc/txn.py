@@ -63,7 +63,7 @@ def check(branch: Branch, changes: Changes) -> None:
     for op in ops:
         if op.HasField("request_range"):
             check_revision(changes.store, changes.keyspace, op.request_range.revision)
-    _check_none_gone(ops)
+    _check_rest(ops)
 
 
 def _flat(branch: Branch) -> Iterator[RequestOp]:
@@ -81,15 +81,18 @@ def _check_put(put: PutRequest, changes: Changes) -> None:
         raise LeaseNotFound
 
 
-def _check_none_gone(ops: Sequence[RequestOp]) -> None:
+def _check_rest(ops: Sequence[RequestOp]) -> None:
     gone = _Gone()
     for op in ops:
-        if op.HasField("request_delete_range"):
-            gone.delete(op.request_delete_range)
-        elif op.HasField("request_put"):
-            if _needs_key(op.request_put) and op.request_put.key in gone:
-                raise KeyNotFound
-            gone.put(op.request_put.key)
+        match op.WhichOneof("request"):
+            case "request_delete_range":
+                gone.delete(op.request_delete_range)
+            case "request_put":
+                if _needs_key(op.request_put) and op.request_put.key in gone:
+                    raise KeyNotFound
+                gone.put(op.request_put.key)
+            case None:
+                raise KeyNotFound  # an empty operation; syntax refuses it
 
 
 def _needs_key(put: PutRequest) -> bool:
