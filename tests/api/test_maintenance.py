@@ -8,7 +8,7 @@ import pytest
 
 from chainfire.api import health
 from chainfire.api.table import METHODS
-from chainfire.errors import NoLeader, RequestError, Unimplemented
+from chainfire.errors import Corrupt, NoLeader, RequestError, Unimplemented
 from chainfire.proto.cluster_pb2 import MemberListRequest, MemberListResponse
 from chainfire.proto.health_pb2 import (
     HealthCheckRequest,
@@ -220,6 +220,19 @@ def test_a_read_that_takes_too_long_is_unhealthy() -> None:
     api = Api(request_timeout_seconds=0)
     api.node.held = True
     assert reason(api) == "RANGE ERROR:etcdserver: request timed out"
+
+
+def test_a_corrupt_row_met_by_a_health_check_stops_the_member(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage = Corrupt("block 7")
+
+    def broken(*_: object) -> None:
+        raise damage
+
+    monkeypatch.setattr(api.node.backend, "get", broken)
+    assert reason(api) == "RANGE ERROR:etcdserver: server stopped"
+    assert api.node.halted == [damage]
 
 
 def verdict(api: Api, kind: str) -> health.Verdict:

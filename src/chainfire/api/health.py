@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from chainfire.api.call import Call, Stream
+from chainfire.api.call import Call, Stream, answer_to
 from chainfire.api.maintenance import decode
 from chainfire.api.reads import wait_until
 from chainfire.api.services import Services
-from chainfire.errors import Code, NoLeader, RequestError, Timeout
+from chainfire.errors import Code, FatalError, NoLeader, RequestError, Timeout
 from chainfire.proto.health_pb2 import (
     HealthCheckRequest,
     HealthCheckResponse,
@@ -99,9 +99,11 @@ async def _read(services: Services, level: int) -> None:
     try:
         async with asyncio.timeout(services.limits.request_timeout_seconds):
             await wait_until(services.node, level)
+        services.node.backend.get("key_value", b"")
     except TimeoutError as exc:
         raise Timeout from exc
-    services.node.backend.get("key_value", b"")
+    except FatalError as exc:
+        raise answer_to(exc, services, "health") from exc
 
 
 async def _serializable_read(services: Services) -> str:
