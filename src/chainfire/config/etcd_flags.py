@@ -100,6 +100,11 @@ FOREIGN: Final[dict[str, Foreign]] = {
         *("distributed-tracing-address", "distributed-tracing-service-name"),
         *("distributed-tracing-instance-id", "distributed-tracing-sampling-rate"),
     ),
+    "metrics": Foreign("there is one set of metrics", harmless=frozenset({"", "basic"})),
+    "warning-unary-request-duration": Foreign(
+        "slow turns are logged (--warning-apply-duration), single requests are not",
+        harmless=frozenset({"", "0", "0s", "300ms"}),
+    ),
     "logger": Foreign("there is one logger", harmless=frozenset({"", "zap"})),
     "log-outputs": Foreign("the log goes to stderr", harmless=frozenset({"", "default", "stderr"})),
     **_bools("the log goes to stderr", "enable-log-rotation"),

@@ -282,16 +282,7 @@ class LoggingConfig:
         100,
         "warning-apply-duration",
         kinds.duration(0),
-        "Log a warning when applying takes longer; 0 = never",
-    )
-    warning_unary_request_duration_ms: int = _option(
-        300,
-        "warning-unary-request-duration",
-        kinds.duration(0),
-        "Log a warning when answering a request takes longer; 0 = never",
-    )
-    metrics: str = _option(
-        "basic", "metrics", kinds.choice("basic", "extensive"), "Detail of the exported metrics"
+        "Log a warning when a turn of the log (write and apply) takes longer; 0 = never",
     )
 
 
