@@ -126,6 +126,15 @@ def test_too_many_waiting_proposals_are_refused_like_etcds() -> None:
     assert all(caller.result for caller in callers[:-1])
 
 
+def test_what_comes_before_the_first_tick_has_its_whole_time() -> None:
+    world = World()
+    world.driver.begin(1_000_000)
+    put, read = world.put(b"k"), world.read(LOCAL, min_revision=2)
+    world.turn()
+    world.tick(1_000_100)
+    assert not put.answered and not read.answered
+
+
 def test_without_a_leader_a_proposal_waits_until_there_is_one() -> None:
     world = World()
     caller = world.put(b"k")

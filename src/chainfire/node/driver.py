@@ -188,6 +188,10 @@ class Driver:
         """A message from another member."""
         self.raft.step(message)
 
+    def begin(self, now_ms: int) -> None:
+        """The clock's reading at the start: what comes before the first tick counts from here."""
+        self._now_ms = now_ms
+
     def tick(self, now_ms: int, free_bytes: int) -> None:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms

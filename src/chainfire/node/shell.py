@@ -95,7 +95,9 @@ class Node:
 
         Raises the FatalError that stopped the member, or TimeoutError.
         """
-        self._tick_due = self._loop.time() + self._heartbeat_seconds
+        now = self._loop.time()
+        self._driver.begin(int(now * 1000))
+        self._tick_due = now + self._heartbeat_seconds
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
         self._upkeep.start()
         if self._driver.is_sole_voter:
