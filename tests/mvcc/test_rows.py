@@ -27,7 +27,8 @@ POSITIVE = st.integers(1, 2**63 - 1)
 def test_key_value_is_encoded_as_the_message_class_would(
     key: bytes, create: int, mod: int, version: int, value: bytes, lease: int
 ) -> None:
-    ours = rows.encode(key, create, rows.mod_field(mod), version, value, lease)
+    row = rows.key_value_row(0, key, create, rows.mod_field(mod), version, value, lease)
+    ours = row[rows.ROW_HEAD_BYTES :]
     kv = KeyValue(
         key=key,
         create_revision=create,
@@ -143,7 +144,8 @@ def test_golden_compaction_row() -> None:
 def test_revisions_survive_the_way_into_keys_and_back(main: int, sub: int) -> None:
     prefix = rows.keyspace_prefix(1)
     assert rows.history_revision(rows.history_key(prefix, b"k", main, sub)) == (main, sub)
-    assert rows.row_sub(rows.row_head(sub) + b"...") == sub
+    row = rows.key_value_row(sub, b"k", 1, rows.mod_field(1), 1, b"", 0)
+    assert rows.row_sub(row) == sub
     change = rows.decode_change(
         rows.change_key(prefix, main, sub), rows.change_value(rows.PUT, 1, 4, 6, -8, b"k")
     )

@@ -46,7 +46,6 @@ class Changes:
         self._state = store.keyspace(keyspace)
         self._prefix = rows.keyspace_prefix(keyspace)
         self._sub = 0
-        self._mod = b""
 
     @property
     def changed(self) -> bool:
@@ -124,7 +123,7 @@ class Changes:
             staged.put(HISTORY, history_key, history_row)
             live_bytes = -len(before)
             history_bytes = len(history_key) + len(history_row)
-        row = rows.row_head(sub) + rows.encode(key, created, self._mod, version, value, lease)
+        row = rows.key_value_row(sub, key, created, self._mod, version, value, lease)
         staged.put(KEYS, row_key, row)
         store.cache.put(row_key, row)
         change = rows.change_value(rows.PUT, 0, old_main, old_sub, lease, key)

@@ -26,6 +26,7 @@ _MASK_64 = (1 << 64) - 1
 _MASK_32 = (1 << 32) - 1
 _KEYSPACE = Struct(">I")
 _REVISION = Struct(">QI")
+_ROW_HEAD = Struct(">BI")  # format, sub
 _CHANGE = Struct(">BBBQIq")  # format, type, reason, predecessor main and sub, lease
 CHANGE_HEAD_BYTES = _CHANGE.size
 CHANGE_KEY_BYTES = 4 + _REVISION.size
@@ -46,7 +47,10 @@ _TABLE_SIZE = 1 << 14
 _VARINTS = [_slow_varint(number) for number in range(_TABLE_SIZE)]
 # The low 14 bits of a longer number: two bytes, both saying that more follow.
 _LOW_VARINTS = [bytes((number & 127 | 128, number >> 7 | 128)) for number in range(_TABLE_SIZE)]
+# Fields as they mostly are: tag and number, or tag and length.
 _KEY_FIELDS = [b"\x0a" + _slow_varint(size) for size in range(1024)]
+_VERSION_FIELDS = [b"\x20" + _slow_varint(version) for version in range(1024)]
+_VALUE_FIELDS = [b"", *(b"\x2a" + _slow_varint(size) for size in range(1, 1024))]
 _SUB_HEADS = [b"\x01" + sub.to_bytes(4) for sub in range(256)]
 
 
@@ -54,6 +58,8 @@ def varint(number: int) -> bytes:
     """Protobuf's encoding of an int64."""
     if 0 <= number < _TABLE_SIZE:
         return _VARINTS[number]
+    if 0 <= number < _TABLE_SIZE * _TABLE_SIZE:
+        return _LOW_VARINTS[number & 16383] + _VARINTS[number >> 14]
     if number < 0:
         number += 1 << 64
     head = b""
@@ -63,7 +69,7 @@ def varint(number: int) -> bytes:
     return head + _VARINTS[number]
 
 
-# ── KeyValue ────────────────────────────────────────────────────────────────
+# ── KeyValue, key_value ─────────────────────────────────────────────────────
 
 
 def mod_field(main: int) -> bytes:
@@ -71,25 +77,25 @@ def mod_field(main: int) -> bytes:
     return b"\x18" + varint(main)
 
 
-def encode(
-    key: bytes, create_revision: int, mod: bytes, version: int, value: bytes, lease: int
+def key_value_row(
+    sub: int, key: bytes, create_revision: int, mod: bytes, version: int, value: bytes, lease: int
 ) -> bytes:
-    """A KeyValue; `mod` is a `mod_field`."""
-    size = len(key)
-    parts = [
-        _KEY_FIELDS[size] if size < 1024 else b"\x0a" + varint(size),
-        key,
-        b"\x10",
-        varint(create_revision),
-        mod,
-        b"\x20",
-        varint(version),
-    ]
-    if value:
-        parts += (b"\x2a", varint(len(value)), value)
-    if lease:
-        parts += (b"\x30", varint(lease))
-    return b"".join(parts)
+    """The row of a version; `mod` is a `mod_field`."""
+    size, value_bytes = len(key), len(value)
+    return b"".join(
+        (
+            _SUB_HEADS[sub] if sub < 256 else b"\x01" + sub.to_bytes(4),
+            _KEY_FIELDS[size] if size < 1024 else b"\x0a" + varint(size),
+            key,
+            b"\x10",
+            varint(create_revision),
+            mod,
+            _VERSION_FIELDS[version] if version < 1024 else b"\x20" + varint(version),
+            _VALUE_FIELDS[value_bytes] if value_bytes < 1024 else b"\x2a" + varint(value_bytes),
+            value,
+            b"\x30" + varint(lease) if lease else b"",
+        )
+    )
 
 
 decode = KeyValue.FromString
@@ -107,25 +113,18 @@ def without_value(row: bytes) -> bytes:
     return row[: len(row) - cut]
 
 
-# ── key_value ───────────────────────────────────────────────────────────────
-
-
 def keyspace_prefix(keyspace: int) -> bytes:
     """What every data row of the keyspace begins with."""
     assert 0 <= keyspace < _MASK_32, keyspace  # the next prefix must exist: it is the upper bound
     return _KEYSPACE.pack(keyspace)
 
 
-def row_head(sub: int) -> bytes:
-    """What stands before the KeyValue in a key_value row."""
-    return _SUB_HEADS[sub] if sub < 256 else b"\x01" + sub.to_bytes(4)
-
-
 def row_sub(row: bytes) -> int:
     """The sub revision of a key_value row. Raises UnknownFormat."""
-    if row[0] != FORMAT:
-        raise UnknownFormat(f"key_value row of format {row[0]}")
-    return int.from_bytes(row[1:5])
+    format_, sub = _ROW_HEAD.unpack_from(row)
+    if format_ != FORMAT:
+        raise UnknownFormat(f"key_value row of format {format_}")
+    return sub  # type: ignore[no-any-return]
 
 
 # ── key_history ─────────────────────────────────────────────────────────────
@@ -136,16 +135,9 @@ def history_prefix(prefix: bytes, key: bytes) -> bytes:
     return prefix + key.replace(b"\0", b"\0\xff") + b"\0\0"
 
 
-def history_suffix(main: int, sub: int) -> bytes:
-    return _REVISION.pack(main ^ _MASK_64, sub ^ _MASK_32)
-
-
 def history_key(prefix: bytes, key: bytes, main: int, sub: int) -> bytes:
-    return b"%b%b\0\0%b" % (
-        prefix,
-        key.replace(b"\0", b"\0\xff"),
-        _REVISION.pack(main ^ _MASK_64, sub ^ _MASK_32),
-    )
+    suffix = _REVISION.pack(main ^ _MASK_64, sub ^ _MASK_32)
+    return prefix + key.replace(b"\0", b"\0\xff") + b"\0\0" + suffix
 
 
 def history_newest(main: int) -> bytes:
@@ -203,8 +195,7 @@ def change_key(prefix: bytes, main: int, sub: int) -> bytes:
 def change_value(
     type_: int, reason: int, predecessor_main: int, predecessor_sub: int, lease: int, key: bytes
 ) -> bytes:
-    head = _CHANGE.pack(FORMAT, type_, reason, predecessor_main, predecessor_sub, lease)
-    return head + key
+    return _CHANGE.pack(FORMAT, type_, reason, predecessor_main, predecessor_sub, lease) + key
 
 
 def decode_change(row_key: bytes, value: bytes) -> Change:
