@@ -14,7 +14,9 @@ from tests.servers import Server, etcds
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(peers.need_chainfire(), _directory(tmp_path_factory)) as server:
+    kind = peers.need_chainfire()
+    flags = ("--alarm-auto-clear=false",) if kind.is_chainfire else ()  # etcd's manual way
+    with Server(kind, _directory(tmp_path_factory), flags) as server:
         yield server
 
 

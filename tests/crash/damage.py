@@ -48,8 +48,8 @@ def flip_first(path: Path) -> None:
 
 
 def flip_near_end(path: Path) -> None:
-    """In an SST: the footer with the places of index and metadata."""
-    flip(path, path.stat().st_size - 20)
+    """In an SST: the magic number of the footer."""
+    flip(path, path.stat().st_size - 4)
 
 
 def zero_page(path: Path) -> None:

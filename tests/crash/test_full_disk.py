@@ -17,7 +17,7 @@ from chainfire.proto import kv_pb2
 from tests import peers, report
 from tests.servers import Server
 
-DISK_MIB = 512
+DISK_MIB = 320
 VALUE = 100_000
 PORTION = 50
 NO_SPACE = "etcdserver: mvcc: database space exceeded"

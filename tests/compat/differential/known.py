@@ -41,8 +41,8 @@ KNOWN = (
     Known(
         "ignore_after_from_key_delete",
         "all",
-        "a delete from a key on (range_end \\0) does not count as covering a put of its txn; if that "
-        "put ignores value or lease, etcd panics for want of the key",
+        "a delete from a key on (range_end \\0) does not count as covering a put of its txn: if "
+        "that put ignores value or lease, etcd panics for want of the key",
         "never generated; we refuse it with `key not found` (tests/mvcc)",
     ),
     Known(
