@@ -12,6 +12,7 @@ class MemoryLog:
     """What is written is durable at once; a test that crashes keeps copies."""
 
     def __init__(self, conf_state: ConfState | None = None) -> None:
+        self.member = 0  # whose it is, for tests that look at several
         self.hard_state = HardState()
         self.conf_state = conf_state or ConfState()
         self.base = (0, 0)  # index and term of what precedes the first entry

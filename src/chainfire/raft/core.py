@@ -116,6 +116,7 @@ def _tick_leader(raft: Raft) -> None:
     if raft.heartbeat_elapsed_ticks >= config.heartbeat_ticks:
         raft.heartbeat_elapsed_ticks = 0
         broadcast_heartbeat(raft)
+        leave_joint_automatically(raft)
 
 
 def _check_quorum(raft: Raft) -> bool:

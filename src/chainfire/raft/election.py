@@ -55,9 +55,13 @@ _REPLY = {
 
 
 def _unapplied_conf_change(log: RaftLog) -> bool:
-    low = log.applied + 1
-    while low <= log.committed:
-        entries, _ = log.slice(low, log.committed + 1, _SCAN_BYTES)
+    return log.applied < log.committed and _conf_change_in(log, log.applied + 1, log.committed)
+
+
+def _conf_change_in(log: RaftLog, low: int, high: int) -> bool:
+    """Whether there is a membership change from `low` to `high`, both included."""
+    while low <= high:
+        entries, _ = log.slice(low, high + 1, _SCAN_BYTES)
         if any(entry.type is not EntryType.NORMAL for entry in entries):
             return True
         low += len(entries)
@@ -88,7 +92,11 @@ def on_vote_request(raft: Raft, message: Message) -> None:
             raft.election_elapsed_ticks = 0
             raft.vote = message.sender
     else:
-        raft.after_append.append(Message(reply, message.sender, raft.id, raft.term, reject=True))
+        log = raft.log
+        settled = (log.committed, log.term(log.committed) or 0)
+        raft.after_append.append(
+            Message(reply, message.sender, raft.id, raft.term, reject=True, settled=settled)
+        )
 
 
 def on_vote_reply(raft: Raft, message: Message) -> None:
@@ -97,6 +105,10 @@ def on_vote_reply(raft: Raft, message: Message) -> None:
         MessageType.PRE_VOTE_REPLY if raft.role is Role.PRE_CANDIDATE else MessageType.VOTE_REPLY
     )
     if message.type is not expected:
+        return
+    if message.reject and _learns_membership(raft.log, message):
+        raft.log.commit_to(message.settled[0])
+        raft.become_follower(raft.term, NOBODY)
         return
     raft.tracker.record_vote(message.sender, not message.reject)
     verdict = raft.tracker.election_verdict()
@@ -109,6 +121,24 @@ def on_vote_reply(raft: Raft, message: Message) -> None:
     elif verdict is Verdict.LOST:
         # Not message.term: a refused pre-vote's may be of the future that we only asked about.
         raft.become_follower(raft.term, NOBODY)
+
+
+def _learns_membership(log: RaftLog, message: Message) -> bool:
+    """We hold a membership change and do not know, as the voter does, that it is committed.
+
+    A and B are voters, A leads, both hold "B alone" and A's log is longer.
+      1. A commits the change and applies it: it may not stand for election any more.
+      2. A dies, or steps down, before B hears of the commit. It comes back.
+      3. B needs A's vote, by the old membership; A's log is longer, so A refuses. For ever.
+    The refusal therefore says what is committed: B becomes a follower again, applies the
+    change, and needs nobody (etcd#10563; raft-rs does the same for every commit).
+    """
+    index, term = message.settled
+    return (
+        log.committed < index <= log.last_index
+        and log.matches(index, term)
+        and _conf_change_in(log, log.committed + 1, index)
+    )
 
 
 def become_leader(raft: Raft) -> None:

@@ -70,6 +70,7 @@ class Message:
     APPEND           log_term, index: the entry before `entries`; commit
     APPEND_REPLY     index: last matching; or reject, the refused index, reject_hint, log_term
     VOTE, PRE_VOTE   log_term, index: the candidate's last entry
+    their _REPLY     reject, and then settled: index and term of the voter's last committed entry
     HEARTBEAT        commit, capped by what the receiver is known to hold; context of a read round
     READ_INDEX…      context, and in the reply index
     STORAGE_APPEND   entries, snapshot, and term, vote, commit when the hard state changed
@@ -90,6 +91,7 @@ class Message:
     context: bytes = b""
     snapshot: Snapshot | None = None
     responses: Sequence[Message] = field(default=())
+    settled: tuple[int, int] = (0, 0)
 
 
 # With asynchronous storage these wait until the STORAGE_APPEND of their Ready is durable. A

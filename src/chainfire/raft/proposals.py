@@ -44,11 +44,12 @@ def on_propose(raft: Raft, message: Message) -> Refusal | None:
 
 
 def leave_joint_automatically(raft: Raft) -> None:
-    """Called whenever something was applied: the configuration asks to be left, so propose that.
+    """Called when something was applied, and with each heartbeat.
 
     Not before the change that entered it is applied, and once: while one is
-    unapplied `pending_conf_index` lies ahead (raft bd3c759, etcd#12136). Dropped
-    during a transfer; then the next applied entry, or the next leader, does it.
+    unapplied `pending_conf_index` lies ahead (raft bd3c759, etcd#12136). A
+    transfer under way drops the proposal; in a group that then is idle nothing is
+    applied any more, and without the heartbeat it would stay joint (etcd does).
     """
     if (
         raft.tracker.conf.auto_leave
