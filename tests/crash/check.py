@@ -50,7 +50,7 @@ async def check(target: str, history: History, rng: random.Random) -> tuple[Foun
             wrong += rules_hold(f"at revision {revision}", past.kvs)
     history.seen_revision = max(history.seen_revision, found.revision)
     history.compacted = found.compacted
-    _settle(history, rows)
+    settle(history, rows)
     return found, wrong
 
 
@@ -137,18 +137,19 @@ async def _acknowledged_writes(kv: Kv, history: History, oldest: int) -> list[st
     return wrong
 
 
-def _settle(history: History, rows: dict[bytes, Any]) -> None:
+def settle(history: History, rows: dict[bytes, Any]) -> None:
     """From here on nothing is unknown: keep one write per key, the one that is there."""
     for key in history.counters:
         history.counters[key] = rows[key].version if key in rows else 0
     for key, writes in history.writes.items():
         row = rows.get(key)
-        known = [w.revision for w in writes if w.revision is not None]
+        known = [w for w in writes if w.revision is not None]
+        newest = max(known, key=lambda w: w.revision or 0, default=None)
         if row is not None:
             kept = [Write(key, row.value, row.mod_revision)]
-        elif known:
-            kept = [Write(key, None, max(known))]
-        else:
+        elif newest is not None and newest.value is None:
+            kept = [newest]
+        else:  # deleted without an answer, at a revision that nobody knows
             kept = []
         if key in history.counters:  # its writes count; they stay
             kept = [Write(key, row.value, row.mod_revision)] * row.version if row else []

@@ -60,3 +60,11 @@ def test_a_put_applied_twice_or_lost_is_found_by_its_counter() -> None:
     assert versions == {1: [], 2: []}
     assert list(check.counters_count(history, {b"n": row(b"n", b"", 5, 3)}))
     assert list(check.counters_count(history, {}))
+
+
+def test_an_unanswered_delete_is_not_dated_by_an_earlier_put() -> None:
+    history = History()
+    history.add(Write(b"k", b"1", 5), Write(b"k", None))
+    check.settle(history, {})
+    assert history.writes == {b"k": []}
+    assert newest(history.writes[b"k"], row(b"k", b"1", 5)), "it must stay away"
