@@ -41,8 +41,7 @@ def programs(tmp_path: Path) -> Path:
     beside = Path(sys.executable).parent
     etcdctl = shutil.which("etcdctl", path=f"/usr/local/bin:/usr/bin:{beside}")
     if etcdctl is None:
-        peers.missing("etcdctl")
-    assert etcdctl is not None
+        pytest.skip("etcdctl is not installed")
     (directory / "etcdctl").symlink_to(etcdctl)
     return directory
 
