@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -27,40 +26,10 @@ from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, Method, UnaryHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, RequestError, Stopped
 from chainfire.gateway.listen import Address
+from chainfire.gateway.settings import GrpcSettings
 
-_RECEIVE_OVERHEAD_BYTES = 512 * 1024  # etcd: grpcOverheadBytes
-_UNLIMITED = -1
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _Context = Any  # aio.ServicerContext is generic in its stubs only
-
-
-@dataclass(slots=True, frozen=True)
-class GrpcSettings:
-    """etcd's flags of the same names."""
-
-    max_concurrent_streams: int = 2**32 - 1
-    keepalive_min_time_seconds: float = 5.0  # clients that ping more often are sent away
-    keepalive_interval_seconds: float = 7200.0  # of our own pings; 0 = none
-    keepalive_timeout_seconds: float = 20.0
-
-    def options(self, max_request_bytes: int) -> list[tuple[str, int]]:
-        options = [
-            ("grpc.max_receive_message_length", max_request_bytes + _RECEIVE_OVERHEAD_BYTES),
-            ("grpc.max_send_message_length", _UNLIMITED),
-            ("grpc.max_concurrent_streams", min(self.max_concurrent_streams, 2**31 - 1)),
-            (
-                "grpc.http2.min_ping_interval_without_data_ms",
-                int(self.keepalive_min_time_seconds * 1000),
-            ),
-            ("grpc.keepalive_permit_without_calls", 0),
-            ("grpc.so_reuseport", 0),  # an occupied port is an error
-        ]
-        if self.keepalive_interval_seconds > 0:
-            options += [
-                ("grpc.keepalive_time_ms", int(self.keepalive_interval_seconds * 1000)),
-                ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout_seconds * 1000)),
-            ]
-        return options
 
 
 class GrpcServer:

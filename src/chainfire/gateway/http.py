@@ -11,7 +11,6 @@ import contextlib
 import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,8 +20,7 @@ from starlette.routing import Route
 
 from chainfire.api.health import CHECKS, Verdict, run_checks, unhealthy_reason
 from chainfire.api.services import Services
-from chainfire.errors import ConfigError
-from chainfire.gateway.listen import Address
+from chainfire.gateway.listen import Address, bind
 from chainfire.metrics import CONTENT_TYPE, Metrics
 from chainfire.version import API_VERSION, STORAGE_VERSION
 
@@ -135,7 +133,7 @@ class HttpServer:
     async def start(self) -> None:
         """Return when requests are taken. Raises ConfigError naming the URL that cannot be had."""
         with contextlib.ExitStack() as opened_so_far:
-            sockets = [opened_so_far.enter_context(_bound(each)) for each in self._addresses]
+            sockets = [opened_so_far.enter_context(bind(each)) for each in self._addresses]
             opened_so_far.pop_all()  # uvicorn closes them
         self.ports = [
             0 if opened.family == socket.AF_UNIX else opened.getsockname()[1] for opened in sockets
@@ -182,18 +180,3 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _bound(address: Address) -> socket.socket:
-    try:
-        if address.unix_path:
-            path = Path(address.unix_path)
-            if path.is_socket():  # left behind by a process that died
-                path.unlink()
-            made = socket.socket(socket.AF_UNIX)
-            made.bind(address.unix_path)
-            return made
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        return socket.create_server((address.host, address.port), family=family)
-    except OSError as exc:
-        raise ConfigError(f"cannot listen on {address.url}: {exc.strerror or exc}") from exc

@@ -1,13 +1,16 @@
-"""Listen URLs, as etcd's flags have them, and what a door binds to."""
+"""Listen URLs, as etcd's flags have them, and the sockets that doors serve on."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from chainfire.errors import ConfigError
 
 _UNIX = ("unix", "unixs")
+_BACKLOG = 1024
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,3 +37,25 @@ class Address:
         if parts.scheme == "https":
             raise ConfigError(f"{url}: TLS is not available yet; use http:// or unix://")
         return cls(url, host=host, port=port)
+
+
+def bind(address: Address) -> socket.socket:
+    """A socket that listens. Raises ConfigError naming the URL that cannot be had."""
+    try:
+        if address.unix_path:
+            path = Path(address.unix_path)
+            if path.is_socket():  # left behind by a process that died
+                path.unlink()
+            made = socket.socket(socket.AF_UNIX)
+            made.bind(address.unix_path)
+            made.listen(_BACKLOG)
+            return made
+        is_v6 = ":" in address.host
+        return socket.create_server(
+            (address.host, address.port),
+            family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+            backlog=_BACKLOG,
+            dualstack_ipv6=address.host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as exc:
+        raise ConfigError(f"cannot listen on {address.url}: {exc.strerror or exc}") from exc

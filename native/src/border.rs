@@ -1,0 +1,477 @@
+//! The border with Python, without Python: what happened goes in as a list of `Event`, what is to
+//! happen comes back as a list of `Reply`.
+//!
+//! Events wait in one queue. The first one after the queue was found empty writes the eventfd; while
+//! Python is draining nobody writes it. When the queue holds too much, connections stop taking in
+//! requests until it was drained. Replies are delivered by the door's thread, or, where they are
+//! few, by the thread that hands them over (`Border::reply`).
+//!
+//! A call's id is its connection's number and its HTTP/2 stream's number: neither is used twice, so
+//! a late reply finds its own call or none.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::grpc::{FRAME_HEAD_BYTES, Pairs};
+use crate::settings::Settings;
+
+pub type CallId = u64;
+const STREAM_BITS: u32 = 30; // stream ids have 31 bits and a client's are odd
+
+pub fn call_id(connection: u64, stream: u32) -> CallId {
+    connection << STREAM_BITS | u64::from(stream >> 1)
+}
+
+pub fn connection_of(id: CallId) -> u64 {
+    id >> STREAM_BITS
+}
+
+pub fn stream_of(id: CallId) -> u32 {
+    ((id & ((1 << STREAM_BITS) - 1)) << 1) as u32 | 1
+}
+
+/// What an event is, where it is not a call (0 and up: the method's place in the table).
+pub mod what {
+    pub const UNKNOWN_METHOD: i32 = -1; // a call; the body is its path
+    pub const HTTP: i32 = -2; // a request that is not gRPC; metadata: :method, :target, headers
+    pub const MESSAGE: i32 = -3; // of a stream
+    pub const HALF_CLOSE: i32 = -4; // the client sends nothing more
+    pub const CANCEL: i32 = -5; // the call is over: reset, past its deadline, or disconnected
+    pub const WRITABLE: i32 = -6; // `amount` bytes of a stream have left
+    pub const OPENED: i32 = -7; // a connection; the body is the peer, metadata its certificate
+    pub const CLOSED: i32 = -8; // a connection
+    pub const DRAINED: i32 = -9; // after `stop`: the last connection is gone
+    pub const FAILED: i32 = -10; // a panic; the body says which. amount 1: of the whole door
+}
+
+pub struct Event {
+    pub id: CallId,
+    pub what: i32,
+    pub body: Bytes,
+    pub metadata: Option<Box<Pairs>>,
+    pub amount: f64, // a call's timeout in seconds (0: none)
+}
+
+impl Event {
+    pub fn new(id: CallId, what: i32) -> Self {
+        Event { id, what, body: Bytes::new(), metadata: None, amount: 0.0 }
+    }
+
+    pub fn with(id: CallId, what: i32, body: Bytes) -> Self {
+        Event { id, what, body, metadata: None, amount: 0.0 }
+    }
+}
+
+pub struct Reply {
+    pub id: CallId,
+    pub action: Action,
+}
+
+pub enum Action {
+    /// Status OK after one message: a unary call's answer.
+    Answer(Message),
+    /// The end: a gRPC status, or (HTTP) the end of the body.
+    Status(Box<Status>),
+    /// One message of a stream, or a piece of an HTTP answer's body.
+    Message(Message),
+    /// Headers: initial metadata, or (HTTP) status code and headers.
+    Head(Box<(u16, Pairs)>),
+    /// Python has consumed so many bytes of the stream's messages.
+    Credit(usize),
+    /// Break the stream off: an HTTP answer that can't be completed.
+    Reset,
+}
+
+impl Action {
+    fn bytes(&self) -> usize {
+        match self {
+            Action::Answer(message) | Action::Message(message) => message.bytes(),
+            _ => 0,
+        }
+    }
+}
+
+/// A body on its way out. Small ones were copied behind their gRPC frame head; large ones are the
+/// bytes that Python holds, uncopied.
+pub enum Message {
+    Framed(Bytes),
+    Bare(Bytes),
+}
+
+impl Message {
+    /// Without the frame head.
+    pub fn body(self) -> Bytes {
+        match self {
+            Message::Framed(bytes) => bytes.slice(FRAME_HEAD_BYTES..),
+            Message::Bare(bytes) => bytes,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        match self {
+            Message::Framed(bytes) => bytes.len() - FRAME_HEAD_BYTES,
+            Message::Bare(bytes) => bytes.len(),
+        }
+    }
+}
+
+pub struct Status {
+    pub code: u16,
+    pub message: String,
+    pub trailers: Pairs,
+}
+
+/// One connection, of either protocol, as the border knows it.
+pub trait Connection: Send + Sync {
+    /// Carry replies out. `wait` false: give them back if somebody is at the connection right now.
+    fn deliver(self: Arc<Self>, replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>>;
+    /// Look at deadlines and keepalive.
+    fn tick(self: Arc<Self>);
+    /// Take up work that was put off.
+    fn wake(&self);
+    /// End when the accepted calls have ended.
+    fn stop(self: Arc<Self>);
+    /// End at once, whatever state a panic left behind.
+    fn abandon(self: Arc<Self>);
+}
+
+/// The methods that are served, by path.
+pub type Methods = HashMap<Vec<u8>, Method>;
+
+#[derive(Clone, Copy)]
+pub struct Method {
+    pub number: i32,
+    pub takes_stream: bool, // else exactly one message
+}
+
+const QUEUE_EVENTS_MAX: usize = 65_536;
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A drain that takes no more than this expects a pause, and asks to be woken by the next event.
+const SMALL_DRAIN: usize = 4;
+/// Answers that clients have not read yet; above it connections take in no requests.
+const UNSENT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A reply with more bytes is left to the door's thread (it may be packed, and it is many frames).
+const DIRECT_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Default)]
+struct Queue {
+    events: Vec<Event>,
+    bytes: usize,
+    armed: bool,
+    over: bool, // connections were held up
+}
+
+/// Counted since the start; read by metrics.
+#[derive(Default)]
+pub struct Counters {
+    pub accepted: AtomicU64,
+    pub refused: AtomicU64, // over the limit of connections
+    pub rude: AtomicU64,    // sent away with ENHANCE_YOUR_CALM
+    pub wakes: AtomicU64,
+    pub direct: AtomicU64, // replies written by Python's own thread
+}
+
+pub struct Border {
+    pub settings: Settings,
+    pub methods: Methods,
+    pub counters: Counters,
+    /// Bytes of large answers that Python has given and no socket has taken yet.
+    pub unsent_bytes: AtomicUsize,
+    queue: Mutex<Queue>,
+    full: AtomicBool,
+    event_fd: OwnedFd,
+    replies: Mutex<Vec<Reply>>,
+    in_transit: AtomicUsize, // replies handed over and not yet delivered by the door's thread
+    pub replies_there: Notify,
+    connections: Mutex<HashMap<u64, Arc<dyn Connection>>>,
+    next_connection: AtomicU64,
+    pub sockets: AtomicUsize, // accepted, whatever state they are in
+    pub stopping: AtomicBool,
+}
+
+/// A panic elsewhere has been reported; the data behind these locks is whole at every unlock.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Border {
+    pub fn new(settings: Settings, methods: Methods) -> std::io::Result<Self> {
+        // SAFETY: eventfd has no preconditions; a valid descriptor is owned by nobody else yet.
+        let event_fd = unsafe {
+            let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Border {
+            settings,
+            methods,
+            unsent_bytes: AtomicUsize::new(0),
+            counters: Counters::default(),
+            queue: Mutex::new(Queue { armed: true, ..Queue::default() }),
+            full: AtomicBool::new(false),
+            event_fd,
+            replies: Mutex::new(Vec::new()),
+            in_transit: AtomicUsize::new(0),
+            replies_there: Notify::new(),
+            connections: Mutex::new(HashMap::new()),
+            next_connection: AtomicU64::new(1),
+            sockets: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub fn event_fd(&self) -> i32 {
+        self.event_fd.as_raw_fd()
+    }
+
+    // ── events, towards Python ──────────────────────────────────────────────
+
+    /// Leaves `events` empty, with its room.
+    pub fn push(&self, events: &mut Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let bytes: usize = events.iter().map(|event| event.body.len()).sum();
+        let wake = {
+            let mut queue = lock(&self.queue);
+            if queue.events.is_empty() {
+                std::mem::swap(&mut queue.events, events);
+            } else {
+                queue.events.append(events);
+            }
+            queue.bytes += bytes;
+            if queue.events.len() > QUEUE_EVENTS_MAX || queue.bytes > QUEUE_BYTES_MAX {
+                queue.over = true;
+                self.full.store(true, Ordering::Release);
+            }
+            std::mem::take(&mut queue.armed)
+        };
+        if wake {
+            self.counters.wakes.fetch_add(1, Ordering::Relaxed);
+            self.write_event_fd();
+        }
+    }
+
+    /// Connections take in no new requests while this is so.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire) || self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX
+    }
+
+    /// Up to `max` events, oldest first. True: nothing is left, and the next event writes the
+    /// eventfd; false: come again.
+    pub fn drain(&self, max: usize) -> (Vec<Event>, bool) {
+        self.read_event_fd();
+        let (events, armed, relieved) = {
+            let mut queue = lock(&self.queue);
+            let events = if queue.events.len() <= max {
+                std::mem::take(&mut queue.events)
+            } else {
+                let rest = queue.events.split_off(max);
+                std::mem::replace(&mut queue.events, rest)
+            };
+            queue.bytes = queue.events.iter().map(|event| event.body.len()).sum();
+            queue.armed = queue.events.is_empty() && events.len() <= SMALL_DRAIN;
+            let relieved = queue.over && queue.events.len() <= QUEUE_EVENTS_MAX / 2;
+            if relieved {
+                queue.over = false;
+                self.full.store(false, Ordering::Release);
+            }
+            (events, queue.armed, relieved)
+        };
+        if relieved {
+            let connections: Vec<_> = lock(&self.connections).values().cloned().collect();
+            connections.iter().for_each(|connection| connection.wake());
+        }
+        (without_cancelled(events), armed)
+    }
+
+    fn write_event_fd(&self) {
+        // SAFETY: the descriptor is ours and open; eight readable bytes. A full counter is a wake.
+        unsafe { libc::write(self.event_fd(), (&1u64 as *const u64).cast(), 8) };
+    }
+
+    fn read_event_fd(&self) {
+        let mut count = 0u64;
+        // SAFETY: the descriptor is ours, open and non-blocking; eight writable bytes.
+        unsafe { libc::read(self.event_fd(), (&mut count as *mut u64).cast(), 8) };
+    }
+
+    // ── replies, from Python ────────────────────────────────────────────────
+
+    /// Called on Python's thread. Few replies are written to their sockets at once, unless the
+    /// door's thread is just at that connection or has earlier replies under way (their order!).
+    pub fn reply(&self, mut replies: Vec<Reply>) {
+        if replies.is_empty() {
+            return;
+        }
+        if replies.len() <= self.settings.direct_answers_max
+            && self.in_transit.load(Ordering::Acquire) == 0
+            && replies.iter().all(|reply| reply.action.bytes() <= DIRECT_BYTES_MAX)
+        {
+            let count = replies.len() as u64;
+            match self.deliver(replies, false) {
+                Ok(()) => {
+                    self.counters.direct.fetch_add(count, Ordering::Relaxed);
+                    return;
+                }
+                Err(rest) => replies = rest,
+            }
+        }
+        self.in_transit.fetch_add(replies.len(), Ordering::AcqRel);
+        let first = {
+            let mut waiting = lock(&self.replies);
+            let first = waiting.is_empty();
+            waiting.append(&mut replies);
+            first
+        };
+        if first {
+            self.replies_there.notify_one();
+        }
+    }
+
+    /// On the door's thread: deliver what waits.
+    pub fn deliver_waiting(&self) {
+        let replies = std::mem::take(&mut *lock(&self.replies));
+        let count = replies.len();
+        if self.deliver(replies, true).is_err() {
+            debug_assert!(false, "a delivery that may wait gives nothing back");
+        }
+        self.in_transit.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// One visit per connection. Replies to a connection that is gone go nowhere.
+    fn deliver(&self, mut replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>> {
+        let mut refused = Vec::new();
+        replies.sort_by_key(|reply| connection_of(reply.id)); // stable: order within a call stays
+        while let Some(first) = replies.first() {
+            let number = connection_of(first.id);
+            let end = replies.partition_point(|reply| connection_of(reply.id) == number);
+            let rest = replies.split_off(end);
+            let mine = std::mem::replace(&mut replies, rest);
+            let connection = lock(&self.connections).get(&number).cloned();
+            let Some(connection) = connection else { continue };
+            let visit = AssertUnwindSafe(|| connection.clone().deliver(mine, wait));
+            match catch_unwind(visit) {
+                Ok(Ok(())) => {}
+                Ok(Err(mut back)) => refused.append(&mut back),
+                Err(panic) => {
+                    self.report_panic(false, panic);
+                    connection.abandon();
+                }
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    // ── connections ─────────────────────────────────────────────────────────
+
+    pub fn open_sockets(&self) -> usize {
+        self.sockets.load(Ordering::Acquire)
+    }
+
+    pub fn new_connection_number(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn register(&self, number: u64, connection: Arc<dyn Connection>) {
+        lock(&self.connections).insert(number, connection);
+    }
+
+    pub fn unregister(&self, number: u64) {
+        lock(&self.connections).remove(&number);
+    }
+
+    pub fn each_connection(&self, visit: impl Fn(Arc<dyn Connection>)) {
+        let connections: Vec<_> = lock(&self.connections).values().cloned().collect();
+        connections.into_iter().for_each(visit);
+    }
+
+    /// Nothing is silent: what panicked is told to Python, which logs it or stops the member.
+    pub fn report_panic(&self, whole_door: bool, cause: Box<dyn std::any::Any + Send>) {
+        let text = cause
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| cause.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a text".to_owned());
+        let mut event = Event::with(0, what::FAILED, text.into());
+        event.amount = f64::from(u8::from(whole_door));
+        self.push(&mut vec![event]);
+    }
+}
+
+/// A call that was cancelled before Python saw it is not handed over at all.
+fn without_cancelled(mut events: Vec<Event>) -> Vec<Event> {
+    if !events.iter().any(|event| event.what == what::CANCEL) {
+        return events;
+    }
+    let mut unseen: HashMap<CallId, bool> = HashMap::new(); // calls that begin here; cancelled?
+    for event in &events {
+        if event.what >= what::HTTP {
+            unseen.insert(event.id, false);
+        } else if event.what == what::CANCEL {
+            if let Some(cancelled) = unseen.get_mut(&event.id) {
+                *cancelled = true;
+            }
+        }
+    }
+    events.retain(|event| event.what < what::WRITABLE || unseen.get(&event.id) != Some(&true));
+    events
+}
+
+/// How often deadlines and keepalive are looked at.
+pub const TICK: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_one_connection_and_one_stream() {
+        for (connection, stream) in [(1, 1), (7, 0x7fff_ffff), ((1 << 34) - 1, 12_345)] {
+            let id = call_id(connection, stream);
+            assert_eq!((connection_of(id), stream_of(id)), (connection, stream));
+        }
+    }
+
+    #[test]
+    fn events_come_out_in_order_and_the_eventfd_is_armed_only_when_nothing_is_left() {
+        let border = Border::new(Settings::default(), Methods::new()).unwrap();
+        border.push(&mut (0..10).map(|id| Event::new(id, 0)).collect());
+        let (events, armed) = border.drain(8);
+        assert_eq!((events.iter().map(|e| e.id).collect::<Vec<_>>(), armed), ((0..8).collect(), false));
+        let (events, armed) = border.drain(8);
+        assert_eq!((events.len(), armed), (2, true));
+    }
+
+    #[test]
+    fn connections_hold_back_while_the_queue_is_full() {
+        let border = Border::new(Settings::default(), Methods::new()).unwrap();
+        border.push(&mut (0..=QUEUE_EVENTS_MAX as u64).map(|id| Event::new(id, 0)).collect());
+        assert!(border.is_full());
+        border.drain(QUEUE_EVENTS_MAX);
+        assert!(!border.is_full());
+    }
+
+    #[test]
+    fn a_call_cancelled_before_it_was_seen_is_not_handed_over() {
+        let events = vec![
+            Event::new(1, 0),
+            Event::new(2, 0),
+            Event::new(2, what::MESSAGE),
+            Event::new(2, what::CANCEL),
+            Event::new(3, what::CANCEL),
+            Event::new(0, what::CLOSED),
+        ];
+        let left: Vec<_> = without_cancelled(events).iter().map(|e| (e.id, e.what)).collect();
+        assert_eq!(left, vec![(1, 0), (3, what::CANCEL), (0, what::CLOSED)]);
+    }
+}

@@ -1,0 +1,153 @@
+//! A connection's bytes: TCP or Unix socket, plain or TLS, with writes gathered.
+//!
+//! h2 flushes after every few frames. `Gathered` lets it write into one buffer and says "flushed";
+//! the connection's step sends the buffer once, at its end (a syscall per turn, not per frame). The
+//! buffer is bounded: above `GATHER_BYTES_MAX` a write sends first, or waits for the peer to read.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::border::lock;
+use crate::manners::FrameScan;
+
+const GATHER_BYTES_MAX: usize = 1024 * 1024;
+const GATHER_BYTES_KEPT: usize = 128 * 1024; // of capacity, when the buffer is empty
+
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+pub enum Transport {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+macro_rules! delegate {
+    ($type:ty, $($variant:path),+) => {
+        impl AsyncRead for $type {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_read(cx, buf)),+ }
+            }
+        }
+        impl AsyncWrite for $type {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_write(cx, bytes)),+ }
+            }
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_flush(cx)),+ }
+            }
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_shutdown(cx)),+ }
+            }
+        }
+    };
+}
+delegate!(Socket, Socket::Tcp, Socket::Unix);
+delegate!(Transport, Transport::Plain, Transport::Tls);
+
+/// What h2's side and the connection's step share. Only one thread at a time is at it (the
+/// connection's own lock), so this lock is never waited for.
+pub struct Wire {
+    transport: Transport,
+    prefix: Vec<u8>, // bytes read before the protocol was known
+    out: Vec<u8>,
+    sent: usize,   // of `out`
+    blocked: bool, // h2 was told to wait, perhaps in the middle of a frame
+    pub scan: FrameScan,
+    pub reads: u64, // counts up with each piece that the peer sent
+}
+
+impl Wire {
+    /// Send what was gathered.
+    pub fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < self.out.len() {
+            let transport = Pin::new(&mut self.transport);
+            match ready!(transport.poll_write(cx, &self.out[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        self.sent = 0;
+        self.out.clear();
+        self.out.shrink_to(GATHER_BYTES_KEPT);
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    pub fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+
+    /// A last frame of our own making, if h2's frames are whole up to here.
+    pub fn append_frame(&mut self, frame: &[u8]) {
+        if !self.blocked {
+            self.out.extend_from_slice(frame);
+        }
+    }
+}
+
+/// h2's side.
+pub struct Gathered(pub Arc<Mutex<Wire>>);
+
+impl Gathered {
+    pub fn new(transport: Transport, prefix: Vec<u8>) -> Self {
+        Gathered(Arc::new(Mutex::new(Wire {
+            transport,
+            prefix,
+            out: Vec::new(),
+            sent: 0,
+            blocked: false,
+            scan: FrameScan::default(),
+            reads: 0,
+        })))
+    }
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &mut *lock(&self.0);
+        let before = buf.filled().len();
+        if wire.prefix.is_empty() {
+            ready!(Pin::new(&mut wire.transport).poll_read(cx, buf))?;
+        } else {
+            let length = wire.prefix.len().min(buf.remaining());
+            buf.put_slice(&wire.prefix[..length]);
+            wire.prefix.drain(..length);
+        }
+        wire.scan.read(&buf.filled()[before..]);
+        wire.reads += 1;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wire = &mut *lock(&self.0);
+        wire.blocked = true;
+        if wire.out.len() - wire.sent >= GATHER_BYTES_MAX {
+            ready!(wire.flush(cx))?;
+        }
+        wire.blocked = false;
+        wire.out.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // the step flushes
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = &mut *lock(&self.0);
+        ready!(wire.flush(cx))?;
+        Pin::new(&mut wire.transport).poll_shutdown(cx)
+    }
+}

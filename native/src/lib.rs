@@ -1,0 +1,29 @@
+//! The native door: gRPC over HTTP/2, and HTTP/1.1, on one thread that never takes the GIL.
+//!
+//! ```text
+//! python.rs    the module: Door.drain() -> list of events, Door.send(list of replies)
+//! border.rs    the two queues between the threads, ids, back-pressure
+//! door.rs      the thread: listeners, TLS, which protocol, the tick
+//! http2.rs     a connection of HTTP/2: calls, streams, flow control, deadlines
+//! http1.rs     a connection of HTTP/1.1
+//! grpc.rs      gRPC's own encodings            pure
+//! manners.rs   limits against abuse            pure
+//! io.rs tls.rs settings.rs
+//! ```
+//!
+//! No business logic and no protobuf: methods are paths with a number, messages are bytes.
+
+pub mod border;
+pub mod door;
+pub mod grpc;
+mod http1;
+mod http2;
+pub mod io;
+mod manners;
+#[cfg(feature = "python")]
+mod python;
+pub mod settings;
+pub mod tls;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
