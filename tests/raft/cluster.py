@@ -45,6 +45,7 @@ class Chaos:
     conf_change: int = 8
     transfer: int = 3
     forget: int = 3
+    campaign: int = 0
     size: int = 3
     voters: int = 3
     pre_vote: bool = True
@@ -118,6 +119,7 @@ class Cluster:
             (self.conf_change, chaos.conf_change),
             (self.transfer, chaos.transfer),
             (self.forget, chaos.forget),
+            (self.campaign, chaos.campaign),
         ]
         usual = [
             (self.deliver, 400),
@@ -336,6 +338,9 @@ class Cluster:
 
     def transfer(self, member: Member) -> None:
         member.node.transfer_leader(self.random.choice(list(self.members)))
+
+    def campaign(self, member: Member) -> None:
+        member.node.campaign()
 
     def forget(self, member: Member) -> None:
         member.node.forget_leader()
