@@ -142,8 +142,8 @@ impl Intake {
             }
             Kind::OneMessage => {
                 if self.message.is_none() && self.body.is_end_stream() {
-                    if let (Some(message), Some(call)) = (self.decoder.single(&data), self.call.take()) {
-                        events.push(Event { body: message, ..call });
+                    if let Some(body) = self.decoder.single(&data) {
+                        events.extend(self.call.take().map(|call| Event { body, ..call }));
                         return Ok(true);
                     }
                 }

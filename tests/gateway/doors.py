@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from types import ModuleType
 from typing import Any, TypeVar
 
 import grpc
 
-from chainfire.gateway.grpc_python import GrpcServer, GrpcSettings
+from chainfire.gateway.grpc_python import GrpcServer
+from chainfire.gateway.settings import GrpcSettings
 from tests.api.fake_node import Api
 
+try:
+    from chainfire.gateway import grpc_native
+except ImportError:  # the wheel is not installed
+    _native: ModuleType | None = None
+else:
+    _native = grpc_native
+
 T = TypeVar("T")
+HAS_NATIVE = _native is not None
+KINDS = ("grpcio", "native")
 
 
 class LoopThread:
@@ -39,17 +50,24 @@ class LoopThread:
 
 
 class GrpcDoor:
-    """GrpcServer over `api`, and a channel to it."""
+    """A door of either kind over `api`, and a channel to it."""
 
     def __init__(
-        self, api: Api | None = None, *listen: str, settings: GrpcSettings | None = None
+        self,
+        api: Api | None = None,
+        *listen: str,
+        settings: GrpcSettings | None = None,
+        kind: str = "grpcio",
+        **options: Any,
     ) -> None:
+        self.kind = kind
         self.api = api or Api()
         self.thread = LoopThread()
         urls = listen or ("http://127.0.0.1:0",)
 
-        async def start() -> GrpcServer:
-            server = GrpcServer(self.api.services, urls, settings)
+        async def start() -> Any:
+            made = GrpcServer if kind == "grpcio" else _native.NativeServer  # type: ignore[union-attr]
+            server = made(self.api.services, urls, settings, **options)
             await server.start()
             return server
 

@@ -68,7 +68,8 @@ class Peer:
 class NativeServer:
     """Serves on every URL of `listen`. Create on the loop, `start`, `aclose`.
 
-    HTTP requests that are not gRPC go to `application`.
+    HTTP requests that are not gRPC go to what `application` makes, on a thread and once, when the
+    first one comes: making it takes longer than a turn should.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class NativeServer:
         services: Services,
         listen: Sequence[str],
         settings: GrpcSettings | None = None,
-        application: asgi.Application | None = None,
+        application: Callable[[], asgi.Application] | None = None,
     ) -> None:
         """Raises ConfigError."""
         self.services = services
@@ -85,7 +86,8 @@ class NativeServer:
         self.will_flush = False
         self.calls: dict[int, NativeCall] = {}  # not yet answered
         self._addresses = [Address.of(url) for url in listen]
-        self._application = application
+        self._make_application = application
+        self._application: asyncio.Task[asgi.Application] | None = None  # made, or being made
         self.loop = asyncio.get_running_loop()
         self._settings = settings or GrpcSettings()
         self._served = [
@@ -249,7 +251,9 @@ class NativeServer:
         error = unknown_method(path.decode("utf-8", "replace"))
         self.push((id_, int(error.code), error.message))
 
-    def _on_http_request(self, id_: int, _body: bytes, metadata: Metadata | None, *_: Any) -> None:
+    def _on_http_request(
+        self, id_: int, _body: bytes, metadata: Metadata | None, _timeout: object
+    ) -> None:
         assert metadata is not None
         method, target, version = (_text(pair[1]) for pair in metadata[:3])
         peer = self.peer_of(id_)
@@ -263,7 +267,15 @@ class NativeServer:
         )
         exchange = _HttpExchange(self, id_, head)
         self._streams[id_] = exchange
-        exchange.start(exchange.serve(self._application), self._streams)
+        exchange.start(exchange.serve(), self._streams)
+
+    async def application(self) -> asgi.Application | None:
+        if self._make_application is None:
+            return None
+        if self._application is None:
+            making = asyncio.to_thread(self._make_application)
+            self._application = asyncio.create_task(making)
+        return await asyncio.shield(self._application)
 
     def _on_message(self, id_: int, body: bytes, *_: Any) -> None:
         stream = self._streams.get(id_)
@@ -508,7 +520,8 @@ class _HttpExchange(_Stream):
         self._begun = False
         self._ended = False
 
-    async def serve(self, application: asgi.Application | None) -> bool:
+    async def serve(self) -> bool:
+        application = await self._server.application()
         if application is None:
             self.begin(415, [("content-length", "0")])
             return True
