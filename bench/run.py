@@ -128,7 +128,8 @@ def _check(
         first = kv_pb2.PutResponse.FromString(before).header.revision
         last = kv_pb2.PutResponse.FromString(after).header.revision
         written = last - first - 1  # `after` is itself a put
-        if not sample.done <= written <= sample.done + in_flight:
+        # h2load leaves what is on its way when its time is over, and so did the warm-up.
+        if not sample.done <= written <= sample.done + 2 * in_flight:
             raise WrongAnswer(f"{server.kind.name}: {sample.done} answers, {written} puts happened")
         return
     reply = kv_pb2.RangeResponse.FromString(after)
