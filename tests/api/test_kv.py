@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire import errors
 from chainfire.api import kv
+from chainfire.api.table import run
 from chainfire.command import CommandKind
+from chainfire.node.steps import Steps
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
     LOCAL,
@@ -27,7 +33,7 @@ from chainfire.proto.kv_pb2 import (
 )
 from chainfire.proto.maintenance_pb2 import NOSPACE
 from chainfire.types import Alarm
-from tests.api.fake_node import CLUSTER_ID, MEMBER_ID, Api, FakeNode
+from tests.api.fake_node import CLUSTER_ID, MEMBER_ID, Api, FakeNode, Probe
 
 PUT_A = RequestOp(request_put=PutRequest(key=b"a", value=b"1"))
 GET_A = RequestOp(request_range=RangeRequest(key=b"a"))
@@ -253,6 +259,31 @@ def test_a_cancelled_call_is_not_answered_and_its_work_ends(api: Api) -> None:
     read.cancel()
     api.node.release()
     assert (write.answers, read.answers) == ([], [])
+
+
+def test_an_answered_range_is_not_kept_for_the_garbage_collector(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched(Probe):
+        __slots__ = ("__weakref__",)
+
+    def run_at_once(work: Any, on_done: Any, on_error: Any) -> Steps:
+        steps = Steps(work, on_done, on_error)
+        steps.advance(1.0, lambda: 0.0)
+        return steps
+
+    monkeypatch.setattr(api.node, "run_steps", run_at_once)
+    call = Watched(api.services, "KV.Range", b"\x0a\x01a\x12\x01z")
+    call.answers = []
+    gc.disable()
+    try:
+        run(kv.range_, call)
+        assert call.finished
+        kept = weakref.ref(call)
+        del call
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_what_the_node_refuses_the_caller_is_told(api: Api) -> None:

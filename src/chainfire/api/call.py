@@ -19,7 +19,7 @@ answer is dropped. Finishing twice is no error; the first answer counts.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from chainfire.api.services import Services, Work
@@ -69,7 +69,7 @@ class Call:
         self.deadline = deadline
         self.peer = peer
         self.message: Any = None  # the decoded request, kept by handlers that wait
-        self.work: Work | None = None
+        self.work: Work | None = None  # invariant: None once finished
         self.finished = False
 
     # ── how an answer leaves: a door's own ──────────────────────────────────
@@ -86,22 +86,33 @@ class Call:
         """Answer with an encoded message."""
         if not self.finished:
             self.finished = True
+            self.work = None
             self.send_reply(body)
 
     def fail(self, error: RequestError) -> None:
         if not self.finished:
             self.finished = True
+            self.work = None
             self.send_error(error)
 
     def failed(self, error: Exception) -> None:
         """Whatever was raised on behalf of this call."""
         self.fail(answer_to(error, self.services, self.method))
 
+    def run_steps(self, steps: Generator[None, None, Any]) -> None:
+        """Answer by sliced work, whose result goes to `then`."""
+        work = self.services.node.run_steps(steps, self.done, self.failed)
+        # It knows this call: kept any longer, the answer would stay in memory until the garbage
+        # collector finds both, and answers may be large.
+        if not self.finished:
+            self.work = work
+
     def cancel(self) -> None:
         """The caller is gone: end the work, drop the answer."""
         self.finished = True
         if self.work is not None:
-            self.work.cancel()
+            work, self.work = self.work, None
+            work.cancel()
 
     # ── Pending, ReadPending, and the end of sliced work ────────────────────
 

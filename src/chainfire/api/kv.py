@@ -90,7 +90,7 @@ def _range_ready(call: Call) -> None:
     node = call.services.node
     steps = read.range_steps(node.backend, node.store, _KEYSPACE, call.message)
     call.then = _range_done
-    call.work = node.run_steps(steps, call.done, call.failed)
+    call.run_steps(steps)
 
 
 def _range_done(call: Call, result: RangeResult) -> None:
@@ -178,7 +178,7 @@ def _read_only_txn_ready(call: Call) -> None:
     node = call.services.node
     steps = read_txn_steps(node.backend, node.store, _KEYSPACE, call.message)
     call.then = _txn_done
-    call.work = node.run_steps(steps, call.done, call.failed)
+    call.run_steps(steps)
 
 
 def _txn_done(call: Call, result: TxnResult) -> None:

@@ -165,7 +165,7 @@ def _hash_kv_ready(call: Call) -> None:
     call.message = node.machine.revision
     call.then = _hash_kv_done
     steps = hash_kv(node.backend, node.store, 0, revision)
-    call.work = node.run_steps(steps, call.done, call.failed)
+    call.run_steps(steps)
 
 
 def _hash_kv_done(call: Call, result: HashResult) -> None:
