@@ -147,6 +147,9 @@ class MemoryBackend:
     def compact(self) -> None:
         """Nothing to do: a deleted row is gone."""
 
+    def cancel_compact(self) -> None:
+        """Nothing to cancel."""
+
     def approximate_size(self, family: str, lower: bytes, upper: bytes | None) -> int:
         return sum(len(key) + len(value) for key, value in self.iterate(family, lower, upper))
 

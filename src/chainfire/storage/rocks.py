@@ -114,6 +114,7 @@ class RocksBackend:
         self._cache = rocksdict.Cache(options.block_cache_bytes)
         self._read_only = read_only
         self._failure: StorageError | None = None
+        self._compact_cancelled = False
         self._sync_count = 0
         self._sync_seconds = 0.0
         self._write_bytes = 0
@@ -284,10 +285,17 @@ class RocksBackend:
 
     def compact(self) -> None:
         try:
-            for family in self._families.values():
-                family.compact_range(None, None)
+            for family in list(self._families.values()):
+                if not self._compact_cancelled:
+                    family.compact_range(None, None)
         except Exception as exc:
-            raise self._care_error(exc) from exc
+            if not self._compact_cancelled:
+                raise self._care_error(exc) from exc
+
+    def cancel_compact(self) -> None:
+        """Ends all background work of the engine: what is in its memory stays in the WAL."""
+        self._compact_cancelled = True
+        self._db.cancel_all_background(False)
 
     def approximate_size(self, family: str, lower: bytes, upper: bytes | None) -> int:
         """Exact for up to 4096 rows; for more it is the whole family's: nothing finer is bound."""

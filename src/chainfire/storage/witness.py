@@ -119,8 +119,10 @@ class Witness:
         self.fsync()
 
     def lower(self, last_index: int, last_term: int) -> None:
-        """Promise no more than what will remain of the log."""
+        """Promise no more than what will remain of the log. Never promises more than before."""
         promise = self.promise
+        if promise.last_index <= last_index:
+            return
         self.note(last_index, last_term, promise.term, promise.vote)
         self.fsync()
 
