@@ -6,7 +6,8 @@
     compaction done  what a physical compaction freed
     space alarm      raised while the disk is nearly full, cleared by `quota`
 
-A duty is proposed again only after its last proposal was answered.
+A duty is wanted until the machine shows that it is done, and proposed again
+only after its last proposal was answered; after a refusal, a second later.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.types import Alarm, Result
 from chainfire.version import CLUSTER_VERSION
 
+REFUSED_PAUSE_MS = 1000
+
 
 @dataclass(slots=True, frozen=True)
 class DutySettings:
@@ -40,19 +43,18 @@ class DutySettings:
 class Duty:
     """A command of ours under way; it is its own Pending."""
 
-    __slots__ = ("_open", "body", "kind")
+    __slots__ = ("_owner", "body", "kind")
 
-    def __init__(self, kind: int, body: bytes, open_kinds: set[int]) -> None:
+    def __init__(self, kind: int, body: bytes, owner: Duties) -> None:
         self.kind = kind
         self.body = body
-        self._open = open_kinds
-        open_kinds.add(kind)
+        self._owner = owner
 
     def done(self, result: Result) -> None:
-        self._open.discard(self.kind)
+        self._owner.answered(self.kind, refused=False)
 
     def refused(self, error: RequestError) -> None:
-        self._open.discard(self.kind)
+        self._owner.answered(self.kind, refused=True)
 
 
 class Duties:
@@ -60,19 +62,34 @@ class Duties:
         self._member_id = member_id
         self._machine = machine
         self._settings = settings
-        self._open: set[int] = set()
+        self._now_ms = 0
+        self._open: set[int] = set()  # kinds that wait for an answer
+        self._not_before_ms: dict[int, int] = {}  # kinds that were refused
         self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
+        self._compact_to = 0  # what the auto-compactor has decided
 
     def note_compaction_finished(self, revision: int, freed_bytes: int) -> None:
         """This member's own physical compaction ended; the leader tells everybody."""
         self._finished = (revision, freed_bytes)
 
+    def answered(self, kind: int, *, refused: bool) -> None:
+        self._open.discard(kind)
+        if refused:
+            self._not_before_ms[kind] = self._now_ms + REFUSED_PAUSE_MS
+
     def due(self, now_ms: int, *, leader: bool, free_bytes: int) -> list[Duty]:
         """Commands to propose now; `free_bytes` is what the disk has left."""
+        self._now_ms = now_ms
         wanted = [*self._publish(), *self._space(free_bytes)]
         if leader:
             wanted += [*self._version(), *self._compaction(now_ms)]
-        return [Duty(kind, body, self._open) for kind, body in wanted if kind not in self._open]
+        due = [
+            Duty(kind, body, self)
+            for kind, body in wanted
+            if kind not in self._open and self._not_before_ms.get(kind, 0) <= now_ms
+        ]
+        self._open.update(duty.kind for duty in due)
+        return due
 
     def _publish(self) -> Iterator[tuple[int, bytes]]:
         stored = self._machine.members.get(self._member_id)
@@ -91,28 +108,31 @@ class Duties:
             yield CommandKind.CLUSTER_VERSION_SET, body.SerializeToString()
 
     def _compaction(self, now_ms: int) -> Iterator[tuple[int, bytes]]:
-        store = self._machine.store
+        space = self._machine.store.keyspace(0)
         if self._finished is not None:
             revision, freed = self._finished
-            self._finished = None
-            if revision > store.keyspace(0).finished:
+            if revision > space.finished:
                 body = CompactionFinished(revision=revision, freed_bytes=freed)
                 yield CommandKind.COMPACTION_FINISHED, body.SerializeToString()
-        if self._settings.auto_compactor is None:
-            return
-        target = self._settings.auto_compactor.due(now_ms, store.revision)
-        if target is not None and target > store.keyspace(0).compacted:
-            yield CommandKind.COMPACT, CompactionRequest(revision=target).SerializeToString()
+            else:
+                self._finished = None
+        # A compactor names a target once, and the next one only minutes later.
+        if self._settings.auto_compactor is not None:
+            target = self._settings.auto_compactor.due(now_ms, self._machine.revision)
+            self._compact_to = max(self._compact_to, target or 0)
+        if self._compact_to > space.compacted:
+            request = CompactionRequest(revision=self._compact_to)
+            yield CommandKind.COMPACT, request.SerializeToString()
 
     def _space(self, free_bytes: int) -> Iterator[tuple[int, bytes]]:
         settings, machine = self._settings, self._machine
         raised = Alarm(self._member_id, NOSPACE) in machine.alarms
-        disk_full = free_bytes < settings.disk_reserve_bytes
-        if disk_full and not raised:
+        reserve = settings.disk_reserve_bytes
+        if free_bytes < reserve and not raised:
             yield self._alarm(AlarmRequest.ACTIVATE)
         elif (
             raised
-            and not disk_full
+            and free_bytes >= reserve + reserve // 8  # or it would flap at the border
             and settings.auto_clear_space_alarm
             and quota.should_clear(machine.usage(0), settings.quota_bytes)
         ):
