@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainfire.errors import Corrupt
-from chainfire.node.logstore import Identity, LogMeta, LogStore, write_identity, write_start_number
+from chainfire.node.logstore import (
+    RECORD_BYTES_MAX,
+    Identity,
+    LogMeta,
+    LogStore,
+    write_identity,
+    write_start_number,
+)
 from chainfire.storage.backend import LOG_FAMILIES
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import ConfState, Entry, HardState
@@ -81,6 +88,18 @@ def test_indexes_outside_the_log_are_lookup_errors() -> None:
     for call in (lambda: log.term(2), lambda: log.term(6), lambda: log.entries(3, 5, 100)):
         with pytest.raises(LookupError):
             call()
+
+
+def test_a_turn_of_large_entries_is_stored_in_records_of_bounded_size() -> None:
+    backend, log = new_log(tail_bytes_max=0)
+    large = batch_of(1, 12, 1, size=RECORD_BYTES_MAX // 4)
+    giant = batch_of(13, 2, 1, size=2 * RECORD_BYTES_MAX)
+    log.append([*large, *giant], None)
+    firsts = [int.from_bytes(key, "big") for key, _ in backend.iterate("raft_logs")]
+    assert firsts == [1, 5, 9, 13, 14]
+    assert log.entries(6, 7, 0) == large[5:6]
+    again = LogStore(backend, CONF)
+    assert again.entries(1, 15, 1 << 30) == [*large, *giant]
 
 
 steps = st.lists(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chainfire.errors import Corrupt, UnknownFormat
@@ -27,6 +27,7 @@ _U64 = struct.Struct(">BQ")
 _PAIR = struct.Struct(">BQQ")
 _TRIPLE = struct.Struct(">BQQQ")
 _META_FORMAT = 1
+RECORD_BYTES_MAX = 1 << 20  # of data; what is read back is read in whole records
 
 
 def _read(reader: Reader, key: bytes, layout: struct.Struct) -> tuple[int, ...] | None:
@@ -151,9 +152,10 @@ class LogStore:
             assert self._truncated < first <= self._last + 1, (self._truncated, first, self._last)
             if first <= self._last:
                 self._cut_suffix(batch, first)
-            batch.put("raft_logs", _INDEX.pack(first), records.encode(entries))
+            for part in _parts(entries):
+                batch.put("raft_logs", _INDEX.pack(part[0].index), records.encode(part))
         if hard_state is not None:
-            _put_hard_state(batch, hard_state)
+            write_hard_state(batch, hard_state)
         self._backend.write(batch)
         if hard_state is not None:
             self.hard_state = hard_state
@@ -166,7 +168,7 @@ class LogStore:
         """Record that `state/` holds this index durably; the front may be cut up to it."""
         assert applied_index >= self.state_durable, (applied_index, self.state_durable)
         batch = self._backend.batch()
-        batch.put("raft_meta", b"state_durable", _U64.pack(_META_FORMAT, applied_index))
+        write_state_durable(batch, applied_index)
         self._backend.write(batch)
         self.state_durable = applied_index
 
@@ -191,7 +193,9 @@ class LogStore:
     # ── inside ──────────────────────────────────────────────────────────────
 
     def _load(self) -> None:
-        for key, record in self._backend.iterate("raft_logs"):
+        # What was cut off the front may still have to be walked over: begin behind it.
+        lower = _INDEX.pack(_record_over(self._backend, self._truncated + 1) or 0)
+        for key, record in self._backend.iterate("raft_logs", lower):
             (first,) = _INDEX.unpack(key)
             entries = records.decode(first, record)
             if entries[-1].index <= self._truncated:
@@ -244,11 +248,10 @@ class LogStore:
 
     def _record_with(self, index: int) -> int:
         """First index of the record that holds `index`."""
-        for key, _ in self._backend.iterate(
-            "raft_logs", upper=_INDEX.pack(index + 1), reverse=True
-        ):
-            return int(_INDEX.unpack(key)[0])
-        raise Corrupt(f"the log misses entry {index}")
+        first = _record_over(self._backend, index)
+        if first is None:
+            raise Corrupt(f"the log misses entry {index}")
+        return first
 
     def _stored(self, low: int, high: int, bytes_max: int) -> list[Entry]:
         found: list[Entry] = []
@@ -276,9 +279,34 @@ def write_start_number(batch: WriteBatch, start_number: int) -> None:
     batch.put("raft_meta", b"start_number", _U64.pack(_META_FORMAT, start_number))
 
 
-def _put_hard_state(batch: WriteBatch, state: HardState) -> None:
+def write_state_durable(batch: WriteBatch, applied_index: int) -> None:
+    batch.put("raft_meta", b"state_durable", _U64.pack(_META_FORMAT, applied_index))
+
+
+def write_hard_state(batch: WriteBatch, state: HardState) -> None:
     row = _TRIPLE.pack(_META_FORMAT, state.term, state.vote, state.commit)
     batch.put("raft_meta", b"hard_state", row)
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """The entries in pieces that each make a record; a single entry may be larger."""
+    if records.data_bytes(entries) <= RECORD_BYTES_MAX:
+        yield entries
+        return
+    start, weight = 0, 0
+    for at, entry in enumerate(entries):
+        weight += len(entry.data)
+        if weight > RECORD_BYTES_MAX and at > start:
+            yield entries[start:at]
+            start, weight = at, len(entry.data)
+    yield entries[start:]
+
+
+def _record_over(reader: Reader, index: int) -> int | None:
+    """First index of the last record that does not begin behind `index`."""
+    for key, _ in reader.iterate("raft_logs", upper=_INDEX.pack(index + 1), reverse=True):
+        return int(_INDEX.unpack(key)[0])
+    return None
 
 
 def _limited(entries: list[Entry], bytes_max: int) -> list[Entry]:
@@ -291,11 +319,9 @@ def _limited(entries: list[Entry], bytes_max: int) -> list[Entry]:
 
 
 def write_empty_log(batch: WriteBatch, index: int, term: int) -> None:
-    """The rows of a log that begins behind `index`, for a member that gives its own log up."""
+    """The entries of a log that begins behind `index`, for a member that gives its own log up."""
     batch.delete_range("raft_logs", _INDEX.pack(0), b"\xff" * (_INDEX.size + 1))
     batch.put("raft_meta", b"truncated", _PAIR.pack(_META_FORMAT, index, term))
-    batch.put("raft_meta", b"state_durable", _U64.pack(_META_FORMAT, index))
-    _put_hard_state(batch, HardState(term, 0, index))
 
 
 def last_position(reader: Reader, meta: LogMeta) -> tuple[int, int]:
