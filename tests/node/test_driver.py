@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
+
 from chainfire.errors import (
+    DiskFull,
     RequestDeadlineExceeded,
     Stopped,
     Timeout,
     TooManyRequests,
 )
+from chainfire.node.driver import APPLIED_PER_TURN_MAX, Limits
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
 from chainfire.proto.maintenance_pb2 import NOSPACE
-from chainfire.types import Alarm, PutResult
+from chainfire.raft.messages import Message, MessageType
+from chainfire.storage.backend import WriteBatch
+from chainfire.types import Alarm, Entry, HardState, PutResult
 from tests.node.world import ME, World
 
 
@@ -170,6 +178,70 @@ def test_stopping_answers_everybody_who_waits() -> None:
         answer.pending.refused(answer.result)
     assert isinstance(put.error, Stopped) and isinstance(read.error, Stopped)
     assert isinstance(world.put(b"k").error, Stopped)
+
+
+def test_what_was_applied_before_a_failure_is_still_answered_with_its_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World().lead()
+    puts = [world.put(b"k%d" % i, bytes(60 << 10)) for i in range(2)]  # two pages to apply
+    world.sync(world.turn())
+    write = world.state.write
+
+    def write_once(batch: WriteBatch) -> None:
+        write(batch)
+        world.state.full = True
+
+    monkeypatch.setattr(world.state, "write", write_once)
+    with pytest.raises(DiskFull):
+        world.turn()
+    results = {answer.pending: answer.result for answer in world.driver.stop().answers}
+    assert results[puts[0]] == PutResult(revision=2)
+    assert isinstance(results[puts[1]], Stopped)
+
+
+def test_waiting_reads_are_bounded() -> None:
+    world = World(limits=Limits(reads_max=3))
+    waiting = [world.read(level) for level in (LOCAL, LINEARIZABLE)]
+    world.driver.begin(1)
+    waiting = [world.read(LOCAL, min_revision=9) for _ in range(5)]
+    refused = [reader for reader in waiting if isinstance(reader.error, TooManyRequests)]
+    assert 0 < len(refused) < 5
+    waiting[0].gone = True
+    world.tick(10)
+    assert not world.read(LOCAL, min_revision=9).answered
+
+
+def test_a_long_replay_is_cut_into_turns_and_pages() -> None:
+    first = World().lead()
+    entries = [Entry(1, first.log_store.last_index() + 1 + i) for i in range(10_000)]
+    first.log_store.append(entries, HardState(1, ME, entries[-1].index))
+    first.log.sync()
+    world = World(first.log.crash(0), first.state.crash(0))
+    reader = world.read(LOCAL)
+    applied = [world.machine.applied_index]
+    while world.turn().more:
+        applied.append(world.machine.applied_index)
+    steps = [after - before for before, after in pairwise(applied)]
+    assert len(steps) > 1 and max(steps) <= 2 * APPLIED_PER_TURN_MAX
+    assert world.machine.applied_index == entries[-1].index and reader.may_read
+
+
+def test_a_late_sync_does_not_promise_again_what_a_new_leader_has_replaced() -> None:
+    world = World(voters=(ME, 2, 3))
+    driver, notes = world.driver, world.witness.notes
+    old = [Entry(1, index, data=b"") for index in range(1, 11)]
+    driver.step(Message(MessageType.APPEND, ME, 2, 1, entries=old, commit=0))
+    effects = world.turn()  # written; its sync is under way
+    driver.step(
+        Message(MessageType.APPEND, ME, 3, 2, log_term=1, index=5, entries=[Entry(2, 6)], commit=0)
+    )
+    world.turn()
+    assert notes[-1][:2] == (5, 1)
+    world.sync(effects)
+    assert notes[-1][:2] == (5, 1)
+    world.settle()
+    assert notes[-1][:2] == (6, 2)
 
 
 def test_a_new_leader_publishes_its_name_and_urls_once() -> None:

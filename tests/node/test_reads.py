@@ -7,6 +7,8 @@ from chainfire.node.reads import Reads
 
 
 class Reader:
+    finished = False
+
     def ready(self) -> None: ...
 
     def refused(self, error: RequestError) -> None: ...
@@ -56,3 +58,13 @@ def test_the_callers_deadline_and_ours_give_different_errors() -> None:
     assert who is yours and isinstance(error, RequestDeadlineExceeded)
     [(who, error)] = reads.overdue(7000)
     assert who is mine and isinstance(error, Timeout)
+
+
+def test_reads_whose_caller_is_gone_are_forgotten_long_before_their_deadline() -> None:
+    reads, gone, there = Reads(7000), Reader(), Reader()
+    for who in (gone, there):
+        reads.wait(9, 5, 0, 3_600_000, who)
+        reads.wait_for_round(0, 0, None, who)
+    gone.finished = True
+    assert reads.overdue(100) == []
+    assert len(reads) == 2 and reads.take_all() == [there, there]

@@ -43,6 +43,10 @@ class _Waiter:
     def __init__(self, future: asyncio.Future[None]) -> None:
         self.future = future
 
+    @property
+    def finished(self) -> bool:
+        return self.future.done()
+
     def ready(self) -> None:
         if not self.future.done():
             self.future.set_result(None)

@@ -45,6 +45,7 @@ from chainfire.raft.ready import Role
 from chainfire.types import Entry, EntryType, HardState, Pending
 
 READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
+APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
 
 
 class WitnessFile(Protocol):
@@ -58,6 +59,7 @@ class WitnessFile(Protocol):
 @dataclass(slots=True, frozen=True)
 class Limits:
     pending_max: int = 5000  # proposals of this member without an answer
+    reads_max: int = 20_000  # reads that wait
     request_timeout_ms: int = 7000  # etcd: 5 s + 2 x election timeout
 
 
@@ -70,6 +72,7 @@ class Effects:
     answers: list[Answer] = field(default_factory=list)
     reads: list[ReadPending] = field(default_factory=list)  # the store may be read
     stalled: bool = False  # storage asked to wait: come back soon
+    more: bool = False  # the turn was cut short: take another one at once
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ class Driver:
         self._start_number = start_number
         self._now_ms = 0
         self._ticks = 0
+        self._limits = limits
         self._proposals = Proposals(
             pending_max=limits.pending_max, timeout_ms=limits.request_timeout_ms
         )
@@ -173,15 +177,22 @@ class Driver:
             return False
         machine = self.machine
         index = 0 if level == LOCAL else self._core.log.committed
-        if level == LINEARIZABLE and not self._reads_are_local:
-            self._reads.wait_for_round(min_revision, self._now_ms, deadline_ms, pending)
-            return False
         index = max(index, self._read_gate)
+        needs_round = level == LINEARIZABLE and not self._reads_are_local
         # While a write is stalled the machine's memory is ahead of its store.
-        settled = not self._storage_work
-        if settled and machine.applied_index >= index and machine.revision >= min_revision:
+        if (
+            not needs_round
+            and not self._storage_work
+            and machine.applied_index >= index
+            and machine.revision >= min_revision
+        ):
             return True
-        self._reads.wait(index, min_revision, self._now_ms, deadline_ms, pending)
+        if len(self._reads) >= self._limits.reads_max:
+            pending.refused(TooManyRequests())
+        elif needs_round:
+            self._reads.wait_for_round(min_revision, self._now_ms, deadline_ms, pending)
+        else:
+            self._reads.wait(index, min_revision, self._now_ms, deadline_ms, pending)
         return False
 
     def step(self, message: Message) -> None:
@@ -243,13 +254,14 @@ class Driver:
         return effects
 
     def stop(self) -> Effects:
-        """Answer everybody who waits; outcomes of proposals are unknown."""
+        """Answer everybody who waits: what is applied with its result, the rest with Stopped."""
         self._stopped = True
         self._queue.clear()
-        answers = [Answer(pending, Stopped()) for pending in self._proposals.take_all()]
+        effects, self._effects = Effects(answers=self._effects.answers), Effects()
+        effects.answers += [Answer(pending, Stopped()) for pending in self._proposals.take_all()]
         for reader in self._reads.take_all():
             reader.refused(Stopped())
-        return Effects(answers=answers)
+        return effects
 
     # ── inside a turn ───────────────────────────────────────────────────────
 
@@ -285,9 +297,13 @@ class Driver:
                 self._answer(item.sequence, TooManyRequests())
 
     def _pump(self) -> None:
-        raft = self.raft
+        raft, machine = self.raft, self.machine
+        enough = machine.applied_index + APPLIED_PER_TURN_MAX
         self._work_off()
         while raft.has_ready():
+            if machine.applied_index >= enough:
+                self._effects.more = True
+                break
             ready = raft.ready()
             if ready.soft_state is not None:
                 # An index that an old leader names later must not answer anybody (etcd#21375).
@@ -336,8 +352,7 @@ class Driver:
         entries, log = message.entries, self.log
         hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
         if entries and entries[0].index <= log.last_index():
-            before = entries[0].index - 1
-            self._witness.lower(before, log.term(before))
+            self._promise_no_more_than(entries[0].index - 1)
         if hard_state is not None or entries:
             log.append(entries, hard_state)
         if message.responses:
@@ -348,6 +363,18 @@ class Driver:
                     self._written, message.responses, last, log.term(last), hard.term, hard.vote
                 )
             )
+
+    def _promise_no_more_than(self, index: int) -> None:
+        """The log is about to be shortened to `index`.
+
+        Not the witness alone: a sync of an earlier write that ends after this one was
+        written would promise again what the log no longer holds.
+        """
+        term = self.log.term(index)
+        for write in self._unsynced:
+            if write.last_index > index:
+                write.last_index, write.last_term = index, term
+        self._witness.lower(index, term)
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         """Apply committed entries; a configuration change closes the batch before it."""

@@ -20,6 +20,11 @@ from chainfire.errors import RequestDeadlineExceeded, RequestError, Timeout
 class ReadPending(Protocol):
     """Somebody who waits for the store. Exactly one of the two is called, once."""
 
+    @property
+    def finished(self) -> bool:
+        """Nobody waits any more (the caller is gone): neither of the two need be called."""
+        ...
+
     def ready(self) -> None: ...
 
     def refused(self, error: RequestError) -> None: ...
@@ -96,11 +101,13 @@ class Reads:
         return [entry.pending for entry in ready]
 
     def overdue(self, now_ms: int) -> list[tuple[ReadPending, RequestError]]:
-        """Take out those whose time is over."""
+        """Take out those whose time is over; those whose caller is gone just go."""
         late: list[_Wait] = []
         for held in (self._waiting, self._next_round, *self._rounds.values()):
             late.extend(entry for entry in held if entry.deadline_ms <= now_ms)
-            held[:] = [entry for entry in held if entry.deadline_ms > now_ms]
+            held[:] = [
+                entry for entry in held if entry.deadline_ms > now_ms and not entry.pending.finished
+            ]
         return [
             (entry.pending, RequestDeadlineExceeded() if entry.by_caller else Timeout())
             for entry in late
