@@ -8,7 +8,7 @@ Go clients of etcd match on the text, others on the code; both must be right
     │   └── one class per row of etcd's table, and a few of ours at the end
     └── FatalError          this member must stop; nothing was acknowledged
         ├── StorageError    Corrupt, DiskFull, Stalled, SyncFailed
-        └── ...             Unknown command, wrong directory, damaged member
+        └── ...             Unknown command, wrong directory, damaged member, our own mistake
 
 Nobody raises ChainfireError, RequestError or FatalError themselves.
 """
@@ -471,6 +471,14 @@ class DataDirMismatch(FatalError):
 
 class Damaged(FatalError):
     """The member's disk holds less than the member had promised."""
+
+
+class InternalFailure(FatalError):
+    """A mistake of ours in the member's own work: its memory cannot be trusted any more."""
+
+
+class DoorFailed(FatalError):
+    """The native door's thread is dead; nobody can be served any more."""
 
 
 class ConfigError(FatalError):

@@ -3,14 +3,10 @@
 One turn of the event loop collects every call that has arrived; the next runs
 `driver.turn()` once for all of them, syncs the log once, and answers.
 
-The sync runs inline while recent ones were short, this member is the sole
-voter and its door hands over calls in batches (measured faster: no hand-over
-of the GIL), otherwise on a thread: so heartbeats and reads go on while a disk
-stalls, and a door that brings one call at a time fills the next batch
-meanwhile (grpcio, 100 puts in flight: 0.6 syncs per put instead of 1).
-
-Any FatalError ends the member: who waits is told "stopped" (the outcome is
-unknown to them), `failed` carries the error to the server, which exits.
+Any FatalError ends the member, and so does whatever else a turn raises: who
+waits is told "stopped" (the outcome is unknown to them), `failed` carries the
+error to the server, which exits. Stalled storage is no failure: the driver
+keeps its work, and a turn tries again a little later.
 """
 
 from __future__ import annotations
@@ -18,17 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from chainfire.errors import FatalError, RequestError, Stopped
+from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.driver import Driver, Effects
+from chainfire.node.logsync import LogSync
 from chainfire.node.reads import ReadPending
-from chainfire.node.status import NodeStatistics, NodeStatus, SyncTimes
+from chainfire.node.status import NodeStatistics, NodeStatus
 from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
+from chainfire.node.worker import fatal
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.storage.backend import StorageBackend
 from chainfire.types import Pending
@@ -36,9 +33,11 @@ from chainfire.types import Pending
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-INLINE_SYNC_SECONDS_MAX = 0.005  # one sync slower than this, and the next ones use the thread
-THREAD_SYNCS_AFTER_SLOW = 100
 STALL_RETRY_SECONDS = 0.01
+DISK_FULL_ADVICE = (
+    "Nothing that was acknowledged is lost. Make room on this volume, then start again: the start "
+    "gives up the ballast file; delete keys and compact before the next writes"
+)
 
 
 class Node:
@@ -65,7 +64,7 @@ class Node:
         self._log_backend = log_backend
         self._disk = disk
         self._heartbeat_seconds = heartbeat_seconds
-        self._may_sync_inline = calls_come_in_batches and driver.is_sole_voter
+        self._calls_come_in_batches = calls_come_in_batches
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
         self._steps = StepRunner(self._loop)
@@ -78,11 +77,9 @@ class Node:
             settings=upkeep,
             die=self.halt,
         )
-        self._syncer = ThreadPoolExecutor(1, "log-sync")
-        self._sync_times = SyncTimes()
-        self._sync_running = False
-        self._thread_syncs_left = 0
+        self._log_sync = LogSync(log_backend, synced=self._synced, die=self.halt)
         self._turn_scheduled = False
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._tick_lateness_max = 0.0
@@ -103,39 +100,65 @@ class Node:
         if self._driver.is_sole_voter:
             self._driver.raft.campaign()
         self._schedule_turn()
-        applied = _Wait(self._loop)
-        self.read(LOCAL, 0, None, applied)
         async with asyncio.timeout(timeout_seconds):
-            await asyncio.wait((applied.future, self.failed), return_when=asyncio.FIRST_COMPLETED)
-        if self.failed.done():
-            raise self.failed.result()
+            while not (self._closed or self.failed.done()):
+                reader = _Reader(self._loop)  # refused when its time is over: asks again
+                self.read(LOCAL, 0, None, reader)
+                await asyncio.wait(
+                    (reader.may_read, self.failed), return_when=asyncio.FIRST_COMPLETED
+                )
+                if reader.finished and reader.may_read.result():
+                    return
+        raise self.failed.result() if self.failed.done() else Stopped()
 
     async def aclose(self) -> None:
-        """Answer who waits, make everything durable, stop. Idempotent."""
+        """Answer who waits, make everything durable, stop. Idempotent.
+
+        What goes wrong with that is in `failed` afterwards.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
-        self._steps.close()
-        self._upkeep.stop(Stopped())
-        self._deliver(self._driver.stop())
+        for timer in (self._tick_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        self._end_waits()
         await self._upkeep.aclose()
-        await asyncio.to_thread(self._syncer.shutdown)
+        await self._log_sync.aclose()
         if not self.failed.done():
-            applied = self.machine.applied_index
-            await asyncio.to_thread(self.backend.sync)
+            try:
+                await self._make_durable()
+            except Exception as exc:
+                self.halt(fatal(exc))
+        await self._upkeep.compacting.aclose()
+
+    async def _make_durable(self) -> None:
+        applied = self.machine.applied_index
+        await asyncio.to_thread(self.backend.sync)
+        try:
             self._driver.log.note_state_durable(applied)
-            await asyncio.to_thread(self._log_backend.sync)
-            self._disk.fsync_witness()
+        except (Stalled, DiskFull):  # then the next start replays a little more
+            log.warning("no note of what is durable", extra={"applied_index": applied})
+        await asyncio.to_thread(self._log_backend.sync)
+        await asyncio.to_thread(self._disk.fsync_witness)
 
     def halt(self, error: FatalError) -> None:
         """This member cannot go on: tell everybody who waits, and the server."""
         if self.failed.done():
             return
-        log.critical("member stops", extra={"error": type(error).__name__, "detail": str(error)})
+        if isinstance(error, DiskFull):
+            error = DiskFull(f"{error.detail}. {DISK_FULL_ADVICE}")
+        log.critical(
+            "member stops",
+            exc_info=error.__cause__ if isinstance(error, InternalFailure) else None,
+            extra={"error": type(error).__name__, "detail": str(error)},
+        )
         self.failed.set_result(error)
+        self._end_waits()
+
+    def _end_waits(self) -> None:
         self._upkeep.stop(Stopped())
+        self._steps.close(Stopped())
         self._deliver(self._driver.stop())
 
     # ── what the api asks ───────────────────────────────────────────────────
@@ -192,10 +215,10 @@ class Node:
         return self._steps.run(work, on_done, on_error)
 
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
-        self._upkeep.when_compacted(revision, pending)
+        self._upkeep.compacting.when_compacted(revision, pending)
 
     def nudge_compaction(self) -> None:
-        self._upkeep.nudge_compaction()
+        self._upkeep.compacting.nudge()
 
     def status(self) -> NodeStatus:
         return NodeStatus(
@@ -211,7 +234,7 @@ class Node:
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(
             proposals_pending=self._driver.proposals_pending,
-            log_syncs=self._sync_times.frozen(),
+            log_syncs=self._log_sync.times(),
             tick_lateness_seconds_max=self._tick_lateness_max,
             disk_free_bytes=self._upkeep.free_bytes,
             log=self._log_backend.statistics(),
@@ -228,24 +251,41 @@ class Node:
 
     def _turn(self) -> None:
         self._turn_scheduled = False
-        if self._closed or self.failed.done():
-            return
         try:
-            while True:
+            while not (self._closed or self.failed.done()):
                 effects = self._driver.turn()
                 self._deliver(effects)
-                if effects.sync is None or self._sync_running:
-                    break
-                if not self._sync_inline():
-                    self._start_sync(effects.sync)
-                    break
+                if effects.more:
+                    self._schedule_turn()
+                if effects.stalled:
+                    self._retry_soon()
+                if effects.sync is None or self._log_sync.running:
+                    self._upkeep.after_apply()
+                    return
+                if not (self._may_sync_inline() and self._log_sync.try_inline()):
+                    self._log_sync.start(effects.sync)
+                    self._upkeep.after_apply()
+                    return
                 self._driver.synced(effects.sync)
-            self._upkeep.after_apply()
-        except FatalError as exc:
-            self.halt(exc)
-            return
-        if effects.stalled:
-            self._loop.call_later(STALL_RETRY_SECONDS, self._schedule_turn)
+        except Exception as exc:
+            self.halt(fatal(exc))
+
+    def _may_sync_inline(self) -> bool:
+        return self._calls_come_in_batches and self._driver.is_sole_voter
+
+    def _synced(self, number: int) -> None:
+        if not (self._closed or self.failed.done()):
+            self._driver.synced(number)
+            self._turn()
+
+    def _retry_soon(self) -> None:
+        """One retry at a time, however many turns a stall sees."""
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(STALL_RETRY_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        self._stall_timer = None
+        self._schedule_turn()
 
     def _deliver(self, effects: Effects) -> None:
         for answer in effects.answers:
@@ -263,57 +303,27 @@ class Node:
         # Late turns: whatever was missed, tick once (design §7).
         self._tick_due = max(now, self._tick_due) + self._heartbeat_seconds
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
-        if not self._closed and not self.failed.done():
-            self._driver.tick(int(now * 1000), self._upkeep.look_at_disk())
-            self._schedule_turn()
-
-    # ── the log's sync ──────────────────────────────────────────────────────
-
-    def _sync_inline(self) -> bool:
-        """Sync here and now, if that is quick and holds up nobody."""
-        if self._thread_syncs_left or not self._may_sync_inline:
-            return False
-        started = self._loop.time()
-        self._log_backend.sync()
-        seconds = self._loop.time() - started
-        self._sync_times.observe(seconds)
-        if seconds > INLINE_SYNC_SECONDS_MAX:
-            self._thread_syncs_left = THREAD_SYNCS_AFTER_SLOW
-        return True
-
-    def _start_sync(self, number: int) -> None:
-        self._sync_running = True
-        self._thread_syncs_left = max(0, self._thread_syncs_left - 1)
-        started = self._loop.time()
-        future = self._syncer.submit(self._log_backend.sync)
-        future.add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._synced, done, number, started)
-        )
-
-    def _synced(self, done: Future[None], number: int, started: float) -> None:
-        self._sync_running = False
         if self._closed or self.failed.done():
             return
-        self._sync_times.observe(self._loop.time() - started)
         try:
-            done.result()
-            self._driver.synced(number)
-        except FatalError as exc:
-            self.halt(exc)
-            return
-        self._turn()
+            self._driver.tick(int(now * 1000), self._upkeep.look_at_disk())
+        except Exception as exc:
+            self.halt(fatal(exc))
+        self._schedule_turn()
 
 
-class _Wait:
-    """A ReadPending that a coroutine can await."""
+class _Reader:
+    """A ReadPending that a coroutine can wait for: True = the store may be read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
+        self.may_read: asyncio.Future[bool] = loop.create_future()
+
+    @property
+    def finished(self) -> bool:
+        return self.may_read.done()
 
     def ready(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
+        self.may_read.set_result(True)
 
     def refused(self, error: RequestError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+        self.may_read.set_result(False)

@@ -36,6 +36,12 @@ class Steps:
             work, self._work = self._work, None
             work.close()
 
+    def fail(self, error: Exception) -> None:
+        """End it with an error, unless it has ended."""
+        if self._work is not None:
+            self.cancel()
+            self._on_error(error)
+
     def advance(self, until: float, now: Callable[[], float]) -> bool:
         """Work until the clock says `until`, or to the end; True when nothing is left."""
         work = self._work
@@ -78,9 +84,10 @@ class StepRunner:
             self._schedule()
         return steps
 
-    def close(self) -> None:
+    def close(self, error: Exception) -> None:
+        """All that is under way ends with this error."""
         while self._waiting:
-            self._waiting.popleft().cancel()
+            self._waiting.popleft().fail(error)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -93,7 +100,9 @@ class StepRunner:
             return
         steps = self._waiting.popleft()
         now = self._loop.time
-        if not steps.advance(now() + SLICE_SECONDS, now):
-            self._waiting.append(steps)
-        if self._waiting:
-            self._schedule()
+        try:
+            if not steps.advance(now() + SLICE_SECONDS, now):
+                self._waiting.append(steps)
+        finally:  # a callback that raises is its owner's mistake: the others go on
+            if self._waiting:
+                self._schedule()

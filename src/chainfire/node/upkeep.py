@@ -2,29 +2,29 @@
 
 state/ is synced after so many applied entries, or each second while there
   are any; then the log's front may go, but for what slow followers need
-old revisions are removed in short slices with pauses between them
 the witness is fsynced each second; free disk space is looked at whenever the shell ticks
+old revisions are removed: `compacting`
+
+The witness has a thread of its own: it must not wait behind a long sync of state/.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from chainfire.errors import FatalError, RequestError
+from chainfire.errors import FatalError, RequestError, Stalled
 from chainfire.machine import Machine
-from chainfire.mvcc.compact import Compaction
+from chainfire.node.compacting import Compacting, Pace
 from chainfire.node.duties import Duties
 from chainfire.node.logstore import LogStore
-from chainfire.node.reads import ReadPending
+from chainfire.node.worker import Worker
 from chainfire.storage.backend import StorageBackend
 
 INTERVAL_SECONDS = 1.0
-COMPACTION_SLICE_ROWS = 256  # about 2 ms
-COMPACTION_PAUSE_SECONDS = 0.002
 
 
 class Disk(Protocol):
@@ -39,6 +39,7 @@ class Disk(Protocol):
 class UpkeepSettings:
     state_sync_entries: int  # etcd's snapshot-count: bounds what a start replays
     catchup_entries: int  # etcd's snapshot-catchup-entries: kept behind applied
+    compaction: Pace
 
 
 class Upkeep:
@@ -55,18 +56,21 @@ class Upkeep:
     ) -> None:
         self._log = log
         self._machine = machine
-        self._duties = duties
         self._backend = state_backend
         self._disk = disk
         self._settings = settings
-        self._die = die
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "upkeep")
+        self.compacting = Compacting(
+            machine=machine,
+            duties=duties,
+            backend=state_backend,
+            pace=settings.compaction,
+            die=die,
+        )
+        self._state_worker = Worker("state-sync", die)
+        self._witness_worker = Worker("witness-sync", die)
+        self._state_sync_running = self._witness_sync_running = False
         self._timer: asyncio.TimerHandle | None = None
-        self._compaction_timer: asyncio.TimerHandle | None = None
-        self._sync_running = False
-        self._compaction: Compaction | None = None
-        self._waiters: list[tuple[int, ReadPending]] = []  # (revision, who)
         self._closed = False
         self.free_bytes = disk.free_bytes()
 
@@ -79,16 +83,14 @@ class Upkeep:
     def stop(self, error: RequestError) -> None:
         """Refuse who waits for a compaction; nothing new is begun. Idempotent."""
         self._closed = True
-        for timer in (self._timer, self._compaction_timer):
-            if timer is not None:
-                timer.cancel()
-        waiters, self._waiters = self._waiters, []
-        for _, waiter in waiters:
-            waiter.refused(error)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.compacting.stop(error)
 
     async def aclose(self) -> None:
-        """After `stop`: wait for the thread."""
-        await asyncio.to_thread(self._thread.shutdown)
+        """After `stop`: wait for the syncs. `compacting` is closed apart, after the last write."""
+        await self._state_worker.aclose()
+        await self._witness_worker.aclose()
 
     # ── asked for ───────────────────────────────────────────────────────────
 
@@ -96,29 +98,13 @@ class Upkeep:
         """Entries were applied: begin what has become due."""
         if self._log.state_durable + self._settings.state_sync_entries <= self._applied:
             self._sync_state()
-        space = self._machine.store.keyspace(0)
-        if self._waiters:
-            self._tell_waiters(space.finished)
-        if self._compaction is None and space.compacted > space.finished and not self._closed:
-            self._compaction = Compaction(self._backend, self._machine.store, 0)
-            self._compaction_timer = self._loop.call_later(0, self._compact_slice)
-
-    def when_compacted(self, revision: int, pending: ReadPending) -> None:
-        """`pending.ready()` once everything up to `revision` is physically gone here."""
-        if self._machine.store.keyspace(0).finished >= revision:
-            pending.ready()
-        else:
-            self._waiters.append((revision, pending))
+        self.compacting.after_apply()
 
     def look_at_disk(self) -> int:
         """Free bytes now. Asked at every tick: a disk can lose 100 MB in a second."""
-        self.free_bytes = self._disk.free_bytes()
+        with suppress(OSError):  # then the last reading counts; writes find out what it is
+            self.free_bytes = self._disk.free_bytes()
         return self.free_bytes
-
-    def nudge_compaction(self) -> None:
-        """Ask the storage engine to give space back; returns at once."""
-        if not self._closed:
-            self._thread.submit(self._backend.compact)
 
     # ── state/ becomes durable, the log's front goes ────────────────────────
 
@@ -130,60 +116,34 @@ class Upkeep:
         if self._closed:
             return
         self._timer = self._loop.call_later(INTERVAL_SECONDS, self._each_second)
-        self._thread.submit(self._disk.fsync_witness)
+        if not self._witness_sync_running:
+            self._witness_sync_running = True
+            self._witness_worker.run(self._disk.fsync_witness, self._witness_synced)
         if self._applied > self._log.state_durable:
             self._sync_state()
 
-    def _sync_state(self) -> None:
-        if self._sync_running or self._closed:
-            return
-        self._sync_running = True
-        applied = self._applied
-        future = self._thread.submit(self._backend.sync)
-        future.add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._state_synced, done, applied)
-        )
+    def _witness_synced(self) -> None:
+        self._witness_sync_running = False
 
-    def _state_synced(self, done: Future[None], applied: int) -> None:
-        self._sync_running = False
+    def _sync_state(self) -> None:
+        if self._state_sync_running or self._closed:
+            return
+        self._state_sync_running = True
+        applied = self._applied
+        self._state_worker.run(self._backend.sync, lambda: self._state_synced(applied))
+
+    def _state_synced(self, applied: int) -> None:
+        self._state_sync_running = False
         if self._closed:
             return
-        try:
-            done.result()
+        with suppress(Stalled):  # the next second's sync records as much and more
             self._log.note_state_durable(applied)
             self._cut_log(applied)
-        except FatalError as exc:
-            self._die(exc)
 
     def _cut_log(self, durable: int) -> None:
-        cut = durable - self._settings.catchup_entries
+        """Design §5: never further than what is durable in state/, nor than slow followers need."""
+        catchup = self._settings.catchup_entries
+        cut = min(durable, self._applied - catchup)
         # In strides, so that a cut is worth its write.
-        stride = max(1, self._settings.catchup_entries // 10)
-        if cut - self._log.first_index() >= stride:
+        if cut - self._log.first_index() >= max(1, catchup // 10):
             self._log.truncate_front(cut)
-
-    # ── physical compaction ─────────────────────────────────────────────────
-
-    def _compact_slice(self) -> None:
-        compaction = self._compaction
-        if compaction is None or self._closed:
-            return
-        try:
-            done = compaction.step(COMPACTION_SLICE_ROWS)
-        except FatalError as exc:
-            self._die(exc)
-            return
-        if done:
-            self._compaction = None
-            self._duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)
-        else:
-            self._compaction_timer = self._loop.call_later(
-                COMPACTION_PAUSE_SECONDS, self._compact_slice
-            )
-
-    def _tell_waiters(self, finished: int) -> None:
-        told = [waiter for revision, waiter in self._waiters if revision <= finished]
-        if told:
-            self._waiters = [held for held in self._waiters if held[0] > finished]
-            for waiter in told:
-                waiter.ready()
