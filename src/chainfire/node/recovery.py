@@ -9,7 +9,7 @@ at different times are compared: the witness (outside RocksDB), `log/` and
        ->  the log holds at least the witness's last index, under its term,
            and at least its current term and vote;
     2. entries are applied only after our own log is synced
-       ->  the log reaches at least state's applied index;
+       ->  the log reaches at least state's applied index, and knows its term;
     3. state is synced, then `state_durable` written to the log
        ->  state's applied index is at least `state_durable`;
     4. the log's front is cut only up to `state_durable`
@@ -20,6 +20,7 @@ A member that breaks one has lost acknowledged data: it must not vote or serve.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chainfire.errors import Damaged, DataDirMismatch
@@ -34,13 +35,15 @@ ADVICE = (
 
 @dataclass(slots=True, frozen=True)
 class Found:
-    """What the disk holds. `promised_term` is the log's term at the witness's last index."""
+    """What the disk holds."""
 
     meta: LogMeta
     last_index: int
     last_term: int
-    promised_term: int | None  # None: the log does not hold that index
+    promised_term: int | None  # the log's at the witness's last index; None: it is not there
     state_applied: int
+    state_term: int  # of the entry applied last
+    applied_in_log: int | None  # the log's term at `state_applied`; None: it is not there
 
 
 def check_identity(expected: Identity, found: Identity) -> None:
@@ -65,41 +68,45 @@ def identity_of(promise: Promise) -> Identity:
 
 def losses(promised: Promise, found: Found) -> list[str]:
     """Every promise that the disk breaks, in words; empty means that nothing is missing."""
-    meta, hard = found.meta, found.meta.hard_state
-    lost = []
+    meta = found.meta
     if meta.identity is None:
         return ["log/ is empty although this member has run before"]
     if meta.identity != identity_of(promised):
         return ["log/ and the witness belong to different members or directories"]
+    return [*_lost_by_log(promised, found), *_lost_between(found)]
+
+
+def _lost_by_log(promised: Promise, found: Found) -> Iterator[str]:
+    meta, hard = found.meta, found.meta.hard_state
     if found.last_index < promised.last_index:
-        lost.append(
-            f"log/ ends at index {found.last_index}, {promised.last_index} was acknowledged"
-        )
+        yield f"log/ ends at index {found.last_index}, {promised.last_index} was acknowledged"
     elif promised.last_index > meta.truncated_index and found.promised_term != promised.last_term:
-        lost.append(
+        yield (
             f"log/ holds index {promised.last_index} with term {found.promised_term}, "
             f"term {promised.last_term} was acknowledged"
         )
     if hard.term < promised.term:
-        lost.append(f"log/ knows term {hard.term}, this member had reached {promised.term}")
+        yield f"log/ knows term {hard.term}, this member had reached {promised.term}"
     elif hard.term == promised.term and promised.vote and hard.vote != promised.vote:
-        lost.append(f"log/ has lost the vote for {promised.vote:x} in term {promised.term}")
+        yield f"log/ has lost the vote for {promised.vote:x} in term {promised.term}"
     if meta.start_number < promised.start_number:
-        lost.append(
-            f"log/ knows start number {meta.start_number}, the witness {promised.start_number}"
-        )
-    if found.state_applied > found.last_index:
-        lost.append(
-            f"log/ ends at index {found.last_index}, state/ has applied {found.state_applied}"
+        yield f"log/ knows start number {meta.start_number}, the witness {promised.start_number}"
+
+
+def _lost_between(found: Found) -> Iterator[str]:
+    meta, applied = found.meta, found.state_applied
+    if applied > found.last_index:
+        yield f"log/ ends at index {found.last_index}, state/ has applied {applied}"
+    elif applied > meta.truncated_index and found.applied_in_log != found.state_term:
+        yield (
+            f"log/ holds index {applied} with term {found.applied_in_log}, state/ has applied it "
+            f"with term {found.state_term}"
         )
     durable = max(meta.state_durable, meta.truncated_index)
-    if found.state_applied < durable:
-        lost.append(f"state/ has applied {found.state_applied}, {durable} was durable")
-    return lost
+    if applied < durable:
+        yield f"state/ has applied {applied}, {durable} was durable"
 
 
-def ensure_nothing_lost(promised: Promise, found: Found) -> None:
-    """Raises Damaged with every loss and what the operator can do."""
-    lost = losses(promised, found)
-    if lost:
-        raise Damaged(f"this member's disk has lost data: {'; '.join(lost)}. {ADVICE}")
+def damaged(lost: str) -> Damaged:
+    """The refusal: what is lost, and what the operator can do."""
+    return Damaged(f"this member's disk has lost data: {lost}. {ADVICE}")

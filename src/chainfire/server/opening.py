@@ -1,11 +1,13 @@
 """Open a member's data directory, or make it; prove first that nothing is missing.
 
-    first start    state/ filled and synced, CURRENT, log/, the witness
+    first start    state/ filled and synced, CURRENT, log/, the witness, start number 1
     later starts   log/ and state/ opened read-only and held against the
                    witness (node.recovery), and only then opened for writing
 
-A start that dies anywhere in the first order is taken up again: nothing was
-acknowledged yet. `--force-new-cluster` accepts what is left of a lone member.
+A start that dies anywhere in the first order is begun anew: until a start
+number is counted nothing was promised to anybody, by whatever command line.
+`--force-new-cluster` accepts what is left of a lone member: its state/, and
+its log as far as it goes on from there. Dying in that is damage as before.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from chainfire.errors import Corrupt, Damaged, DiskFull
+from chainfire.errors import Corrupt, DataDirMismatch, DiskFull
 from chainfire.machine import Machine
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
@@ -29,18 +31,22 @@ from chainfire.node.logstore import (
     last_position,
     stored_term,
     write_empty_log,
+    write_hard_state,
     write_identity,
     write_start_number,
+    write_state_durable,
 )
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
 from chainfire.storage.witness import Promise, Witness
-from chainfire.types import ConfState
+from chainfire.types import ConfState, HardState
 from chainfire.version import CLUSTER_VERSION
 
 T = TypeVar("T")
+# Both directories replay up to 16 MiB of WAL (RocksOptions) into new files, and write a little.
+ROOM_TO_OPEN_BYTES = 48 << 20
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +86,15 @@ class Opened:
         self.resources.close()
 
 
+@dataclass(slots=True, frozen=True)
+class _Past:
+    """What an earlier life has left."""
+
+    promise: Promise | None  # of a witness that can be read
+    started: bool  # a start number was counted
+    lost: str = ""  # what is missing; --force-new-cluster accepts it
+
+
 def open_member(settings: OpeningSettings) -> Opened:
     """Raises ConfigError, DataDirLocked, DataDirMismatch, Damaged, Corrupt, UnknownFormat."""
     with ExitStack() as stack:
@@ -87,10 +102,15 @@ def open_member(settings: OpeningSettings) -> Opened:
             closing(DataDir(settings.data_dir, ballast_bytes=settings.ballast_bytes))
         )
         with_room = _RoomMaker(directory)
-        state_path = directory.current() or with_room(_found_state, directory, settings)
+        state_path = directory.current()
+        past = _Past(None, started=False)
+        if state_path is not None:
+            past = with_room(_check, directory, state_path, settings)
+        if state_path is None or not past.started:
+            state_path = with_room(_found_state, directory, settings)
         for path in directory.remove_leftovers():
             log.info("removed left-over state directory", extra={"path": path.name})
-        promise = _check(directory, state_path, settings)
+        with_room.ensure()
         log_backend = stack.enter_context(
             closing(with_room(RocksBackend, directory.log_path, LOG_FAMILIES, RocksOptions.log()))
         )
@@ -99,16 +119,18 @@ def open_member(settings: OpeningSettings) -> Opened:
             closing(with_room(RocksBackend, state_path, STATE_FAMILIES, options))
         )
         machine = Machine(state_backend, cache_bytes=settings.row_cache_bytes)
-        identity = Identity(
-            settings.cluster_id,
-            settings.member_id,
-            promise.incarnation if promise else secrets.randbits(64),
-        )
-        if promise is None:
-            _begin_log(log_backend, identity, machine)
-        log_store = LogStore(log_backend, machine.conf_state)
-        if promise is None:
-            Witness.create(directory.witness_path, _first_promise(identity, log_store)).close()
+        _ensure_voter(machine, settings)
+        if past.started and not past.lost:
+            assert past.promise is not None
+            identity = recovery.identity_of(past.promise)
+            log_store = LogStore(log_backend, machine.conf_state)
+        else:
+            incarnation = secrets.randbits(64)
+            identity = Identity(settings.cluster_id, settings.member_id, incarnation)
+            _begin_log(log_backend, identity, machine, past.promise)
+            log_store = LogStore(log_backend, machine.conf_state)
+            first = _first_promise(identity, log_store, past.promise)
+            Witness.create(directory.witness_path, first).close()
         witness = stack.enter_context(closing(Witness.open(directory.witness_path)))
         start_number = _count_start(log_backend, machine, witness)
         if not directory.ensure_ballast():
@@ -132,6 +154,11 @@ class _RoomMaker:
     def __init__(self, directory: DataDir) -> None:
         self._directory = directory
 
+    def ensure(self) -> None:
+        """Opening writes what it replays: a write that fails may be the engine's last one."""
+        if self._directory.free_bytes() < ROOM_TO_OPEN_BYTES and self._directory.release_ballast():
+            log.warning("disk nearly full: the ballast was given up to open")
+
     def __call__(self, opening: Callable[..., T], *args: object) -> T:
         try:
             return opening(*args)
@@ -154,34 +181,36 @@ def _found_state(directory: DataDir, settings: OpeningSettings) -> Path:
     return path
 
 
-def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> Promise | None:
-    """What the witness promises, after it was found kept. None: this member has never started."""
+def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> _Past:
+    """What was there before; nothing is written. Raises Damaged for a loss nobody has accepted."""
+    promise, lost = None, ""
     try:
         promise = _promise(directory)
     except Corrupt as exc:
-        if not settings.force_new_cluster:
-            raise Damaged(f"{exc.detail}. {recovery.ADVICE}") from exc
-        promise = None
+        lost = exc.detail
+    found = _look(directory, state_path, promise)
+    started = bool(
+        lost
+        or (promise is not None and promise.start_number)
+        or found.meta.start_number
+        or found.state_applied
+    )
+    if not started:
+        return _Past(promise, started)
     if promise is not None:
         mine = recovery.identity_of(promise)
         expected = replace(mine, cluster_id=settings.cluster_id, member_id=settings.member_id)
         recovery.check_identity(expected, mine)
-    try:
-        found = _look(directory, state_path, promise)
-        if promise is None:
-            if found.meta.start_number == 0 and found.state_applied == 0:
-                return None
-            raise Damaged(
-                f"{directory.witness_path} is missing: what this member has acknowledged is not "
-                f"known. {recovery.ADVICE}"
-            )
-        recovery.ensure_nothing_lost(promise, found)
-    except Damaged as exc:
+        lost = "; ".join(recovery.losses(promise, found))
+    elif not lost:
+        lost = (
+            f"{directory.witness_path} is missing: what this member has acknowledged is not known"
+        )
+    if lost:
         if not settings.force_new_cluster:
-            raise
-        log.warning("accepting lost data: --force-new-cluster", extra={"detail": exc.detail})
-        return None
-    return promise
+            raise recovery.damaged(lost)
+        log.warning("accepting lost data: --force-new-cluster", extra={"detail": lost})
+    return _Past(promise, started, lost)
 
 
 def _promise(directory: DataDir) -> Promise | None:
@@ -190,45 +219,78 @@ def _promise(directory: DataDir) -> Promise | None:
             return witness.promise
     except FileNotFoundError:
         return None
+    except OSError as exc:
+        raise Corrupt(f"{directory.witness_path} cannot be read: {exc.strerror}") from exc
 
 
 def _look(directory: DataDir, state_path: Path, promise: Promise | None) -> recovery.Found:
     """Read what is there; nothing is written."""
     options = RocksOptions.state(8 << 20)
     with closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, options)) as state:
-        applied = read_position(state).index
+        applied = read_position(state)
+    found = recovery.Found(
+        LogMeta.none(), 0, 0, None, applied.index, applied.term, applied_in_log=None
+    )
     if not RocksBackend.exists(directory.log_path):
-        if promise is not None:
-            raise Damaged(f"{directory.log_path} is empty or missing. {recovery.ADVICE}")
-        return recovery.Found(LogMeta.none(), 0, 0, None, applied)
+        return found
     with closing(
         RocksBackend.open_read_only(directory.log_path, LOG_FAMILIES, RocksOptions.log())
     ) as logs:
         meta = LogMeta.read(logs)
         last_index, last_term = last_position(logs, meta)
-        term = stored_term(logs, promise.last_index) if promise else None
-    return recovery.Found(meta, last_index, last_term, term, applied)
+        return replace(
+            found,
+            meta=meta,
+            last_index=last_index,
+            last_term=last_term,
+            promised_term=stored_term(logs, promise.last_index) if promise else None,
+            applied_in_log=stored_term(logs, applied.index),
+        )
 
 
-def _begin_log(backend: StorageBackend, identity: Identity, machine: Machine) -> None:
+def _ensure_voter(machine: Machine, settings: OpeningSettings) -> None:
+    """Raises DataDirMismatch: this member would wait for ever for others to elect it."""
+    voters = machine.conf_state.voters
+    if settings.member_id not in voters:
+        raise DataDirMismatch(
+            f"the data directory belongs to member {', '.join(f'{id:x}' for id in voters)}, the "
+            f"command line describes member {settings.member_id:x}; check --name, "
+            "--initial-cluster, --initial-cluster-token and --data-dir"
+        )
+
+
+def _begin_log(
+    backend: StorageBackend, identity: Identity, machine: Machine, promise: Promise | None
+) -> None:
     """A new member's log; or, after a loss was accepted, one that state/ can follow on."""
     meta = LogMeta.read(backend)
     batch = backend.batch()
     write_identity(batch, identity)
-    reach = last_position(backend, meta)[0]
-    if reach < machine.applied_index or meta.truncated_index > machine.applied_index:
-        write_empty_log(batch, machine.applied_index, machine.applied_term)
+    last, _ = last_position(backend, meta)
+    index, term = machine.applied_index, machine.applied_term
+    if index == meta.truncated_index:
+        follows = term == meta.truncated_term
+    else:
+        follows = meta.truncated_index < index <= last and stored_term(backend, index) == term
+    if not follows:
+        write_empty_log(batch, index, term)
+        last = index
+    # state/ was opened: what it recovered is in its files. Of the log's commit index nothing is
+    # known after a loss but what is applied; terms never go back.
+    write_state_durable(batch, index)
+    terms = (meta.hard_state.term, term, promise.term if promise is not None else 0)
+    write_hard_state(batch, HardState(max(terms), 0, min(max(meta.hard_state.commit, index), last)))
     backend.write(batch)
     backend.sync()
 
 
-def _first_promise(identity: Identity, logs: LogStore) -> Promise:
+def _first_promise(identity: Identity, logs: LogStore, earlier: Promise | None) -> Promise:
     last, hard = logs.last_index(), logs.hard_state
     return Promise(
         cluster_id=identity.cluster_id,
         member_id=identity.member_id,
         incarnation=identity.incarnation,
-        start_number=0,
+        start_number=earlier.start_number if earlier is not None else 0,
         last_index=last,
         last_term=logs.term(last),
         term=hard.term,
