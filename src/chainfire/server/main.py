@@ -6,10 +6,12 @@ import asyncio
 import gc
 import logging
 import signal
+from contextlib import suppress
 
 from chainfire import logs
 from chainfire.config import Config
 from chainfire.errors import ConfigError, FatalError
+from chainfire.server.doors import door_of
 from chainfire.server.member import Member
 
 log = logging.getLogger(__name__)
@@ -43,28 +45,38 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     member = Member(config)
+    stopped = asyncio.create_task(stopping.wait())
+    starting = asyncio.create_task(member.start())
+    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
     try:
-        await member.start()
+        if not starting.done():
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+            log.info("stopped", extra={"reason": "signal before it was ready"})
+            return EXIT_OK
+        await starting
     except ConfigError as exc:
         log.error("cannot start", extra={"error": str(exc)})
         return EXIT_BAD_CONFIG
-    except (FatalError, OSError, TimeoutError) as exc:
+    except TimeoutError:
+        log.error("cannot start", extra={"error": "the log could not be replayed in time"})
+        return EXIT_FAILED
+    except (FatalError, OSError) as exc:
         log.error("cannot start", extra={"kind": type(exc).__name__, "error": str(exc)})
         return EXIT_FAILED
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again
     log.info("ready to serve client requests", extra=_ready_fields(config, member))
     failed = asyncio.create_task(member.failed())
-    stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
-    code = EXIT_OK
-    if failed.done():
-        code = EXIT_FAILED
-    else:
+    if not failed.done():
         log.info("stopping", extra={"reason": "signal"})
+    await member.aclose()
+    await asyncio.sleep(0)  # a failure of the stop itself arrives
+    code = EXIT_FAILED if failed.done() else EXIT_OK
     for task in (failed, stopped):
         task.cancel()
-    await member.aclose()
     log.info("stopped", extra={"exit_code": code})
     return code
 
@@ -75,5 +87,6 @@ def _ready_fields(config: Config, member: Member) -> dict[str, str]:
         "member": f"{member.node.member_id:x}",
         "cluster": f"{member.node.cluster_id:x}",
         "member_name": config.member.name,
+        "door": door_of(config),
         "clients": ",".join(map(str, config.network.listen_client_urls)),
     }

@@ -14,6 +14,7 @@ from chainfire.api.services import Limits, Services
 from chainfire.config import Config
 from chainfire.errors import ConfigError, FatalError
 from chainfire.node.autocompact import AutoCompactor, ByRevision, Periodic
+from chainfire.node.compacting import Pace
 from chainfire.node.driver import Driver
 from chainfire.node.driver import Limits as DriverLimits
 from chainfire.node.duties import Duties, DutySettings
@@ -22,10 +23,13 @@ from chainfire.node.shell import Node
 from chainfire.node.upkeep import UpkeepSettings
 from chainfire.raft.config import Config as RaftConfig
 from chainfire.raft.rawnode import RawNode
-from chainfire.server.doors import open_doors
+from chainfire.server.doors import NATIVE, door_of, open_doors
 from chainfire.server.opening import Opened, OpeningSettings, open_member
 
 START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
+# Handed out to be applied at a time, and taken in before it is committed: bounds on memory.
+APPLYING_BYTES_MAX = 2 << 20
+UNCOMMITTED_BYTES_MAX = 256 << 20
 ROW_CACHE_SHARE = 0.5  # of cache_bytes; the rest is RocksDB's block cache
 # Less free disk raises NOSPACE, before writes begin to fail: both directories flush all of their
 # memtables (16 + 32 MiB) and write on between two looks at the disk.
@@ -41,7 +45,10 @@ class Member:
         self.node: Node | None = None
 
     async def start(self) -> None:
-        """Serving when it returns. Raises FatalError or OSError; then nothing is left open."""
+        """Serving when it returns. Raises FatalError or OSError; then nothing is left open.
+
+        May be cancelled, with the same end.
+        """
         try:
             opened = open_member(_opening_settings(self._config))
             self._stack.callback(opened.close)
@@ -61,7 +68,10 @@ class Member:
         return await self.node.failed
 
     async def aclose(self) -> None:
-        """Doors finish what they accepted, then the node, then the disk. Idempotent."""
+        """Doors finish what they accepted, then the node, then the disk. Idempotent.
+
+        A disk that fails meanwhile shows in `failed`.
+        """
         await self._stack.aclose()
 
 
@@ -101,6 +111,8 @@ def _make_node(config: Config, opened: Opened) -> Node:
             election_ticks=max(2, config.raft.election_timeout_ms // heartbeat_ms),
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
+            applying_bytes_max=APPLYING_BYTES_MAX,
+            uncommitted_bytes_max=UNCOMMITTED_BYTES_MAX,
             pre_vote=config.raft.pre_vote,
             forward_proposals=False,
         ),
@@ -124,10 +136,14 @@ def _make_node(config: Config, opened: Opened) -> Node:
         disk=opened,
         cluster_id=opened.identity.cluster_id,
         heartbeat_seconds=heartbeat_ms / 1000,
-        calls_come_in_batches=False,  # grpcio brings them one at a time
+        calls_come_in_batches=door_of(config) == NATIVE,  # grpcio brings them one at a time
         upkeep=UpkeepSettings(
             state_sync_entries=config.raft.snapshot_count,
             catchup_entries=config.raft.snapshot_catchup_entries,
+            compaction=Pace(
+                batch_rows=config.compaction.compaction_batch_limit,
+                pause_seconds=config.compaction.compaction_sleep_interval_ms / 1000,
+            ),
         ),
     )
 
