@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from chainfire.errors import ConfigError
+from chainfire.errors import Code, ConfigError
 from chainfire.gateway.settings import GrpcSettings
 from chainfire.proto.health_pb2 import HealthCheckResponse
 from chainfire.proto.kv_pb2 import (
@@ -252,6 +255,21 @@ def test_a_burst_of_calls_is_answered_to_the_last(door: GrpcDoor) -> None:
     assert {answer.code() for answer in burst} == {StatusCode.OK}
 
 
+def test_a_client_that_leaves_its_stream_is_no_failure(
+    own_door: GrpcDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(400):
+        own_door.unary(PUT, put(b"left%03d" % n, bytes(100_000)))
+    counters = own_door.api.services.counters.method("/etcdserverpb.KV/RangeStream")
+    call = own_door.channel.unary_stream("/etcdserverpb.KV/RangeStream")
+    streams = [call(get(b"left", range_end=b"lefu"), timeout=20) for _ in range(5)]
+    for stream in streams:
+        next(stream)
+        stream.cancel()
+    until(lambda: counters.handled[Code.CANCELLED] == 5)
+    assert caplog.messages == []
+
+
 def test_shutdown_finishes_accepted_calls_and_ends_streams(own_door: GrpcDoor) -> None:
     node = own_door.api.node
     node.held = True
@@ -299,6 +317,36 @@ def test_an_occupied_port_is_an_error_that_names_the_url(door: GrpcDoor) -> None
     url = f"http://{door.target}"
     with pytest.raises(ConfigError, match=url):
         GrpcDoor(Api(), url, kind=door.kind)
+
+
+def test_a_localhost_that_is_half_taken_is_an_error(kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://localhost:{other.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="in use"):
+            GrpcDoor(Api(), url, kind=kind)
+
+
+def test_why_it_cannot_listen_is_said(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        GrpcDoor(Api(), f"unix://{tmp_path}/absent/socket", kind=kind)
+
+
+def test_the_grpc_library_writes_nothing_of_its_own() -> None:
+    script = """if True:
+        import asyncio
+        from chainfire.gateway.grpc_python import aio
+
+        async def listen():
+            aio.server().add_insecure_port("unix:/proc/absent/socket")
+
+        try:
+            asyncio.run(listen())
+        except RuntimeError:
+            print("refused")
+    """
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert (ran.stdout, ran.stderr) == ("refused\n", "")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 from grpc import aio
-from grpc.aio import EOF  # type: ignore[attr-defined]
+from grpc.aio import EOF, InternalError  # type: ignore[attr-defined]
 
 from chainfire.api.admission import admit
 from chainfire.api.call import Call, Metadata, answer_to
@@ -25,7 +25,7 @@ from chainfire.api.counters import MethodCounters
 from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, Method, UnaryHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, RequestError, Stopped
-from chainfire.gateway.listen import Address
+from chainfire.gateway.listen import Address, bind
 from chainfire.gateway.settings import GrpcSettings
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
@@ -58,9 +58,8 @@ class GrpcServer:
             try:
                 self.ports.append(self._server.add_insecure_port(target))
             except RuntimeError as exc:
-                raise ConfigError(
-                    f"cannot listen on {address.url}: the address is in use or not ours"
-                ) from exc
+                bind(address).close()  # raises with the reason, which grpc keeps to itself
+                raise ConfigError(f"cannot listen on {address.url}: {exc}") from exc
         await self._server.start()
 
     async def aclose(self, grace_seconds: float = 5.0) -> None:
@@ -256,7 +255,10 @@ class GrpcStream:
     async def send(self, body: bytes) -> None:
         self._counters.sent_messages += 1
         self._totals.sent_bytes += len(body)
-        await self._context.write(body)
+        try:
+            await self._context.write(body)
+        except InternalError as exc:  # the client has gone, and the task hears of it too late
+            raise asyncio.CancelledError from exc
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

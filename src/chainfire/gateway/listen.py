@@ -15,7 +15,7 @@ _BACKLOG = 1024
 
 @dataclass(slots=True, frozen=True)
 class Address:
-    """Where to listen: a host and port, or the path of a socket."""
+    """Where to listen: an IP address and port, or the path of a socket."""
 
     url: str
     host: str = ""
@@ -36,7 +36,8 @@ class Address:
             raise ConfigError(f"{url}: expected http://HOST:PORT or unix://PATH")
         if parts.scheme == "https":
             raise ConfigError(f"{url}: TLS is not available yet; use http:// or unix://")
-        return cls(url, host=host, port=port)
+        # As Go listens: one address, so that it cannot be half taken by another process.
+        return cls(url, host="127.0.0.1" if host == "localhost" else host, port=port)
 
 
 def bind(address: Address) -> socket.socket:
@@ -47,8 +48,12 @@ def bind(address: Address) -> socket.socket:
             if path.is_socket():  # left behind by a process that died
                 path.unlink()
             made = socket.socket(socket.AF_UNIX)
-            made.bind(address.unix_path)
-            made.listen(_BACKLOG)
+            try:
+                made.bind(address.unix_path)
+                made.listen(_BACKLOG)
+            except OSError:
+                made.close()
+                raise
             return made
         is_v6 = ":" in address.host
         return socket.create_server(
