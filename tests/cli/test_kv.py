@@ -204,6 +204,9 @@ def test_etcdctls_variable_is_a_fallback(
         (["put", "a", "b", "--ignore-value"], 128, "cannot be given together"),
         (["put", "a", "b", "-w", "table"], 128, "-w table does not fit here"),
         (["compact", "0"], 128, "Invalid value"),
+        (["compact", str(2**63)], 128, "is not a whole number from 1 to 9223372036854775807"),
+        (["get", "a", "--rev", str(2**63)], 128, "Invalid value"),
+        (["get", "a", "--limit", "many"], 128, "'many' is not a whole number"),
         (["put", "", "b"], 1, "etcdserver: key is not provided"),
         (["get", "a", "--rev", "99999999"], 1, "required revision is a future revision"),
         (["--endpoints", "https://a:1", "get", "a"], 3, "TLS is not there yet"),
@@ -223,6 +226,9 @@ def test_a_malformed_transaction_is_invalid_input(run: Run, endpoint: str) -> No
     done = run("txn", stdin=b'foo("a") = "1"\n\n\n')
     assert (done.code, done.out) == (3, b"")
     assert "unknown target foo" in done.err
+    done = run("txn", stdin=b"\nget a --rev=%d\n\n" % (2**63))
+    assert (done.code, done.out) == (3, b"")
+    assert "is not a whole number" in done.err
 
 
 def test_no_server_is_a_bad_connection_with_advice(run: Run) -> None:

@@ -47,6 +47,13 @@ def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_an_empty_data_directory_is_none_given() -> None:
+    assert serve.load(["--data-dir="], {}).config.member.data_dir == "default.chainfire"
+    assert serve.load(["--name=x"], {"CHAINFIRE_DATA_DIR": ""}).config.member.data_dir == (
+        "x.chainfire"
+    )
+
+
 def test_founding_members_follow_name_and_peer_urls() -> None:
     config = serve.load(
         ["--name=n1", "--initial-advertise-peer-urls=http://127.0.0.1:7"], {}

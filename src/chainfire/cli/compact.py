@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from chainfire.cli.common import Options, client_command
+from chainfire.cli.kv_options import number
 from chainfire.cli.output import Fields, Json, write
 
 EPILOG = """\b
@@ -14,7 +15,7 @@ Examples:
 
 
 @client_command("compact", epilog=EPILOG)
-@click.argument("revision", type=click.IntRange(min=1))
+@click.argument("revision", type=number(1))
 @click.option("--physical", is_flag=True, help="Wait until the space is free.")
 def command(shared: Options, revision: int, physical: bool) -> None:
     """Forget history before REVISION: it can no longer be read or watched from there."""

@@ -32,7 +32,25 @@ _CONSISTENCY = {
     "s": kv_pb2.SERIALIZABLE,
     "local": kv_pb2.LOCAL,
 }
-_REVISION = click.IntRange(min=0)
+
+
+INT64_MAX = 2**63 - 1
+
+
+def number(least: int) -> Callable[[Any], int]:
+    """A type of option: a whole number as the API's messages hold them, from `least` on."""
+
+    def number(given: Any) -> int:
+        try:
+            value = int(given)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= INT64_MAX:
+            wanted = f"a whole number from {least} to {INT64_MAX}"
+            raise click.BadParameter(f"{given!r} is not {wanted}")
+        return value
+
+    return number
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -49,7 +67,7 @@ def flag(name: str, help: str) -> Callable[[Any], Any]:
 
 
 def revision(name: str, help: str) -> Callable[[Any], Any]:
-    return click.option(name, type=_REVISION, default=0, metavar="REVISION", help=help)
+    return click.option(name, type=number(0), default=0, metavar="REVISION", help=help)
 
 
 key = click.argument("key")
@@ -60,7 +78,7 @@ get_options = options(
     flag("--prefix", "All keys that start with KEY."),
     flag("--from-key", "All keys from KEY on."),
     revision("--rev", "As it was at this revision."),
-    click.option("--limit", type=click.IntRange(min=0), default=0, help="At most so many keys."),
+    click.option("--limit", type=number(0), default=0, help="At most so many keys."),
     click.option("--order", type=click.Choice(list(_ORDERS)), default="", metavar="ASCEND|DESCEND"),
     click.option(
         "--sort-by",

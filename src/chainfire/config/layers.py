@@ -81,7 +81,7 @@ def _derive(values: dict[str, Any], origins: dict[str, str], data_dir_suffix: st
         return values.get(key, BY_KEY[key].default)
 
     name = value("member.name")
-    if origins["member.data_dir"] == DEFAULT:
+    if not values.get("member.data_dir"):  # empty is not given, as in etcd
         values["member.data_dir"] = f"{name}{data_dir_suffix}"
         origins["member.data_dir"] = "derived from member.name"
     if origins["cluster.initial_cluster"] == DEFAULT:
