@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainfire.command import CommandKind
 from chainfire.errors import TooManyRequests
+from chainfire.mvcc.state import NEVER
 from chainfire.node.duties import REFUSED_PAUSE_MS, Duty
 from chainfire.proto.command_pb2 import CompactionFinished
 from chainfire.proto.kv_pb2 import CompactionRequest
@@ -30,6 +31,7 @@ def settled(auto_compactor: Once | None = None) -> World:
     for number in range(5):
         world.put(b"k", b"%d" % number)
         world.settle()
+    assert world.machine.store.keyspace(0).compacted == NEVER, "nobody has asked for it"
     world.driver.duties._settings = world.duty_settings(auto_compactor)
     return world
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from chainfire.errors import DiskFull, FatalError, RequestError, Stalled
 from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
+from chainfire.mvcc.state import NEVER
 from chainfire.node.duties import Duties
 from chainfire.node.reads import ReadPending
 from chainfire.node.worker import Worker, fatal
@@ -55,7 +56,7 @@ class Compacting:
         self._loop = asyncio.get_running_loop()
         self._round: Compaction | None = None
         self._rows_until_pause = pace.batch_rows
-        self._gone_to = 0  # revision: everything that it made obsolete is gone here
+        self._gone_to = NEVER  # revision: everything that it made obsolete is gone here
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: list[tuple[int, ReadPending]] = []  # (revision, who)
         self._worker = Worker("compaction", die)

@@ -19,6 +19,7 @@ from chainfire import quota
 from chainfire.command import CommandKind
 from chainfire.errors import RequestError
 from chainfire.machine import Machine
+from chainfire.mvcc.state import NEVER
 from chainfire.node.autocompact import AutoCompactor
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import ClusterVersionSet, CompactionFinished
@@ -66,7 +67,7 @@ class Duties:
         self._open: set[int] = set()  # kinds that wait for an answer
         self._not_before_ms: dict[int, int] = {}  # kinds that were refused
         self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
-        self._compact_to = 0  # what the auto-compactor has decided
+        self._compact_to = NEVER  # what the auto-compactor has decided
 
     def note_compaction_finished(self, revision: int, freed_bytes: int) -> None:
         """This member's own physical compaction ended; the leader tells everybody."""
@@ -119,7 +120,7 @@ class Duties:
         # A compactor names a target once, and the next one only minutes later.
         if self._settings.auto_compactor is not None:
             target = self._settings.auto_compactor.due(now_ms, self._machine.revision)
-            self._compact_to = max(self._compact_to, target or 0)
+            self._compact_to = max(self._compact_to, NEVER if target is None else target)
         if self._compact_to > space.compacted:
             request = CompactionRequest(revision=self._compact_to)
             yield CommandKind.COMPACT, request.SerializeToString()
