@@ -50,9 +50,9 @@ class Member:
         May be cancelled, with the same end.
         """
         try:
-            opened = open_member(_opening_settings(self._config))
+            opened = open_member(opening_settings(self._config))
             self._stack.callback(opened.close)
-            node = _make_node(self._config, opened)
+            node = make_node(self._config, opened)
             self._stack.push_async_callback(node.aclose)
             await node.start(START_SECONDS_MAX)
             services = Services(node, _limits(self._config))
@@ -75,7 +75,7 @@ class Member:
         await self._stack.aclose()
 
 
-def _opening_settings(config: Config) -> OpeningSettings:
+def opening_settings(config: Config) -> OpeningSettings:
     founders = {name: [str(url) for url in urls] for name, urls in config.cluster.initial_cluster}
     if len(founders) != 1 or config.cluster.initial_cluster_state != "new":
         raise ConfigError(
@@ -101,7 +101,7 @@ def _opening_settings(config: Config) -> OpeningSettings:
     )
 
 
-def _make_node(config: Config, opened: Opened) -> Node:
+def make_node(config: Config, opened: Opened) -> Node:
     member = opened.identity.member_id
     heartbeat_ms = config.raft.heartbeat_interval_ms
     raft = RawNode(

@@ -1,0 +1,333 @@
+"""Every way in which a start can die, and every loss it can meet: the outcome written before.
+
+A crash is an exception at the step, and a copy of the directory taken at that
+very moment: what the page cache holds after a kill -9.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainfire.errors import Corrupt, Damaged, DataDirLocked, DataDirMismatch
+from chainfire.node.logstore import LogMeta
+from chainfire.server import opening
+from chainfire.server.opening import open_member
+from chainfire.storage.datadir import DataDir
+from chainfire.storage.rocks import RocksBackend
+from chainfire.storage.witness import Witness
+from tests import report
+from tests.server.directories import keys_of, live, settings
+
+EVERYTHING = {b"k%d" % number for number in range(40)}
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+class CrashPoint:
+    """Dies when the step is reached, leaving `image`."""
+
+    def __init__(self, data_dir: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._data_dir = data_dir
+        self._image = image
+        self._patch = monkeypatch
+
+    def before(self, owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
+        original = getattr(owner, name)
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if when(*args):
+                shutil.copytree(self._data_dir, self._image)
+                raise Crash
+            return original(*args, **kwargs)
+
+        self._patch.setattr(owner, name, step)
+
+    def after(self, owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
+        original = getattr(owner, name)
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if when(*args):
+                shutil.copytree(self._data_dir, self._image)
+                raise Crash
+            return result
+
+        self._patch.setattr(owner, name, step)
+
+
+# ── the first start ─────────────────────────────────────────────────────────
+
+
+def renames(name: str) -> Callable[..., bool]:
+    return lambda path, *_: path.name == name
+
+
+FIRST_STEPS: dict[str, Callable[[CrashPoint], None]] = {
+    "state/ made": lambda p: p.before(opening.Machine, "bootstrap"),
+    "state/ filled": lambda p: p.before(DataDir, "switch"),
+    "CURRENT.tmp written": lambda p: p.before(Path, "rename", renames("CURRENT.tmp")),
+    "CURRENT written": lambda p: p.after(DataDir, "switch"),
+    "log/ made": lambda p: p.before(opening, "_begin_log"),
+    "log/ begun": lambda p: p.after(opening, "_begin_log"),
+    "witness.tmp written": lambda p: p.before(Path, "rename", renames("witness.tmp")),
+    "witness written": lambda p: p.after(Witness, "create"),
+    "start not counted": lambda p: p.before(opening, "_count_start"),
+}
+
+
+@pytest.mark.parametrize("step", FIRST_STEPS)
+def test_a_first_start_that_dies_is_begun_anew_by_whatever_command_line(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = die_at(FIRST_STEPS[step], tmp_path, monkeypatch)
+    other = tmp_path / "other"
+    shutil.copytree(image, other)
+    assert live(image, 3).start_number == 1
+    assert keys_of(image) == {b"k0", b"k1", b"k2"}
+    opened = open_member(settings(other, name="renamed"))
+    assert opened.machine.conf_state.voters == (opened.identity.member_id,)
+    assert len(list(other.glob("state-*"))) == 1
+    opened.close()
+    report.count("crashes while starting", 1)
+
+
+def test_a_start_that_dies_after_counting_counts_the_next_one_higher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = die_at(lambda point: point.before(Witness, "begin"), tmp_path, monkeypatch)
+    assert live(image, 3).start_number == 2
+    with pytest.raises(DataDirMismatch, match="--data-dir"):
+        open_member(settings(image, name="renamed"))
+
+
+def die_at(
+    step: Callable[[CrashPoint], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    data_dir: Path | None = None,
+    force: bool = False,
+) -> Path:
+    """The directory that a start leaves which dies at this step."""
+    data_dir = data_dir or tmp_path / "data"
+    image = tmp_path / "image"
+    with monkeypatch.context() as patch:
+        step(CrashPoint(data_dir, image, patch))
+        with pytest.raises(Crash):
+            open_member(settings(data_dir, force=force))
+    return image
+
+
+# ── later starts ────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two lives of twenty puts, the second one killed after its last answer."""
+    place = tmp_path_factory.mktemp("killed")
+    live(place / "data", 20)
+    live(place / "data", 20, first=20, image=place / "image")
+    return place / "image"
+
+
+@pytest.fixture
+def data(killed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(killed, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_kill_loses_nothing_and_each_start_has_a_number_of_its_own(data: Path) -> None:
+    assert keys_of(data) == EVERYTHING
+    assert live(data, 0).start_number == 4
+
+
+@pytest.mark.parametrize("step", ["_check", "_look", "_count_start"])
+def test_a_later_start_that_dies_changes_nothing(
+    step: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = die_at(lambda p: p.after(opening, step), tmp_path, monkeypatch, data_dir=data)
+    assert keys_of(image) == EVERYTHING
+
+
+def test_a_second_process_and_another_member_are_refused(data: Path) -> None:
+    opened = open_member(settings(data))
+    with pytest.raises(DataDirLocked, match=r"in use by process \d+"):
+        open_member(settings(data))
+    opened.close()
+    with pytest.raises(DataDirMismatch):
+        open_member(settings(data, name="renamed"))
+
+
+def test_without_a_witness_another_members_directory_is_refused_even_by_force(data: Path) -> None:
+    (data / "witness").unlink()
+    with pytest.raises(DataDirMismatch, match="belongs to member"):
+        open_member(settings(data, name="renamed", force=True))
+
+
+def test_a_left_over_state_directory_goes_once_the_rest_is_proven(data: Path) -> None:
+    (data / "state-000007").mkdir()
+    witness = (data / "witness").rename(data.with_name("elsewhere"))
+    with pytest.raises(Damaged):
+        open_member(settings(data))
+    assert (data / "state-000007").exists(), "a refusal changes nothing"
+    witness.rename(data / "witness")
+    assert keys_of(data) == EVERYTHING
+    assert not (data / "state-000007").exists()
+
+
+# ── losses ──────────────────────────────────────────────────────────────────
+
+
+def lose_witness(data: Path) -> None:
+    (data / "witness").unlink()
+
+
+def tear_witness(data: Path) -> None:
+    (data / "witness").write_bytes(bytes(8192))
+
+
+def lose_log(data: Path) -> None:
+    shutil.rmtree(data / "log")
+
+
+def lose_log_wal(data: Path) -> None:
+    for path in (data / "log").glob("*.log"):
+        path.unlink()
+
+
+def lose_state_wal(data: Path) -> None:
+    for path in next(data.glob("state-*")).glob("*.log"):
+        path.unlink()
+
+
+def old_log(data: Path) -> None:
+    """A backup of log/ from the first life."""
+    backup = data.with_name("backup")
+    live(backup / "data", 5, image=backup / "image")
+    lose_log(data)
+    shutil.copytree(backup / "image" / "log", data / "log")
+
+
+LOSSES: dict[Callable[[Path], None], str] = {
+    lose_witness: "witness is missing",
+    tear_witness: "neither slot is whole",
+    lose_log: "log/ is empty",
+    lose_log_wal: "was acknowledged",
+    old_log: "different members or directories",
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES, ids=lambda lose: lose.__name__)
+def test_a_loss_is_refused_with_advice_and_nothing_is_touched(
+    lose: Callable[[Path], None], data: Path
+) -> None:
+    lose(data)
+    before = contents(data)
+    with pytest.raises(Damaged, match=LOSSES[lose]) as refused:
+        open_member(settings(data))
+    assert "--force-new-cluster" in refused.value.detail
+    assert contents(data) == before
+
+
+@pytest.mark.parametrize("lose", [*LOSSES, lose_state_wal], ids=lambda lose: lose.__name__)
+def test_force_new_cluster_goes_on_with_what_is_left_and_needs_no_force_again(
+    lose: Callable[[Path], None], data: Path
+) -> None:
+    lose(data)
+    left = keys_of(data, force=True)
+    assert left <= EVERYTHING
+    if lose in (lose_witness, tear_witness, lose_log):
+        assert left == EVERYTHING, "state/ has it all"
+    live(data, 5, first=100)
+    assert keys_of(data) == left | {b"k%d" % number for number in range(100, 105)}
+
+
+FORCE_STEPS: dict[str, Callable[[CrashPoint], None]] = {
+    "checked": lambda p: p.after(opening, "_check"),
+    "log begun": lambda p: p.after(opening, "_begin_log"),
+    "witness.tmp": lambda p: p.before(Path, "rename", renames("witness.tmp")),
+    "witness": lambda p: p.after(Witness, "create"),
+    "counted": lambda p: p.after(opening, "_count_start"),
+}
+
+
+@pytest.mark.parametrize("step", FORCE_STEPS)
+@pytest.mark.parametrize("lose", [lose_log, lose_witness, lose_log_wal], ids=lambda f: f.__name__)
+def test_a_forced_start_that_dies_may_be_forced_again(
+    lose: Callable[[Path], None],
+    step: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lose(data)
+    left = tmp_path / "left"
+    shutil.copytree(data, left)
+    expected = keys_of(left, force=True)
+    image = die_at(FORCE_STEPS[step], tmp_path, monkeypatch, data_dir=data, force=True)
+    assert keys_of(image, force=True) == expected
+    assert keys_of(image) == expected
+
+
+def test_a_commit_index_beyond_a_lost_log_does_not_hinder_a_forced_start(data: Path) -> None:
+    """The families of log/ reach its files at different times: without its WAL they may differ."""
+    opened = open_member(settings(data))
+    batch = opened.log_backend.batch()
+    opening.write_hard_state(batch, opening.HardState(99, 1, 10_000))
+    opened.log_backend.write(batch)
+    opened.close()
+    (data / "witness").unlink()
+    assert keys_of(data, force=True) == EVERYTHING
+
+
+def test_terms_and_start_numbers_never_go_back_by_force(data: Path) -> None:
+    with_witness = Witness.open(data / "witness")
+    promise = with_witness.promise
+    with_witness.close()
+    lose_log(data)
+    opened = open_member(settings(data, force=True))
+    assert opened.start_number > promise.start_number
+    assert LogMeta.read(opened.log_backend).hard_state.term >= promise.term
+    assert opened.identity.incarnation != promise.incarnation
+    opened.close()
+
+
+def test_a_lost_current_is_never_taken_for_a_first_start(data: Path) -> None:
+    (data / "CURRENT").unlink()
+    for force in (False, True):
+        with pytest.raises(Corrupt, match="CURRENT is missing"):
+            open_member(settings(data, force=force))
+
+
+def test_a_nearly_full_disk_gives_the_ballast_up_before_anything_is_written(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (data / "ballast").exists()
+    monkeypatch.setattr(DataDir, "free_bytes", lambda self: 1 << 20)
+    had_ballast: list[bool] = []
+    original = RocksBackend.__init__
+
+    def opened(self: RocksBackend, *args: Any, read_only: bool = False) -> None:
+        if not read_only:
+            had_ballast.append((data / "ballast").exists())
+        original(self, *args, read_only=read_only)
+
+    monkeypatch.setattr(RocksBackend, "__init__", opened)
+    open_member(settings(data)).close()
+    assert had_ballast == [False, False]
+
+
+def contents(data: Path) -> dict[str, bytes]:
+    """Every file but RocksDB's own text log and what the lock says."""
+    return {
+        str(path.relative_to(data)): path.read_bytes()
+        for path in sorted(data.rglob("*"))
+        if path.is_file() and not path.name.startswith("LO") and path.name != "ballast"
+    }
