@@ -64,7 +64,7 @@ UNITS: dict[str, Unit] = {
         4,
         never=only("client"),
         banned=PURE | only("grpc"),
-        except_in=only("shell", "steps", "upkeep"),
+        except_in=only("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
     ),
     # 5
     "api": Unit(5, never=only("client"), banned=only("grpc", "http", "starlette", "uvicorn")),
