@@ -235,30 +235,38 @@ impl Border {
 
     // ── events, towards Python ──────────────────────────────────────────────
 
-    /// Leaves `events` empty, with its room.
+    /// Hand events over. Leaves `events` empty, with its room.
     pub fn push(&self, events: &mut Vec<Event>) {
+        if self.enqueue(events) {
+            self.wake_python();
+        }
+    }
+
+    /// True: the caller owes a `wake_python`, after it has let go of locks that Python may want.
+    #[must_use]
+    pub fn enqueue(&self, events: &mut Vec<Event>) -> bool {
         if events.is_empty() {
-            return;
+            return false;
         }
         let bytes: usize = events.iter().map(|event| event.body.len()).sum();
-        let wake = {
-            let mut queue = lock(&self.queue);
-            if queue.events.is_empty() {
-                std::mem::swap(&mut queue.events, events);
-            } else {
-                queue.events.append(events);
-            }
-            queue.bytes += bytes;
-            if queue.events.len() > QUEUE_EVENTS_MAX || queue.bytes > QUEUE_BYTES_MAX {
-                queue.over = true;
-                self.full.store(true, Ordering::Release);
-            }
-            std::mem::take(&mut queue.armed)
-        };
-        if wake {
-            self.counters.wakes.fetch_add(1, Ordering::Relaxed);
-            self.write_event_fd();
+        let mut queue = lock(&self.queue);
+        if queue.events.is_empty() {
+            std::mem::swap(&mut queue.events, events);
+        } else {
+            queue.events.append(events);
         }
+        queue.bytes += bytes;
+        if queue.events.len() > QUEUE_EVENTS_MAX || queue.bytes > QUEUE_BYTES_MAX {
+            queue.over = true;
+            self.full.store(true, Ordering::Release);
+        }
+        std::mem::take(&mut queue.armed)
+    }
+
+    pub fn wake_python(&self) {
+        self.counters.wakes.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the descriptor is ours and open; eight readable bytes. A full counter is a wake.
+        unsafe { libc::write(self.event_fd(), (&1u64 as *const u64).cast(), 8) };
     }
 
     /// Connections take in no new requests while this is so.
@@ -292,11 +300,6 @@ impl Border {
             connections.iter().for_each(|connection| connection.wake());
         }
         (without_cancelled(events), armed)
-    }
-
-    fn write_event_fd(&self) {
-        // SAFETY: the descriptor is ours and open; eight readable bytes. A full counter is a wake.
-        unsafe { libc::write(self.event_fd(), (&1u64 as *const u64).cast(), 8) };
     }
 
     fn read_event_fd(&self) {

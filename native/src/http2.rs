@@ -485,8 +485,14 @@ impl Http2 {
             }
             drop(guard);
             self.wake_task(); // so that it ends
+            return false;
         }
-        alive
+        let must_wake = self.border.enqueue(&mut state.events);
+        drop(guard); // before Python wakes: it may answer at once, and write that itself
+        if must_wake {
+            self.border.wake_python();
+        }
+        true
     }
 
     fn close(&self, mut state: State) {
@@ -588,7 +594,7 @@ enum Alive {
 }
 
 impl State {
-    /// Let h2 read and write, take in calls, serve woken streams, hand over, send.
+    /// Let h2 read and write, take in calls, serve woken streams, send.
     fn step(&mut self, connection: &Arc<Http2>, cx: &mut Context<'_>) -> bool {
         let mut alive = true;
         loop {
@@ -610,7 +616,6 @@ impl State {
             connection.quiet.store(true, Ordering::Release);
             woken.into_iter().for_each(|stream| self.serve(connection, stream));
         }
-        connection.border.push(&mut self.events);
         !matches!(lock(&self.wire).flush(cx), Poll::Ready(Err(_)))
     }
 

@@ -9,6 +9,7 @@
 //! grpc.rs      gRPC's own encodings            pure
 //! manners.rs   limits against abuse            pure
 //! io.rs tls.rs settings.rs
+//! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
 //! ```
 //!
 //! No business logic and no protobuf: methods are paths with a number, messages are bytes.
@@ -19,6 +20,7 @@ pub mod grpc;
 mod http1;
 mod http2;
 pub mod io;
+pub mod load;
 mod manners;
 #[cfg(feature = "python")]
 mod python;

@@ -316,5 +316,6 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ] {
         module.add(name, value)?;
     }
+    crate::load::python::register(module)?;
     module.add_class::<Door>()
 }

@@ -1,0 +1,30 @@
+//! A load generator for gRPC servers: one thread, many calls in flight, honest latencies.
+//!
+//! ```text
+//! plan.rs      what is to be sent, where to, how fast, for how long      pure
+//! request.rs   bodies from templates: key numbers and noise written in   pure
+//! answer.rs    what an answer proves                                     pure
+//! pace.rs      which call is due when                                    pure
+//! tally.rs     histograms, windows of time, errors                       pure
+//! wire.rs      a socket whose writes are gathered
+//! link.rs      a connection that is dialled again when it breaks
+//! run.rs       the run: slots that call, the clock, the phases
+//! thread.rs    the run on a thread of its own, and what others see of it
+//! python.rs    the same for Python
+//! ```
+//!
+//! No protobuf: a body is a template with holes, made by the caller, so any unary method can be
+//! called. A call's latency counts from the moment at which it was due, not from the moment at which
+//! it could be sent (no coordinated omission); every answer's gRPC status is looked at.
+
+pub mod answer;
+mod link;
+mod pace;
+pub mod plan;
+#[cfg(feature = "python")]
+pub(crate) mod python;
+pub mod request;
+mod run;
+pub mod tally;
+pub mod thread;
+mod wire;

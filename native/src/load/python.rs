@@ -1,0 +1,220 @@
+//! The load generator as Python sees it (typed in chainfire_native.pyi).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::load::plan::{KeyHole, Operation, Order, Plan, Target};
+use crate::load::thread::{Load, Outcome, Phase};
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<LoadOperation>()?;
+    module.add_class::<LoadWindow>()?;
+    module.add_class::<LoadFine>()?;
+    module.add_class::<LoadOutcome>()?;
+    module.add_class::<LoadRun>()
+}
+
+#[pyclass(frozen, name = "LoadOperation")]
+struct LoadOperation(Operation);
+
+#[pymethods]
+impl LoadOperation {
+    #[new]
+    #[pyo3(signature = (path, message, *, weight=1, keys=vec![], noise=vec![], expects=0))]
+    fn new(
+        path: String,
+        message: &[u8],
+        weight: u32,
+        keys: Vec<(usize, u64)>,
+        noise: Vec<(usize, usize)>,
+        expects: u32,
+    ) -> Self {
+        LoadOperation(Operation {
+            path,
+            message: message.to_vec().into(),
+            weight,
+            keys: keys.into_iter().map(|(offset, add)| KeyHole { offset, add }).collect(),
+            noise: noise.into_iter().map(|(begin, end)| begin..end).collect(),
+            expects,
+        })
+    }
+}
+
+#[pyclass(frozen, name = "Load")]
+struct LoadRun {
+    load: Load,
+    seen: AtomicU64,
+}
+
+#[pymethods]
+impl LoadRun {
+    #[new]
+    #[pyo3(signature = (
+        targets, operations, *, connections, in_flight, keys, key_digits, rate=None, warm_up_seconds=0.0,
+        duration_seconds=None, total=None, sequential=false, seed=1, window_seconds=0.25,
+        dial_seconds=2.0, drain_seconds=5.0
+    ))]
+    #[allow(clippy::too_many_arguments)] // keywords, one per field of a plan
+    fn new(
+        targets: Vec<(String, String)>,
+        operations: Vec<PyRef<'_, LoadOperation>>,
+        connections: usize,
+        in_flight: usize,
+        keys: u64,
+        key_digits: usize,
+        rate: Option<f64>,
+        warm_up_seconds: f64,
+        duration_seconds: Option<f64>,
+        total: Option<u64>,
+        sequential: bool,
+        seed: u64,
+        window_seconds: f64,
+        dial_seconds: f64,
+        drain_seconds: f64,
+    ) -> PyResult<Self> {
+        let targets = targets.into_iter().map(|(address, authority)| {
+            let address: SocketAddr = address
+                .parse()
+                .map_err(|_| PyValueError::new_err(format!("{address}: not an address with a port")))?;
+            Ok(Target { address, authority })
+        });
+        let plan = Plan {
+            targets: targets.collect::<PyResult<_>>()?,
+            operations: operations.iter().map(|operation| operation.0.clone()).collect(),
+            connections,
+            in_flight,
+            rate,
+            warm_up: seconds(warm_up_seconds)?,
+            duration: duration_seconds.map(seconds).transpose()?,
+            total,
+            keys,
+            key_digits,
+            order: if sequential { Order::Sequential } else { Order::Random },
+            seed,
+            window: seconds(window_seconds)?,
+            dial_timeout: seconds(dial_seconds)?,
+            drain: seconds(drain_seconds)?,
+        };
+        plan.check().map_err(PyValueError::new_err)?;
+        Ok(LoadRun { load: Load::start(plan)?, seen: AtomicU64::new(0) })
+    }
+
+    /// The phase, once something has changed since the last call or the time is over.
+    #[pyo3(signature = (timeout_seconds))]
+    fn wait(&self, py: Python<'_>, timeout_seconds: f64) -> PyResult<&'static str> {
+        let timeout = seconds(timeout_seconds)?;
+        let seen = self.seen.load(Ordering::Relaxed);
+        let (phase, changes) = py.detach(|| self.load.wait(seen, timeout));
+        self.seen.store(changes, Ordering::Relaxed);
+        Ok(match phase {
+            Phase::Connecting => "connecting",
+            Phase::WarmingUp => "warming up",
+            Phase::Measuring => "measuring",
+            Phase::Draining => "draining",
+            Phase::Over => "over",
+        })
+    }
+
+    fn windows(&self, from: usize) -> Vec<LoadWindow> {
+        let windows = self.load.windows(from);
+        windows
+            .iter()
+            .map(|window| LoadWindow {
+                begin_seconds: window.begin.as_secs_f64(),
+                end_seconds: window.end.as_secs_f64(),
+                answered: window.answered,
+                failed: window.failed,
+                p50_seconds: window.p50.as_secs_f64(),
+                p99_seconds: window.p99.as_secs_f64(),
+                max_seconds: window.max.as_secs_f64(),
+            })
+            .collect()
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        self.load.counts()
+    }
+
+    fn stop(&self) {
+        self.load.stop();
+    }
+
+    fn outcome(&self, py: Python<'_>) -> PyResult<LoadOutcome> {
+        let outcome = py.detach(|| self.load.join());
+        let outcome = outcome.ok_or_else(|| PyRuntimeError::new_err("the outcome was taken before"))?;
+        Ok(LoadOutcome::from(outcome?))
+    }
+}
+
+fn seconds(value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+#[pyclass(frozen, get_all)]
+struct LoadWindow {
+    begin_seconds: f64,
+    end_seconds: f64,
+    answered: u64,
+    failed: u64,
+    p50_seconds: f64,
+    p99_seconds: f64,
+    max_seconds: f64,
+}
+
+#[pyclass(frozen, get_all, skip_from_py_object)]
+#[derive(Clone)]
+struct LoadFine {
+    answered: u64,
+    answered_ever: u64,
+    empty: u64,
+    reply_bytes: u64,
+    latencies: Vec<(u64, u64)>,
+}
+
+#[pyclass(frozen, get_all)]
+#[derive(Default)]
+struct LoadOutcome {
+    measured_seconds: f64,
+    in_time: u64,
+    operations: Vec<LoadFine>,
+    failures: Vec<(i32, u64, String)>,
+    late: Vec<(u64, u64)>,
+    unsent: u64,
+    redials: u64,
+    cpu_seconds: f64,
+}
+
+impl From<Outcome> for LoadOutcome {
+    fn from(outcome: Outcome) -> Self {
+        let Some(tally) = outcome.tally else { return LoadOutcome::default() };
+        let operations = tally.operations.iter().map(|fine| LoadFine {
+            answered: fine.answered,
+            answered_ever: fine.answered_ever,
+            empty: fine.empty,
+            reply_bytes: fine.reply_bytes,
+            latencies: recorded(&fine.latencies),
+        });
+        let failures =
+            tally.failures.iter().map(|(code, failures)| (*code, failures.count, failures.message.clone()));
+        LoadOutcome {
+            measured_seconds: outcome.measured.as_secs_f64(),
+            in_time: tally.in_time,
+            operations: operations.collect(),
+            failures: failures.collect(),
+            late: recorded(&tally.late),
+            unsent: outcome.unsent,
+            redials: outcome.redials,
+            cpu_seconds: outcome.cpu.as_secs_f64(),
+        }
+    }
+}
+
+/// (highest value of the bucket in nanoseconds, how many)
+fn recorded(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
+}

@@ -1,0 +1,228 @@
+//! Calls are cancelled, their ids reused where that were possible, and answered late, all at a high
+//! rate and on both threads: no answer may reach another call than its own.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use chainfire_native::border::{Action, Border, Event, Message, Method, Methods, Reply, what};
+use chainfire_native::door::{Door, Listen};
+use chainfire_native::grpc::{FRAME_HEAD_BYTES, frame_head};
+use chainfire_native::settings::Settings;
+use h2::Reason;
+use h2::client::SendRequest;
+use http::Request;
+use tokio::net::TcpStream;
+
+const PATH: &str = "/test.Echo/Echo";
+
+fn open_door(settings: Settings) -> (Arc<Border>, Door, SocketAddr) {
+    let methods = Methods::from([(PATH.into(), Method { number: 0, takes_stream: false })]);
+    let border = Arc::new(Border::new(settings, methods).unwrap());
+    let door = Door::start(border.clone()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    door.listen(Listen { fd: OwnedFd::from(listener), is_unix: false, tls: false });
+    (border, door, address)
+}
+
+fn framed(body: &[u8]) -> Bytes {
+    [&frame_head(body.len(), false)[..], body].concat().into()
+}
+
+fn wait(border: &Border) {
+    let mut poll = libc::pollfd { fd: border.event_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd; the descriptor lives as long as the border.
+    unsafe { libc::poll(&mut poll, 1, 1) };
+}
+
+/// Stands in for Python: echoes, every third call 3 ms late, whatever was cancelled meanwhile.
+fn echo(border: &Border, done: &AtomicBool) -> u64 {
+    const LATE: Duration = Duration::from_millis(3);
+    let mut late: VecDeque<(Instant, Event)> = VecDeque::new();
+    let mut cancels = 0;
+    while !done.load(Ordering::Acquire) {
+        let (events, armed) = border.drain(1000);
+        let mut replies = Vec::new();
+        for event in events {
+            match event.what {
+                0 if event.id % 3 == 0 => late.push_back((Instant::now() + LATE, event)),
+                0 => replies.push(answer(&event)),
+                what::CANCEL => cancels += 1,
+                _ => {}
+            }
+        }
+        while let Some((_, event)) = next_due(&mut late) {
+            replies.push(answer(&event));
+            replies.push(answer(&event)); // the second goes nowhere
+        }
+        border.reply(replies);
+        if armed {
+            wait(border);
+        }
+    }
+    cancels
+}
+
+fn next_due(late: &mut VecDeque<(Instant, Event)>) -> Option<(Instant, Event)> {
+    if late.front()?.0 <= Instant::now() { late.pop_front() } else { None }
+}
+
+fn answer(event: &Event) -> Reply {
+    Reply { id: event.id, action: Action::Answer(Message::Framed(framed(&event.body))) }
+}
+
+/// A client that cancels every other call at some point and checks each answer it gets.
+async fn client(address: SocketAddr, number: u64, end: Instant, answered: &AtomicU64, cancelled: &AtomicU64) {
+    let stream = connect(address).await;
+    // h2's client never gets back the budget of frames that come for streams it has reset.
+    let handshake = h2::client::Builder::new().data_frame_budget(1 << 30).handshake(stream);
+    let (mut requests, connection) = handshake.await.unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let mut serial = 0u64;
+    let mut open = VecDeque::new();
+    while Instant::now() < end {
+        let mut dropped_later = Vec::new();
+        for _ in 0..50 {
+            serial += 1;
+            let body: [u8; 16] = (u128::from(number) << 64 | u128::from(serial)).to_be_bytes();
+            requests = requests.ready().await.unwrap();
+            let (response, mut sink) = send(&mut requests, PATH);
+            sink.send_data(framed(&body), true).unwrap();
+            match serial % 4 {
+                0 => sink.send_reset(Reason::CANCEL),      // at once
+                1 => dropped_later.push((response, sink)), // while it is being answered
+                _ => {
+                    open.push_back((body, response));
+                    continue;
+                }
+            }
+            cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+        while let Some((body, response)) = open.pop_front() {
+            let mut reply = response.await.unwrap().into_body();
+            let mut data = BytesMut::new();
+            while let Some(piece) = reply.data().await {
+                data.extend_from_slice(&piece.unwrap());
+            }
+            assert_eq!(&data[FRAME_HEAD_BYTES..], &body, "an answer crossed over");
+            assert_eq!(reply.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+            if let Some((_, mut sink)) = dropped_later.pop() {
+                sink.send_reset(Reason::CANCEL);
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn send(
+    requests: &mut SendRequest<Bytes>,
+    path: &str,
+) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let request = Request::post(format!("http://a{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    requests.send_request(request, false).unwrap()
+}
+
+/// The next event of that kind; others are dropped.
+async fn next(border: &Border, kind: i32) -> Event {
+    for _ in 0..500 {
+        if let Some(event) = border.drain(1000).0.into_iter().find(|event| event.what == kind) {
+            return event;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no event {kind}");
+}
+
+fn on_a_runtime(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+}
+
+#[test]
+fn nothing_crosses_when_calls_are_cancelled_and_answered_late() {
+    // So that both threads write answers at this rate.
+    let settings =
+        Settings { resets_per_second_max: 1_000_000, direct_answers_max: 40, ..Settings::default() };
+    let (border, door, address) = open_door(settings);
+    let done = Arc::new(AtomicBool::new(false));
+    let (python, flag) = (border.clone(), done.clone());
+    let python = thread::spawn(move || echo(&python, &flag));
+    let (answered, cancelled) = (AtomicU64::new(0), AtomicU64::new(0));
+    let length = Duration::from_secs(2);
+    on_a_runtime(async {
+        let end = Instant::now() + length;
+        tokio::join!(
+            client(address, 1, end, &answered, &cancelled),
+            client(address, 2, end, &answered, &cancelled),
+            client(address, 3, end, &answered, &cancelled),
+        );
+    });
+    done.store(true, Ordering::Release);
+    let told = python.join().unwrap();
+    door.close();
+    let (answered, cancelled) = (answered.into_inner(), cancelled.into_inner());
+    println!("{answered} answered, {cancelled} cancelled, {told} of them told");
+    assert!(answered + cancelled > 2_000 * length.as_secs(), "too slow to prove anything");
+    assert!(told > 20);
+    assert!(border.counters.direct.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn a_client_that_only_resets_is_sent_away() {
+    let (border, door, address) = open_door(Settings::default());
+    on_a_runtime(async {
+        let stream = connect(address).await;
+        let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        for _ in 0..20_000 {
+            let Ok(ready) = requests.ready().await else { break };
+            requests = ready;
+            let (_, mut sink) = send(&mut requests, PATH);
+            sink.send_reset(Reason::CANCEL);
+            tokio::task::yield_now().await;
+        }
+        let error = connection.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error}");
+    });
+    assert!(border.drain(100_000).0.len() < 10_000);
+    door.close();
+}
+
+#[test]
+fn a_stop_lets_accepted_calls_end_and_then_says_so() {
+    let (border, door, address) = open_door(Settings::default());
+    on_a_runtime(async {
+        let stream = connect(address).await;
+        let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut requests = requests.ready().await.unwrap();
+        let (response, mut sink) = send(&mut requests, PATH);
+        sink.send_data(framed(b"x"), true).unwrap();
+        let call = next(&border, 0).await;
+        door.stop();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        border.reply(vec![answer(&call)]);
+        assert_eq!(response.await.unwrap().status(), 200);
+        drop(requests);
+        connection.await.unwrap().unwrap();
+        assert_eq!(next(&border, what::DRAINED).await.what, what::DRAINED);
+    });
+    door.close();
+}
