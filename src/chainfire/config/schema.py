@@ -71,7 +71,7 @@ class NetworkConfig:
     door: str = _option(
         "auto",
         "door",
-        kinds.choice("auto", "grpcio"),
+        kinds.choice("auto", "native", "grpcio"),
         "Which gRPC server serves clients; auto takes the fastest that is installed",
     )
 

@@ -13,8 +13,7 @@ from chainfire.gateway.settings import GrpcSettings
 from chainfire.node.shell import Node
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
+    from chainfire.gateway.asgi import Application
     from chainfire.gateway.grpc_native import NativeServer
     from chainfire.gateway.grpc_python import GrpcServer
 
@@ -60,7 +59,7 @@ def _grpc_server(config: Config, node: Node, services: Services) -> GrpcServer |
     return NativeServer(services, listen, settings, lambda: _application(node, services))
 
 
-def _application(node: Node, services: Services) -> Starlette:
+def _application(node: Node, services: Services) -> Application:
     # Imported here: it takes a fifth of a second, while clients are served already.
     from chainfire.gateway import http
     from chainfire.metrics import Metrics
@@ -71,10 +70,10 @@ def _application(node: Node, services: Services) -> Starlette:
 async def _open_http(
     urls: list[str], node: Node, services: Services, stack: AsyncExitStack
 ) -> None:
-    application = _application(node, services)
     from chainfire.gateway import http
+    from chainfire.metrics import Metrics
 
-    server = http.HttpServer(application, urls)
+    server = http.HttpServer(http.app(services, Metrics(services, node.statistics)), urls)
     stack.push_async_callback(server.aclose)
     await server.start()
 
