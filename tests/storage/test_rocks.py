@@ -324,3 +324,17 @@ def test_an_open_database_is_locked(path: Path) -> None:
     with pytest.raises(DataDirLocked):
         _open(path)
     backend.close()
+
+
+def test_a_cancelled_compaction_leaves_what_was_synced_for_the_next_open(tmp_path: Path) -> None:
+    backend = RocksBackend(tmp_path / "db", ["f"], RocksOptions.state(8 << 20))
+    batch = backend.batch()
+    batch.put("f", b"k", b"v")
+    backend.write(batch)
+    backend.sync()
+    backend.cancel_compact()
+    backend.compact()
+    backend.close()
+    again = RocksBackend(tmp_path / "db", ["f"], RocksOptions.state(8 << 20))
+    assert again.get("f", b"k") == b"v"
+    again.close()

@@ -65,6 +65,15 @@ def test_an_opened_witness_goes_on_where_it_was(path: Path) -> None:
     )
 
 
+def test_lowering_never_promises_more_than_before(path: Path) -> None:
+    """What will remain of the log may end behind what is durable of it."""
+    witness = Witness.create(path, PROMISE)
+    witness.note(5, 1, 1, 0)
+    witness.lower(7, 1)
+    assert Witness.open(path).promise.last_index == 5
+    witness.close()
+
+
 @pytest.mark.parametrize("slot", [0, 1])
 @pytest.mark.parametrize("at", [4, 8, 47, 79])
 def test_a_torn_slot_leaves_the_other_one(path: Path, slot: int, at: int) -> None:
