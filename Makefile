@@ -12,22 +12,28 @@ STAMP := $(VENV)/.complete
 PROTOC := grpcio-tools==1.66.2
 PROTOC_DIR := $(VENV)/protoc
 SOURCES := src tests bench scripts
+NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt proto bench differential compat clean
+.PHONY: help setup run test test-all lint types fmt native proto bench differential compat clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with everything; a second call does nothing
 
-$(STAMP): pyproject.toml Makefile
+$(STAMP): pyproject.toml Makefile $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Chainfire needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps \
 	  --target $(PROTOC_DIR) $(PROTOC)
+	@if ! command -v cargo >/dev/null; then \
+	  echo "cargo is not installed: Chainfire will serve through the portable door (grpcio)"; \
+	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check ./native; then \
+	  echo "the native door cannot be built: Chainfire will serve through the portable one (grpcio)"; \
+	fi
 	@touch $@
 
 run: setup ## start a member on 127.0.0.1:2379; flags by ARGS="--data-dir=…"
@@ -50,6 +56,11 @@ fmt: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
 	$(BIN)/ruff format $(wildcard $(SOURCES))
 
+native: ## the crate: format, clippy, tests (needs cargo)
+	cd native && cargo fmt --check
+	cd native && cargo clippy --quiet --all-targets --features python -- -D warnings
+	cd native && cargo test --quiet
+
 proto: setup ## generate src/chainfire/proto from proto/
 	$(BIN)/python scripts/generate_proto.py
 
@@ -63,5 +74,5 @@ compat: setup ## only the tests with stock etcd clients and servers
 	$(BIN)/python -m pytest tests/compat $(ARGS)
 
 clean: ## remove .venv and what the tools left
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/chainfire.egg-info
+	rm -rf $(VENV) native/target .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/chainfire.egg-info
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
