@@ -36,6 +36,8 @@ ETCD = {
     "etcd_server_health_success": "counter",
     "etcd_server_id": "gauge",
     "etcd_server_is_leader": "gauge",
+    "etcd_server_leader_changes_seen_total": "counter",
+    "etcd_server_slow_apply_total": "counter",
     "etcd_server_is_learner": "gauge",
     "etcd_server_proposals_applied_total": "gauge",
     "etcd_server_proposals_committed_total": "gauge",
@@ -62,8 +64,11 @@ def metrics_of(api: Api) -> Metrics:
     def statistics() -> NodeStatistics:
         backend = api.node.backend.statistics()
         return NodeStatistics(
+            leader_changes=2,
             proposals_pending=3,
+            slow_turns=4,
             log_syncs=Durations((0.001, 0.002), (5, 2, 1), 0.5),
+            state_syncs=Durations((0.001, 0.002), (1, 1, 1), 0.25),
             tick_lateness_seconds_max=0.25,
             disk_free_bytes=10**9,
             log=backend,
@@ -140,12 +145,20 @@ def test_an_alarm_has_a_series_while_it_is_raised(api: Api) -> None:
     assert name not in values(api)
 
 
-def test_sync_times_are_cumulative_buckets(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("name", "counts", "total"),
+    [
+        ("etcd_disk_wal_fsync_duration_seconds", [5, 7, 8], 0.5),
+        ("etcd_disk_backend_commit_duration_seconds", [1, 2, 3], 0.25),
+    ],
+)
+def test_sync_times_are_cumulative_buckets(
+    api: Api, name: str, counts: list[int], total: float
+) -> None:
     found = values(api)
-    name = "etcd_disk_wal_fsync_duration_seconds"
     buckets = [found[f'{name}_bucket{{le="{bound}"}}'] for bound in ("0.001", "0.002", "+Inf")]
-    assert buckets == [5, 7, 8]
-    assert (found[f"{name}_count"], found[f"{name}_sum"]) == (8, 0.5)
+    assert buckets == counts
+    assert (found[f"{name}_count"], found[f"{name}_sum"]) == (counts[-1], total)
 
 
 def test_calls_are_counted_by_method_and_code(api: Api) -> None:

@@ -153,6 +153,16 @@ def _server(sample: Sample) -> Iterator[Metric]:
     yield _gauge(
         "etcd_server_is_learner", "Whether or not this member is a learner.", status.is_learner
     )
+    yield _counter(
+        "etcd_server_leader_changes_seen_total",
+        "The number of leader changes seen.",
+        sample.node.leader_changes,
+    )
+    yield _counter(
+        "etcd_server_slow_apply_total",
+        "The total number of slow apply requests (here: turns of the log).",
+        sample.node.slow_turns,
+    )
     yield _gauge(
         "etcd_server_proposals_committed_total",
         "The total number of consensus proposals committed.",
@@ -206,12 +216,10 @@ def _storage(sample: Sample) -> Iterator[Metric]:
         "Total number of bytes written in WAL.",
         node.log.write_bytes,
     )
-    # Syncs of state/ are counted and summed, not sorted into buckets.
-    state = node.state
     yield _histogram(
         "etcd_disk_backend_commit_duration_seconds",
         "The latency distributions of commit called by backend.",
-        Durations((), (state.sync_count,), state.sync_seconds),
+        node.state_syncs,
     )
 
 

@@ -62,6 +62,7 @@ def node_of(
         cluster_id=7,
         heartbeat_seconds=0.01,
         calls_come_in_batches=inline,
+        slow_turn_seconds=0,
         upkeep=UpkeepSettings(
             state_sync_entries=state_sync_entries,
             catchup_entries=catchup_entries,

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from chainfire.command import CommandKind
 from chainfire.errors import (
     DiskFull,
     RequestDeadlineExceeded,
@@ -15,11 +16,11 @@ from chainfire.errors import (
 )
 from chainfire.node.driver import APPLIED_PER_TURN_MAX, Limits
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
-from chainfire.proto.maintenance_pb2 import NOSPACE
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.raft.messages import Message, MessageType
 from chainfire.storage.backend import WriteBatch
 from chainfire.types import Alarm, Entry, HardState, PutResult
-from tests.node.world import ME, World
+from tests.node.world import ME, Caller, World
 
 
 def test_a_put_is_answered_only_after_its_log_batch_is_synced() -> None:
@@ -43,18 +44,31 @@ def test_everything_of_a_turn_shares_one_sync_and_revisions_follow_arrival() -> 
     assert world.log.statistics().sync_count == syncs + 1
 
 
-def test_the_witness_is_written_before_the_answer_and_never_ahead_of_the_sync() -> None:
+def test_what_arrives_during_a_sync_shares_the_next_one() -> None:
     world = World().lead()
     first = world.put(b"a")
     effects = world.turn()
-    noted = len(world.witness.notes)
-    world.put(b"b")
-    world.turn()  # written while the first batch's sync is under way
-    assert len(world.witness.notes) == noted and not first.answered
+    later = [world.put(b"b%d" % i) for i in range(9)]
+    world.turn()  # the first batch's sync is under way
+    assert world.log_store.last_index() == 2
     world.sync(effects)
-    last_index, _, term, vote = world.witness.notes[-1]
-    assert (last_index, term, vote) == (world.log_store.last_index() - 1, 1, ME)
-    assert not first.answered
+    effects = world.turn()
+    assert first.result is not None and not any(caller.answered for caller in later)
+    world.sync(effects)
+    world.turn()
+    assert all(caller.result for caller in later)
+
+
+def test_the_witness_is_written_before_the_answer_and_never_ahead_of_the_sync() -> None:
+    world = World().lead()
+    put = world.put(b"a")
+    effects = world.turn()
+    noted = len(world.witness.notes)
+    world.turn()
+    assert len(world.witness.notes) == noted and not put.answered
+    world.sync(effects)
+    assert world.witness.notes[-1] == (world.log_store.last_index(), 1, 1, ME)
+    assert not put.answered
 
 
 def test_a_crash_after_the_sync_keeps_the_write_and_one_before_it_may_lose_it() -> None:
@@ -263,3 +277,13 @@ def test_a_nearly_full_disk_raises_the_alarm_and_room_clears_it() -> None:
     assert refused.error is not None and refused.error.text.endswith("space exceeded")
     world.tick(200, free_bytes=5000)
     assert list(world.machine.alarms) == []
+
+
+def test_an_alarm_raised_by_hand_with_room_to_spare_stays() -> None:
+    world = World().lead()
+    request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=ME, alarm=NOSPACE)
+    world.driver.propose(CommandKind.ALARM, request.SerializeToString(), Caller())
+    world.settle()
+    world.tick(100)
+    world.tick(5000)
+    assert list(world.machine.alarms) == [Alarm(ME, NOSPACE)]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chainfire.errors import Corrupt, Damaged, DataDirLocked, DataDirMismatch
+from chainfire.errors import ConfigError, Corrupt, Damaged, DataDirLocked, DataDirMismatch
 from chainfire.node.logstore import LogMeta
 from chainfire.server import opening
 from chainfire.server.opening import open_member
@@ -331,3 +332,11 @@ def contents(data: Path) -> dict[str, bytes]:
         for path in sorted(data.rglob("*"))
         if path.is_file() and not path.name.startswith("LO") and path.name != "ballast"
     }
+
+
+def test_state_existing_restarts_a_member_and_never_founds_one(data: Path) -> None:
+    joining = replace(settings(data), may_found=False)
+    with pytest.raises(ConfigError, match="give 'new'"):
+        open_member(joining)
+    open_member(settings(data)).close()
+    open_member(joining).close()

@@ -66,7 +66,10 @@ class NetworkConfig:
         (), "listen-metrics-urls", kinds.URLS, "Serve /metrics, /health, /livez, /readyz here"
     )
     listen_peer_urls: tuple[Url, ...] = _option(
-        PEER_URLS, "listen-peer-urls", kinds.URLS, "Where other members are served"
+        PEER_URLS,
+        "listen-peer-urls",
+        kinds.URLS,
+        "Where other members will be served; a lone member does not listen there",
     )
     door: str = _option(
         "auto",

@@ -119,6 +119,7 @@ class Compacting:
         if done:
             self._round = None
             self._gone_to = compaction.revision
+            log.info("removed old revisions", extra={"up_to_revision": compaction.revision})
             self._duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)
             return
         self._rows_until_pause -= SLICE_ROWS

@@ -120,6 +120,8 @@ class Driver:
         self._start_number = start_number
         self._now_ms = 0
         self._ticks = 0
+        self._last_leader = 0
+        self.leader_changes = 0  # leaders seen, the first one included
         self._limits = limits
         self._proposals = Proposals(
             pending_max=limits.pending_max, timeout_ms=limits.request_timeout_ms
@@ -238,7 +240,10 @@ class Driver:
     def turn(self) -> Effects:
         """Carry everything that has arrived one step further."""
         if self._queue:
-            self._propose_queued()
+            self._proposals.mark_turn(self._now_ms)
+            # Group commit: one sync for everything that arrived during the last one.
+            if self._core.leader and not self._unsynced:
+                self._propose_queued()
         if self._core.leader:
             context = self._reads.start_round()
             if context is not None:
@@ -266,9 +271,6 @@ class Driver:
     # ── inside a turn ───────────────────────────────────────────────────────
 
     def _propose_queued(self) -> None:
-        self._proposals.mark_turn(self._now_ms)
-        if not self._core.leader:
-            return  # they keep until there is a leader, or their time is over
         queue, self._queue = self._queue, []
         envelope = Envelope(
             member_id=self.member_id,
@@ -308,6 +310,7 @@ class Driver:
             if ready.soft_state is not None:
                 # An index that an old leader names later must not answer anybody (etcd#21375).
                 self._reads.repeat_rounds()
+                self._note_leader(ready.soft_state.leader)
             for state in ready.read_states:
                 self._reads.confirm_round(state.context, max(state.index, self._read_gate))
             for message in ready.messages:
@@ -321,6 +324,11 @@ class Driver:
             and self.is_sole_voter
             and core.log.term(core.log.committed) == core.term
         )
+
+    def _note_leader(self, leader: int) -> None:
+        if leader and leader != self._last_leader:
+            self._last_leader = leader
+            self.leader_changes += 1
 
     def _route(self, message: Message) -> None:
         if message.to in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):

@@ -68,6 +68,7 @@ class Duties:
         self._not_before_ms: dict[int, int] = {}  # kinds that were refused
         self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
         self._compact_to = NEVER  # what the auto-compactor has decided
+        self._was_full = False  # seen while the space alarm was up: only then is it ours to clear
 
     def note_compaction_finished(self, revision: int, freed_bytes: int) -> None:
         """This member's own physical compaction ended; the leader tells everybody."""
@@ -129,14 +130,18 @@ class Duties:
         settings, machine = self._settings, self._machine
         raised = Alarm(self._member_id, NOSPACE) in machine.alarms
         reserve = settings.disk_reserve_bytes
-        if free_bytes < reserve and not raised:
-            yield self._alarm(AlarmRequest.ACTIVATE)
-        elif (
-            raised
-            and free_bytes >= reserve + reserve // 8  # or it would flap at the border
-            and settings.auto_clear_space_alarm
+        if not raised:
+            self._was_full = free_bytes < reserve
+            if self._was_full:
+                yield self._alarm(AlarmRequest.ACTIVATE)
+            return
+        has_room = (
+            free_bytes >= reserve + reserve // 8  # or it would flap at the border
             and quota.should_clear(machine.usage(0), settings.quota_bytes)
-        ):
+        )
+        # An alarm that somebody raised by hand, with room to spare, stays until he clears it.
+        self._was_full = self._was_full or not has_room
+        if has_room and self._was_full and settings.auto_clear_space_alarm:
             yield self._alarm(AlarmRequest.DEACTIVATE)
 
     def _alarm(self, action: AlarmRequest.AlarmAction) -> tuple[int, bytes]:

@@ -27,8 +27,9 @@ from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
 from chainfire.node.worker import fatal
 from chainfire.proto.kv_pb2 import LOCAL
+from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.storage.backend import StorageBackend
-from chainfire.types import Pending
+from chainfire.types import Alarm, Pending
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Node:
         cluster_id: int,
         heartbeat_seconds: float,
         calls_come_in_batches: bool,
+        slow_turn_seconds: float,
         upkeep: UpkeepSettings,
     ) -> None:
         self.cluster_id = cluster_id
@@ -65,6 +67,9 @@ class Node:
         self._disk = disk
         self._heartbeat_seconds = heartbeat_seconds
         self._calls_come_in_batches = calls_come_in_batches
+        self._slow_turn_seconds = slow_turn_seconds  # longer turns are logged; 0 = none
+        self._slow_turns = 0
+        self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
         self._steps = StepRunner(self._loop)
@@ -233,8 +238,11 @@ class Node:
 
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(
+            leader_changes=self._driver.leader_changes,
             proposals_pending=self._driver.proposals_pending,
+            slow_turns=self._slow_turns,
             log_syncs=self._log_sync.times(),
+            state_syncs=self._upkeep.state_sync_times(),
             tick_lateness_seconds_max=self._tick_lateness_max,
             disk_free_bytes=self._upkeep.free_bytes,
             log=self._log_backend.statistics(),
@@ -253,7 +261,11 @@ class Node:
         self._turn_scheduled = False
         try:
             while not (self._closed or self.failed.done()):
+                started = self._loop.time()
                 effects = self._driver.turn()
+                seconds = self._loop.time() - started
+                if seconds > self._slow_turn_seconds > 0:
+                    self._note_slow_turn(seconds, len(effects.answers))
                 self._deliver(effects)
                 if effects.more:
                     self._schedule_turn()
@@ -269,6 +281,29 @@ class Node:
                 self._driver.synced(effects.sync)
         except Exception as exc:
             self.halt(fatal(exc))
+
+    def _note_slow_turn(self, seconds: float, answers: int) -> None:
+        self._slow_turns += 1
+        log.warning(
+            "slow turn",
+            extra={
+                "took_ms": round(seconds * 1000),
+                "limit_ms": round(self._slow_turn_seconds * 1000),
+                "answers": answers,
+                "applied_index": self.machine.applied_index,
+            },
+        )
+
+    def _log_alarms(self) -> None:
+        alarms = tuple(self.machine.alarms)
+        for word, changed in (
+            ("alarm raised", set(alarms) - set(self._alarms)),
+            ("alarm cleared", set(self._alarms) - set(alarms)),
+        ):
+            for alarm in sorted(changed, key=lambda alarm: (alarm.member_id, alarm.type)):
+                name = AlarmType.Name(alarm.type)
+                log.warning(word, extra={"alarm": name, "of_member": f"{alarm.member_id:x}"})
+        self._alarms = alarms
 
     def _may_sync_inline(self) -> bool:
         return self._calls_come_in_batches and self._driver.is_sole_voter
@@ -307,6 +342,7 @@ class Node:
             return
         try:
             self._driver.tick(int(now * 1000), self._upkeep.look_at_disk())
+            self._log_alarms()
         except Exception as exc:
             self.halt(fatal(exc))
         self._schedule_turn()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chainfire.machine import MachineStatistics
 from chainfire.storage.backend import StorageStatistics
 
-# etcd_disk_wal_fsync_duration_seconds: 1 ms x 2^n, 14 buckets
+# etcd_disk_wal_fsync_ and etcd_disk_backend_commit_duration_seconds: 1 ms x 2^n, 14 buckets
 SYNC_BOUNDS_SECONDS = tuple(0.001 * 2**n for n in range(14))
 
 
@@ -33,7 +33,7 @@ class Durations:
 
 
 class SyncTimes:
-    """Durations of log syncs, observed one at a time."""
+    """Durations of syncs, observed one at a time."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(SYNC_BOUNDS_SECONDS) + 1)
@@ -49,8 +49,11 @@ class SyncTimes:
 
 @dataclass(slots=True, frozen=True)
 class NodeStatistics:
+    leader_changes: int
     proposals_pending: int
+    slow_turns: int
     log_syncs: Durations
+    state_syncs: Durations
     tick_lateness_seconds_max: float
     disk_free_bytes: int
     log: StorageStatistics

@@ -21,6 +21,7 @@ from chainfire.machine import Machine
 from chainfire.node.compacting import Compacting, Pace
 from chainfire.node.duties import Duties
 from chainfire.node.logstore import LogStore
+from chainfire.node.status import Durations, SyncTimes
 from chainfire.node.worker import Worker
 from chainfire.storage.backend import StorageBackend
 
@@ -69,6 +70,7 @@ class Upkeep:
         )
         self._state_worker = Worker("state-sync", die)
         self._witness_worker = Worker("witness-sync", die)
+        self._state_sync_times = SyncTimes()
         self._state_sync_running = self._witness_sync_running = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -100,6 +102,9 @@ class Upkeep:
             self._sync_state()
         self.compacting.after_apply()
 
+    def state_sync_times(self) -> Durations:
+        return self._state_sync_times.frozen()
+
     def look_at_disk(self) -> int:
         """Free bytes now. Asked at every tick: a disk can lose 100 MB in a second."""
         with suppress(OSError):  # then the last reading counts; writes find out what it is
@@ -129,8 +134,13 @@ class Upkeep:
         if self._state_sync_running or self._closed:
             return
         self._state_sync_running = True
-        applied = self._applied
-        self._state_worker.run(self._backend.sync, lambda: self._state_synced(applied))
+        applied, started = self._applied, self._loop.time()
+
+        def done() -> None:
+            self._state_sync_times.observe(self._loop.time() - started)
+            self._state_synced(applied)
+
+        self._state_worker.run(self._backend.sync, done)
 
     def _state_synced(self, applied: int) -> None:
         self._state_sync_running = False

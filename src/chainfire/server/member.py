@@ -77,10 +77,9 @@ class Member:
 
 def opening_settings(config: Config) -> OpeningSettings:
     founders = {name: [str(url) for url in urls] for name, urls in config.cluster.initial_cluster}
-    if len(founders) != 1 or config.cluster.initial_cluster_state != "new":
+    if len(founders) != 1:
         raise ConfigError(
-            "initial-cluster: this version runs clusters of one member; "
-            "give this member alone, with --initial-cluster-state new"
+            "initial-cluster: this version runs clusters of one member; give this member alone"
         )
     name = config.member.name
     if name not in founders:
@@ -98,6 +97,7 @@ def opening_settings(config: Config) -> OpeningSettings:
         member_id=member_id(founders[name], token),
         members=members,
         force_new_cluster=config.cluster.force_new_cluster,
+        may_found=config.cluster.initial_cluster_state == "new",
     )
 
 
@@ -137,6 +137,7 @@ def make_node(config: Config, opened: Opened) -> Node:
         cluster_id=opened.identity.cluster_id,
         heartbeat_seconds=heartbeat_ms / 1000,
         calls_come_in_batches=door_of(config) == NATIVE,  # grpcio brings them one at a time
+        slow_turn_seconds=config.logging.warning_apply_duration_ms / 1000,
         upkeep=UpkeepSettings(
             state_sync_entries=config.raft.snapshot_count,
             catchup_entries=config.raft.snapshot_catchup_entries,

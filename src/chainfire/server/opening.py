@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from chainfire.errors import Corrupt, DataDirMismatch, DiskFull
+from chainfire.errors import ConfigError, Corrupt, DataDirMismatch, DiskFull
 from chainfire.machine import Machine
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
@@ -60,6 +60,7 @@ class OpeningSettings:
     member_id: int
     members: Sequence[Member]  # the cluster's first members
     force_new_cluster: bool
+    may_found: bool  # a directory without a past begins a cluster
 
 
 @dataclass(slots=True)
@@ -107,6 +108,11 @@ def open_member(settings: OpeningSettings) -> Opened:
         if state_path is not None:
             past = with_room(_check, directory, state_path, settings)
         if state_path is None or not past.started:
+            if not settings.may_found:
+                raise ConfigError(
+                    f"initial-cluster-state: 'existing', but {settings.data_dir} is new, and "
+                    "joining a running cluster is not there yet; give 'new' to begin one"
+                )
             state_path = with_room(_found_state, directory, settings)
         for path in directory.remove_leftovers():
             log.info("removed left-over state directory", extra={"path": path.name})
