@@ -334,9 +334,7 @@ def contents(data: Path) -> dict[str, bytes]:
     }
 
 
-def test_state_existing_restarts_a_member_and_never_founds_one(data: Path) -> None:
-    joining = replace(settings(data), may_found=False)
+def test_state_existing_restarts_a_member_and_never_founds_one(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give 'new'"):
-        open_member(joining)
-    open_member(settings(data)).close()
-    open_member(joining).close()
+        open_member(replace(settings(tmp_path / "new"), may_found=False))
+    open_member(replace(settings(data), may_found=False)).close()
