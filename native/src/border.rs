@@ -132,6 +132,8 @@ pub struct Status {
 pub trait Connection: Send + Sync {
     /// Carry replies out. `wait` false: give them back if somebody is at the connection right now.
     fn deliver(self: Arc<Self>, replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>>;
+    /// Bytes of its large answers that the socket has not taken yet.
+    fn unsent_bytes(&self) -> Arc<AtomicUsize>;
     /// Look at deadlines and keepalive.
     fn tick(self: Arc<Self>);
     /// Take up work that was put off.
@@ -155,8 +157,11 @@ const QUEUE_EVENTS_MAX: usize = 65_536;
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A drain that takes no more than this expects a pause, and asks to be woken by the next event.
 const SMALL_DRAIN: usize = 4;
-/// Answers that clients have not read yet; above it connections take in no requests.
+/// Answers that clients have not read yet, all together. Above it, connections that have such
+/// answers take in no requests; those whose clients read are served on.
 const UNSENT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The same of one connection.
+const CONNECTION_UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A reply with more bytes is left to the door's thread (it may be packed, and it is many frames).
 const DIRECT_BYTES_MAX: usize = 64 * 1024;
 
@@ -274,6 +279,13 @@ impl Border {
         self.full.load(Ordering::Acquire) || self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX
     }
 
+    /// A connection with so much unsent takes in no new requests for now.
+    pub fn holds_up(&self, unsent_bytes: usize) -> bool {
+        self.is_full()
+            || unsent_bytes > CONNECTION_UNSENT_BYTES_MAX
+            || (unsent_bytes > 0 && self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX)
+    }
+
     /// Up to `max` events, oldest first. True: nothing is left, and the next event writes the
     /// eventfd; false: come again.
     pub fn drain(&self, max: usize) -> (Vec<Event>, bool) {
@@ -349,6 +361,11 @@ impl Border {
             debug_assert!(false, "a delivery that may wait gives nothing back");
         }
         self.in_transit.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// The counter of the call's connection; None: that is gone.
+    pub fn unsent_bytes_of(&self, id: CallId) -> Option<Arc<AtomicUsize>> {
+        lock(&self.connections).get(&connection_of(id)).map(|connection| connection.unsent_bytes())
     }
 
     /// One visit per connection. Replies to a connection that is gone go nowhere.

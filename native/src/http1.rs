@@ -6,7 +6,7 @@
 //! than the handshake deadline, bodies whose length is unclear (request smuggling), upgrades.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -37,6 +37,10 @@ impl Connection for Http1 {
             let _ = self.replies.send(reply); // the task is gone: so is the caller
         }
         Ok(())
+    }
+
+    fn unsent_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::default() // one answer at a time, within its credit
     }
 
     fn tick(self: Arc<Self>) {}

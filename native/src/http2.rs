@@ -13,7 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
@@ -372,6 +372,7 @@ pub struct Http2 {
     task: Mutex<Option<Waker>>,
     quiet: AtomicBool, // the holder of the lock is about to step: nobody need be woken
     woken: Mutex<Vec<u32>>,
+    unsent_bytes: Arc<AtomicUsize>,
 }
 
 struct State {
@@ -383,7 +384,7 @@ struct State {
     newest_stream: u32,
     next_deadline: Option<Instant>, // no later than the earliest one
     keepalive: Keepalive,
-    held_up: bool, // by a full border
+    held_up: bool, // by a full border, or by answers that its client does not read
 }
 
 struct Keepalive {
@@ -440,6 +441,7 @@ pub async fn serve(border: Arc<Border>, number: u64, io: Gathered, opened: Event
         task: Mutex::new(None),
         quiet: AtomicBool::new(false),
         woken: Mutex::new(Vec::new()),
+        unsent_bytes: Arc::default(),
     });
     border.register(number, connection.clone());
     let _guard = AbandonOnDrop(connection.clone());
@@ -508,6 +510,10 @@ impl Http2 {
         self.border.push(&mut state.events);
     }
 
+    fn is_held_up(&self) -> bool {
+        self.border.holds_up(self.unsent_bytes.load(Ordering::Relaxed))
+    }
+
     fn stream_waker(self: &Arc<Self>, stream: u32) -> Waker {
         Waker::from(Arc::new(StreamWaker { connection: Arc::downgrade(self), stream }))
     }
@@ -534,6 +540,10 @@ impl Connection for Http2 {
         Ok(())
     }
 
+    fn unsent_bytes(&self) -> Arc<AtomicUsize> {
+        self.unsent_bytes.clone()
+    }
+
     fn tick(self: Arc<Self>) {
         let Ok(mut guard) = self.state.try_lock() else { return }; // at work; the next tick will do
         let Some(state) = guard.as_mut() else { return };
@@ -541,7 +551,7 @@ impl Connection for Http2 {
         let now = Instant::now();
         let expired = state.expire(&self, now);
         match state.keep_alive(&self.border, now, &mut Context::from_waker(&waker)) {
-            Alive::Quiet if expired || (state.held_up && !self.border.is_full()) => {}
+            Alive::Quiet if expired || (state.held_up && !self.is_held_up()) => {}
             Alive::Quiet => return,
             Alive::Pinged => {}
             Alive::Dead => {
@@ -621,7 +631,7 @@ impl State {
 
     fn accept(&mut self, connection: &Arc<Http2>, cx: &mut Context<'_>) -> bool {
         loop {
-            self.held_up = connection.border.is_full();
+            self.held_up = connection.is_held_up();
             if self.held_up {
                 return self.h2.poll_closed(cx).is_pending(); // answers still leave
             }

@@ -6,7 +6,7 @@
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -212,8 +212,8 @@ fn reply_from_python(border: &Arc<Border>, reply: &Bound<'_, PyTuple>) -> PyResu
     let kind: i32 = reply.get_borrowed_item(1)?.extract()?;
     let content = reply.get_borrowed_item(2)?;
     let action = match kind {
-        0 if content.is_instance_of::<PyBytes>() => Action::Answer(message(border, &content)?),
-        MESSAGE => Action::Message(message(border, &content)?),
+        0 if content.is_instance_of::<PyBytes>() => Action::Answer(message(border, id, &content)?),
+        MESSAGE => Action::Message(message(border, id, &content)?),
         CREDIT => Action::Credit(content.cast::<PyInt>()?.extract()?),
         HEAD => {
             let (status, headers): (u16, Vec<(String, Bound<'_, PyAny>)>) = content.extract()?;
@@ -247,7 +247,7 @@ fn pairs_from_python(pairs: Vec<(String, Bound<'_, PyAny>)>) -> PyResult<Pairs> 
         .collect()
 }
 
-fn message(border: &Arc<Border>, content: &Bound<'_, PyAny>) -> PyResult<Message> {
+fn message(border: &Arc<Border>, id: u64, content: &Bound<'_, PyAny>) -> PyResult<Message> {
     let content = content.cast::<PyBytes>()?;
     let bytes = content.as_bytes();
     if u32::try_from(bytes.len()).is_err() {
@@ -259,8 +259,13 @@ fn message(border: &Arc<Border>, content: &Bound<'_, PyAny>) -> PyResult<Message
         framed.extend_from_slice(bytes);
         return Ok(Message::Framed(framed.into()));
     }
+    let Some(own) = border.unsent_bytes_of(id) else {
+        return Ok(Message::Bare(Bytes::new())); // to nobody
+    };
+    own.fetch_add(bytes.len(), Ordering::Relaxed);
     border.unsent_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
     let held = Held {
+        own,
         start: bytes.as_ptr() as usize,
         length: bytes.len(),
         _object: content.clone().unbind(),
@@ -276,6 +281,7 @@ struct Held {
     length: usize,
     _object: Py<PyBytes>,
     border: Arc<Border>,
+    own: Arc<AtomicUsize>, // the connection's count
 }
 
 impl AsRef<[u8]> for Held {
@@ -288,6 +294,7 @@ impl AsRef<[u8]> for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.border.unsent_bytes.fetch_sub(self.length, Ordering::Relaxed);
+        self.own.fetch_sub(self.length, Ordering::Relaxed);
     }
 }
 

@@ -256,9 +256,12 @@ def test_few_answers_are_written_by_the_thread_that_made_them(door: GrpcDoor) ->
 # ── limits ──────────────────────────────────────────────────────────────────
 
 
-def frame(kind: int, payload: bytes = b"", stream: int = 0) -> bytes:
+def frame(kind: int, payload: bytes = b"", stream: int = 0, flags: int = 0) -> bytes:
     return (
-        struct.pack(">I", len(payload))[1:] + bytes([kind, 0]) + struct.pack(">I", stream) + payload
+        struct.pack(">I", len(payload))[1:]
+        + bytes([kind, flags])
+        + struct.pack(">I", stream)
+        + payload
     )
 
 
@@ -290,6 +293,35 @@ def test_floods_are_sent_away_with_the_reason(door: GrpcDoor, flood: bytes, text
     with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
         client.sendall(PREFACE + frame(SETTINGS) + flood)
         assert goaway(client) == (ENHANCE_YOUR_CALM, text)
+
+
+def call_frames(path: str, body: bytes, stream: int) -> bytes:
+    """A unary call as frames, its headers as literals."""
+    headers = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a"}
+    headers |= {"content-type": "application/grpc", "te": "trailers"}
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in headers.items()
+    )
+    message = b"\0" + struct.pack(">I", len(body)) + body
+    return frame(1, block, stream, flags=4) + frame(0, message, stream, flags=1)
+
+
+def test_a_client_that_does_not_read_its_answers_is_held_up_and_no_other(door: GrpcDoor) -> None:
+    fill(door, 20, 1_000_000)
+    started = door.api.services.counters.methods[RANGE]
+    unsent = lambda: door.server.statistics()["unsent_bytes"]  # noqa: E731
+    with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
+        client.sendall(PREFACE + frame(SETTINGS))
+        for stream in (1, 3, 5, 7):
+            client.sendall(call_frames(RANGE, ALL, stream))
+        until(lambda: unsent() > 64 << 20)
+        before = started.started
+        client.sendall(b"".join(call_frames(RANGE, ALL, stream) for stream in range(9, 49, 2)))
+        for n in range(20):
+            door.unary(RANGE, RangeRequest(key=b"%d" % n).SerializeToString(), timeout=5)
+        assert started.started == before + 20
+    until(lambda: unsent() == 0)
 
 
 def test_broken_http2_ends_only_its_own_connection(door: GrpcDoor) -> None:
@@ -420,6 +452,26 @@ def test_connections_over_the_limit_and_late_handshakes_are_closed() -> None:
         echo.close()
 
 
+def test_a_peer_that_stays_silent_is_pinged_and_then_given_up() -> None:
+    echo = Echo(tls=False, keepalive_interval_seconds=0.1, keepalive_timeout_seconds=0.2).start()
+    host, port = echo.target.split(":")
+    try:
+        with socket.create_connection((host, int(port)), 5) as client:
+            client.sendall(PREFACE + frame(SETTINGS))
+            started = time.monotonic()
+            data = b"".join(iter(lambda: client.recv(65536), b""))
+            assert time.monotonic() - started < 3
+        assert frame(PING)[3:4] + b"\0\0\0\0\0" in data
+        with grpc.insecure_channel(echo.target) as channel:  # one that answers pings stays
+            call = channel.unary_unary("/t.T/Echo")
+            assert call(b"a", timeout=5) == b"a"
+            time.sleep(0.5)
+            assert call(b"b", timeout=5) == b"b"
+        assert echo.door.statistics()["accepted"] == 2
+    finally:
+        echo.close()
+
+
 def test_replies_to_calls_that_never_were_go_nowhere() -> None:
     door = native.Door([])
     replies: list[tuple[Any, ...]] = [(id_, 0, b"x") for id_ in (0, 1, 2**30, 2**63)]
@@ -445,6 +497,17 @@ def test_an_unknown_option_is_an_error() -> None:
 
 def test_the_door_was_made_with_the_whole_table(door: GrpcDoor) -> None:
     assert [served.path for served in door.server._served] == list(METHODS)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_ipv6_is_served_and_the_wildcard_takes_both() -> None:
+    door = GrpcDoor(Api(), "http://[::]:0", kind="native")
+    try:
+        for host in ("127.0.0.1", "[::1]"):
+            with grpc.insecure_channel(f"{host}:{door.server.ports[0]}") as channel:
+                channel.unary_unary(RANGE)(RangeRequest(key=b"a").SerializeToString(), timeout=5)
+    finally:
+        door.close()
 
 
 def test_close_is_idempotent_and_a_door_that_never_started_closes() -> None:
