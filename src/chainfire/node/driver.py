@@ -361,7 +361,7 @@ class Driver:
         hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
         if entries and entries[0].index <= log.last_index():
             self._promise_no_more_than(entries[0].index - 1)
-        if hard_state is not None or entries:
+        if entries or (hard_state is not None and not self._is_only_a_commit(hard_state)):
             log.append(entries, hard_state)
         if message.responses:
             self._written += 1
@@ -371,6 +371,13 @@ class Driver:
                     self._written, message.responses, last, log.term(last), hard.term, hard.vote
                 )
             )
+
+    def _is_only_a_commit(self, new: HardState) -> bool:
+        """A sole voter's new commit index, which is not worth a write: whatever its log holds is
+        committed, and nothing is read after a start before all of it is applied.
+        """
+        old = self.log.hard_state
+        return self.is_sole_voter and (new.term, new.vote) == (old.term, old.vote)
 
     def _promise_no_more_than(self, index: int) -> None:
         """The log is about to be shortened to `index`.
