@@ -84,3 +84,98 @@ class Door:
 
     def statistics(self) -> dict[str, int]:
         """connections, unsent_bytes; since the start: accepted, refused, rude, wakes, direct."""
+
+# ── the load generator ───────────────────────────────────────────────────────
+# Rules: native/src/load/mod.rs.
+
+class LoadOperation:
+    """One kind of unary call, as a template. Offsets count in `message`."""
+
+    def __init__(
+        self,
+        path: str,
+        message: bytes,
+        *,
+        weight: int = 1,  # how often, compared with the other operations
+        keys: Sequence[tuple[int, int]] = (),  # (offset, add): digits of the key's number + add
+        noise: tuple[int, int] | None = None,  # begin and end: filled with incompressible bytes
+        expects: int = 0,  # field behind the reply's header; an answer without it is `empty`
+    ) -> None: ...
+
+class Load:
+    """A run on a thread of its own; it starts with the object."""
+
+    def __init__(
+        self,
+        targets: Sequence[tuple[str, str]],  # ("ip:port", authority); connections take turns
+        operations: Sequence[LoadOperation],
+        *,
+        connections: int,
+        in_flight: int,  # at most, over all connections
+        keys: int,  # key numbers are below this
+        key_digits: int,
+        rate: float | None = None,  # calls per second; None: as fast as answers come
+        warm_up_seconds: float = 0.0,  # not measured
+        duration_seconds: float | None = None,
+        total: int | None = None,  # of measured calls; the first of the two ends the run
+        sequential: bool = False,  # key numbers in order instead of at random
+        seed: int = 1,
+        window_seconds: float = 0.25,
+        dial_seconds: float = 2.0,
+        drain_seconds: float = 5.0,  # what is unanswered so long after the end is given up
+    ) -> None:
+        """Raises ValueError saying what is wrong."""
+
+    def wait(self, timeout_seconds: float) -> str:
+        """Returns the phase when something has changed since the last call, or after the time.
+
+        "connecting", "warming up", "measuring", "draining", "over".
+        """
+
+    def windows(self, first: int) -> list[LoadWindow]:
+        """Those from the `first` on that have ended."""
+
+    def counts(self) -> tuple[int, int]:
+        """Answers since the end of the warm-up: without and with errors."""
+
+    def stop(self) -> None:
+        """Send nothing more; the outcome holds what was measured so far."""
+
+    def outcome(self) -> LoadOutcome:
+        """Waits for the end. Raises OSError when there was no connection. To be called once."""
+
+class LoadWindow:
+    """A piece of the measured time."""
+
+    begin_seconds: float
+    end_seconds: float
+    answered: int
+    failed: int
+    p50_seconds: float
+    p99_seconds: float
+    max_seconds: float
+
+class LoadFine:
+    """One operation's answers without errors."""
+
+    answered: int
+    answered_ever: int  # with the warm-up
+    empty: int  # of `answered`: found nothing
+    reply_bytes: int
+    latencies: list[tuple[int, int]]  # (nanoseconds at most, how many), from due to answered
+
+class LoadOutcome:
+    measured_seconds: float
+    in_time: int  # answers without errors until the end: by `measured_seconds` the rate
+    operations: list[LoadFine]
+    failures: list[tuple[int, int, str]]  # (gRPC code or LOAD_…, how many, the first's text)
+    late: list[tuple[int, int]]  # as latencies: from due to sent; only with a rate
+    unsent: int  # calls that were due and never sent, because too many were in flight
+    redials: int
+    cpu_seconds: float  # of the generator's thread, while it measured
+
+# Failures that are no gRPC status.
+LOAD_BROKEN: int  # the connection broke; the text says how
+LOAD_HTTP: int  # not HTTP status 200
+LOAD_NO_STATUS: int  # the answer ended without a gRPC status
+LOAD_UNANSWERED: int  # given up after the end of the run

@@ -2,6 +2,7 @@
 //! Prints calls per second of one thread, and what that thread spent on each.
 
 #[path = "../tests/echo/mod.rs"]
+#[allow(dead_code)] // what only the tests use
 mod echo;
 
 use std::time::Duration;
@@ -11,7 +12,10 @@ use chainfire_native::load::thread::Load;
 
 fn main() {
     let seconds = std::env::args().find_map(|text| text.parse().ok()).unwrap_or(2.0);
-    println!("{:>9} {:>11} {:>12} {:>9} {:>9} {:>9}", "in flight", "connections", "per second", "CPU us", "p50 us", "p99 us");
+    println!(
+        "{:>9} {:>11} {:>12} {:>9} {:>9} {:>9}",
+        "in flight", "connections", "per second", "CPU us", "p50 us", "p99 us"
+    );
     for (in_flight, connections) in [(1, 1), (100, 1), (100, 10), (500, 1), (500, 10)] {
         // A reply of the size of one key with 256 bytes.
         let mut reply = vec![0x0a, 2, 0x18, 9, 0x12, 0xa0, 2];
@@ -24,7 +28,7 @@ fn main() {
                 message: b"\x0a\x10bench/0000000000"[..].into(),
                 weight: 1,
                 keys: vec![KeyHole { offset: 8, add: 0 }],
-                noise: vec![],
+                noise: None,
                 expects: 2,
             }],
             connections,

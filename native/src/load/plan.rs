@@ -29,7 +29,7 @@ pub struct Operation {
     pub message: Bytes,
     pub weight: u32, // how often, compared with the other operations
     pub keys: Vec<KeyHole>,
-    pub noise: Vec<Range<usize>>, // filled with bytes that do not compress
+    pub noise: Option<Range<usize>>, // filled with bytes that do not compress
     /// The number of the reply's field that must follow its first one (the header), so that an
     /// answer that found nothing is told from one that did. 0: any answer will do.
     pub expects: u32,
@@ -53,9 +53,9 @@ pub struct Plan {
     pub targets: Vec<Target>, // connection i goes to targets[i % len]
     pub operations: Vec<Operation>,
     pub connections: usize,
-    pub in_flight: usize,   // at most, over all connections
-    pub rate: Option<f64>,  // calls per second; without it a slot's next call follows its answer
-    pub warm_up: Duration,  // not measured
+    pub in_flight: usize,  // at most, over all connections
+    pub rate: Option<f64>, // calls per second; without it a slot's next call follows its answer
+    pub warm_up: Duration, // not measured
     pub duration: Option<Duration>,
     pub total: Option<u64>, // of calls that are measured
     pub keys: u64,          // key numbers are below this
@@ -91,7 +91,8 @@ impl Plan {
             fits(hole.offset.checked_add(self.key_digits))
                 && (self.keys - 1).checked_add(hole.add).is_some_and(|most| digits(most) <= self.key_digits)
         });
-        let noise_fits = operation.noise.iter().all(|hole| hole.start <= hole.end && fits(Some(hole.end)));
+        let noise_fits =
+            operation.noise.as_ref().is_none_or(|hole| hole.start <= hole.end && fits(Some(hole.end)));
         if !keys_fit || !noise_fits {
             return Err(format!("{}: a hole reaches over the message or its digits", operation.path));
         }

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::load::answer::failure;
 use crate::load::plan::{KeyHole, Operation, Order, Plan, Target};
 use crate::load::thread::{Load, Outcome, Phase};
 
@@ -16,6 +17,14 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LoadWindow>()?;
     module.add_class::<LoadFine>()?;
     module.add_class::<LoadOutcome>()?;
+    for (name, code) in [
+        ("LOAD_BROKEN", failure::BROKEN),
+        ("LOAD_HTTP", failure::HTTP),
+        ("LOAD_NO_STATUS", failure::NO_STATUS),
+        ("LOAD_UNANSWERED", failure::UNANSWERED),
+    ] {
+        module.add(name, code)?;
+    }
     module.add_class::<LoadRun>()
 }
 
@@ -25,13 +34,13 @@ struct LoadOperation(Operation);
 #[pymethods]
 impl LoadOperation {
     #[new]
-    #[pyo3(signature = (path, message, *, weight=1, keys=vec![], noise=vec![], expects=0))]
+    #[pyo3(signature = (path, message, *, weight=1, keys=vec![], noise=None, expects=0))]
     fn new(
         path: String,
         message: &[u8],
         weight: u32,
         keys: Vec<(usize, u64)>,
-        noise: Vec<(usize, usize)>,
+        noise: Option<(usize, usize)>,
         expects: u32,
     ) -> Self {
         LoadOperation(Operation {
@@ -39,7 +48,7 @@ impl LoadOperation {
             message: message.to_vec().into(),
             weight,
             keys: keys.into_iter().map(|(offset, add)| KeyHole { offset, add }).collect(),
-            noise: noise.into_iter().map(|(begin, end)| begin..end).collect(),
+            noise: noise.map(|(begin, end)| begin..end),
             expects,
         })
     }
@@ -166,7 +175,7 @@ struct LoadWindow {
     max_seconds: f64,
 }
 
-#[pyclass(frozen, get_all, skip_from_py_object)]
+#[pyclass(frozen, get_all)]
 #[derive(Clone)]
 struct LoadFine {
     answered: u64,

@@ -16,11 +16,11 @@ impl Random {
         if random.0 == 0 {
             random.0 = 1; // the one state that xorshift can't leave
         }
-        random.next();
+        random.draw();
         random
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -29,7 +29,7 @@ impl Random {
 
     /// Below `bound`, which is not 0; evenly enough for keys.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -49,8 +49,8 @@ impl Requests {
     pub fn new(plan: &Plan) -> Self {
         let mut random = Random::new(plan.seed);
         let mut pool = Vec::new();
-        if plan.operations.iter().any(|operation| !operation.noise.is_empty()) {
-            pool = (0..POOL_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+        if plan.operations.iter().any(|operation| operation.noise.is_some()) {
+            pool = (0..POOL_BYTES / 8).flat_map(|_| random.draw().to_le_bytes()).collect();
         }
         let mut sum = 0;
         let shares = plan.operations.iter().map(|operation| {
@@ -92,7 +92,7 @@ impl Requests {
         for hole in &operation.keys {
             write_digits(&mut message[hole.offset..hole.offset + self.key_digits], number + hole.add);
         }
-        for hole in &operation.noise {
+        if let Some(hole) = &operation.noise {
             self.write_noise(&mut message[hole.clone()]);
         }
         body.freeze()

@@ -18,7 +18,7 @@ use h2::client::SendRequest;
 use http::{HeaderValue, Method, Request, StatusCode};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
-use tokio::task::{JoinError, JoinSet, LocalSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::load::answer::{Answer, Beginning, failure, status};
@@ -56,10 +56,6 @@ struct Run {
 
 /// Runs the plan to its end. An error: no connection could be made.
 pub async fn run(plan: Plan, watched: Watched) -> io::Result<Outcome> {
-    LocalSet::new().run_until(run_locally(plan, watched)).await
-}
-
-async fn run_locally(plan: Plan, watched: Watched) -> io::Result<Outcome> {
     let Some(links) = connect(&plan, &watched).await? else { return Ok(Outcome::default()) };
     let start = Instant::now();
     let from = start + plan.warm_up;
@@ -375,7 +371,8 @@ impl Timer {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Timer(AsyncFd::new(fd)?))
+        // SAFETY: an OwnedFd stays the same descriptor, and open, as long as the AsyncFd holds it.
+        Ok(Timer(unsafe { AsyncFd::register(fd) }?))
     }
 
     async fn sleep(&self, wait: Duration) {

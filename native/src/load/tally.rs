@@ -50,7 +50,7 @@ pub struct Tally {
     from: Instant,
     pub operations: Vec<Fine>,
     pub failures: BTreeMap<i32, Failures>,
-    pub in_time: u64, // answers without errors until the end
+    pub in_time: u64,         // answers without errors until the end
     pub late: Histogram<u64>, // from due to sent
     pub last: Instant,        // the latest answer
     window: Histogram<u64>,
@@ -61,7 +61,8 @@ pub struct Tally {
 impl Tally {
     /// `from`: the end of the warm-up.
     pub fn new(operations: usize, from: Instant) -> Self {
-        let fine = || Fine { answered: 0, answered_ever: 0, empty: 0, reply_bytes: 0, latencies: new_histogram() };
+        let fine =
+            || Fine { answered: 0, answered_ever: 0, empty: 0, reply_bytes: 0, latencies: new_histogram() };
         Tally {
             from,
             operations: (0..operations).map(|_| fine()).collect(),
@@ -99,8 +100,7 @@ impl Tally {
                 self.in_time += u64::from(in_time);
             }
             Answer::Failed { code, message } if counts => {
-                let failures =
-                    self.failures.entry(code).or_insert_with(|| Failures { count: 0, message });
+                let failures = self.failures.entry(code).or_insert_with(|| Failures { count: 0, message });
                 failures.count += 1;
                 self.window_failed += 1;
             }

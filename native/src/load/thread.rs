@@ -8,12 +8,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::Notify;
 
 use crate::border::lock;
 use crate::load::plan::Plan;
 use crate::load::run;
 use crate::load::tally::{Tally, Window};
+
+/// The sockets are looked at after so many tasks, or when none is left to run.
+const TASKS_PER_POLL: u32 = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -96,10 +100,13 @@ impl Load {
             stop: AtomicBool::new(false),
             stopping: Notify::new(),
         }));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let shared = watched.clone();
         let thread = std::thread::Builder::new().name("load".into()).spawn(move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run::run(plan, shared.clone()))));
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                let mut builder = tokio::runtime::Builder::new_current_thread();
+                builder.enable_io().enable_time().event_interval(TASKS_PER_POLL);
+                builder.build_local(LocalOptions::default())?.block_on(run::run(plan, shared.clone()))
+            }));
             shared.update(|progress| progress.phase = Phase::Over);
             ran.unwrap_or_else(|panic| Err(io::Error::other(panic_text(&panic))))
         })?;

@@ -1,6 +1,6 @@
 //! A gRPC server for load tests: answers every call with the same bytes, whatever it asks.
 //!
-//! It reads HTTP/2 frames and writes prepared ones: no HPACK state, no protobuf, one blocking thread
+//! It reads HTTP/2 frames and writes prepared ones: no HPACK of the requests, no protobuf, one blocking thread
 //! per connection, so that it is faster than any client. Calls are unary; what they send must fit
 //! the windows of HTTP/2 as they are at the start (the connection's is given back).
 
@@ -21,15 +21,18 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
-const STATUS_200: &[u8] = &[0x88]; // of HPACK's static table
-const CONTENT_TYPE: &[u8] = b"\x00\x0ccontent-type\x10application/grpc";
+// HPACK, as stateless as it goes: both headers stand in the table after the connection's first answer.
+const FIRST_HEAD: &[u8] = b"\x88\x5f\x10application/grpc"; // :status 200, content-type (indexed)
+const FIRST_TRAILERS: &[u8] = b"\x40\x0bgrpc-status\x010"; // grpc-status 0 (indexed)
+const HEAD: &[u8] = &[0x88, 0xbf];
+const TRAILERS: &[u8] = &[0xbe];
 
 #[derive(Clone)]
 pub struct Manners {
-    pub reply: Vec<u8>,            // a message, without gRPC's frame head
-    pub status: fn(u64) -> u8,     // of the n-th call, counted over all connections
-    pub before: fn(u64),           // runs before the n-th call is answered
-    pub breaks_at: Option<u64>,    // that call breaks its connection
+    pub reply: Vec<u8>,         // a message, without gRPC's frame head
+    pub status: fn(u64) -> u8,  // of the n-th call, counted over all connections
+    pub before: fn(u64),        // runs before the n-th call is answered
+    pub breaks_at: Option<u64>, // that call breaks its connection
 }
 
 impl Default for Manners {
@@ -57,7 +60,15 @@ pub fn start(manners: Manners) -> Echo {
         for socket in listener.incoming().flatten() {
             let (manners, calls) = (manners.clone(), counter.clone());
             std::thread::spawn(move || {
-                let _ = Connection { socket, manners, calls, out: Vec::new(), taken_bytes: 0 }.serve();
+                let _ = Connection {
+                    socket,
+                    manners,
+                    calls,
+                    out: Vec::new(),
+                    taken_bytes: 0,
+                    has_answered: false,
+                }
+                .serve();
             });
         }
     });
@@ -70,6 +81,7 @@ struct Connection {
     calls: Arc<AtomicU64>,
     out: Vec<u8>,
     taken_bytes: u32, // of DATA, not given back yet
+    has_answered: bool,
 }
 
 impl Connection {
@@ -124,22 +136,20 @@ impl Connection {
         }
         (self.manners.before)(number);
         let status = (self.manners.status)(number);
-        let digits = status.to_string();
-        let mut trailers = vec![0, 11];
-        trailers.extend_from_slice(b"grpc-status");
-        trailers.push(u8::try_from(digits.len()).expect("a digit or two"));
-        trailers.extend_from_slice(digits.as_bytes());
-        let head = [STATUS_200, CONTENT_TYPE].concat();
         if status != 0 {
-            trailers.splice(0..0, head); // an error has no message: all in one
+            // An error has no message: all in one.
+            let error = format!("\x00\x0bgrpc-status{}{status}", char::from(1 + status / 10));
+            let trailers = [b"\x88", error.as_bytes()].concat();
             self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers);
             return Ok(());
         }
-        self.frame(HEADERS, END_HEADERS, stream, &head);
+        let first = !std::mem::replace(&mut self.has_answered, true);
+        let (head, trailers) = if first { (FIRST_HEAD, FIRST_TRAILERS) } else { (HEAD, TRAILERS) };
+        self.frame(HEADERS, END_HEADERS, stream, head);
         let length = u32::try_from(self.manners.reply.len()).expect("a small reply");
         let message = [&[0][..], &length.to_be_bytes(), &self.manners.reply].concat();
         self.frame(DATA, 0, stream, &message);
-        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers);
+        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers);
         Ok(())
     }
 
@@ -167,7 +177,12 @@ fn whole_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let head = bytes.get(..HEAD_BYTES)?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-    Some(Frame { kind: head[3], flags: head[4], stream, payload: bytes.get(HEAD_BYTES..HEAD_BYTES + length)? })
+    Some(Frame {
+        kind: head[3],
+        flags: head[4],
+        stream,
+        payload: bytes.get(HEAD_BYTES..HEAD_BYTES + length)?,
+    })
 }
 
 /// Stop answering for a while.
