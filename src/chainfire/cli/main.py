@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "txn": Entry("txn", "Compare, then read and write, all at once"),
     "compact": Entry("compact", "Forget history before a revision"),
     "status": Entry("status", "Show how the members are"),
+    "bench": Entry("bench_commands", "Measure how fast a server is"),
     "version": Entry("version", "Print the versions of Chainfire and of the API"),
 }
 ALIASES: Final = {"compaction": "compact", "delete": "del"}

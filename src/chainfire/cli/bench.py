@@ -1,0 +1,288 @@
+"""The runs of `chainfire bench`: the native generator (native/src/load) driven and watched.
+
+The one file of the command line that imports `chainfire_native`. A run is filled, warmed up,
+measured and drained; the CPU time of the server is read when the measured time begins and ends.
+Ctrl-C ends a run with the figures so far; a second one ends the program.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.parse import unquote
+
+import click
+
+from chainfire.cli.bench_figures import Answers, Failure, Figures, Histogram, Window, code_name
+from chainfire.cli.bench_load import WORKLOADS, Template
+from chainfire.cli.bench_options import Task
+from chainfire.cli.bench_servers import cpu_seconds, local_pids
+from chainfire.client.calls import status_call
+from chainfire.client.endpoints import parse_endpoints, target
+from chainfire.client.sync import connect_sync
+from chainfire.errors import InvalidArgument
+
+try:
+    import chainfire_native as native
+except ImportError as exc:
+    raise click.ClickException(
+        "the load generator is part of the native wheel, which is not installed here\n"
+        "Try: `make setup` with Rust's cargo at hand, or `pip install ./native`"
+    ) from exc
+
+FILL_IN_FLIGHT: Final = 200
+WAIT_SECONDS: Final = 0.25
+WINDOWS_MAX: Final = 400  # of a run whose length is known
+CPU_SECONDS_MIN: Final = 0.1  # the kernel counts in hundredths
+FAILURES: Final = {
+    native.LOAD_BROKEN: "broken connection",
+    native.LOAD_HTTP: "HTTP status",
+    native.LOAD_NO_STATUS: "no gRPC status",
+    native.LOAD_UNANSWERED: "unanswered at the end",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is loaded: one server, or the members of one cluster."""
+
+    name: str
+    endpoints: tuple[str, ...]
+    targets: tuple[tuple[str, str], ...]  # (address, authority)
+    pids: frozenset[int]  # none: not on this machine
+
+    @classmethod
+    def at(cls, urls: str) -> System:
+        """Asks the first endpoint for its version. Raises InvalidArgument, Unreachable."""
+        endpoints = parse_endpoints(urls)
+        authorities = [target(endpoint) for endpoint in endpoints]
+        if any(authority.startswith("unix:") for authority in authorities):
+            raise InvalidArgument("bench loads TCP endpoints only, of the form http://host:port")
+        addresses = [_resolve(authority) for authority in authorities]
+        with connect_sync(endpoints) as client:
+            version = client.call_at(endpoints[0], status_call()).version
+        return cls(
+            f"{authorities[0]} ({version})",
+            endpoints,
+            tuple(
+                (f"[{host}]:{port}" if ":" in host else f"{host}:{port}", authority)
+                for (host, port), authority in zip(addresses, authorities, strict=True)
+            ),
+            local_pids(addresses),
+        )
+
+    def revision(self) -> int:
+        with connect_sync(self.endpoints) as client:
+            return client.call_at(self.endpoints[0], status_call()).header.revision
+
+
+def _resolve(authority: str) -> tuple[str, int]:
+    host, _, port = authority.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise InvalidArgument(f"{authority}: {exc.strerror}") from exc
+    address = found[0][4]
+    return str(address[0]), int(address[1])
+
+
+@dataclass(slots=True)
+class Bench:
+    """Runs one task; `tell` is given a line of progress now and then, and "" at the end."""
+
+    task: Task
+    tell: Callable[[str], None]
+    _was_interrupted: bool = field(default=False, init=False)
+
+    def fill(self, system: System) -> None:
+        """Write every key once. Raises KeyboardInterrupt, ClickException."""
+        shape = self.task.shape
+        load = self._start(
+            system, WORKLOADS["put"](shape), FILL_IN_FLIGHT, total=shape.keys, sequential=True
+        )
+        self._watch(load, f"filling {system.name}", frozenset())
+        if self._was_interrupted:
+            raise KeyboardInterrupt
+        failures = _failures(load.outcome())
+        if failures:
+            raise click.ClickException(f"cannot fill {system.name}: {failures[0]}")
+
+    def measure(self, system: System, in_flight: int) -> Figures:
+        task = self.task
+        revision = system.revision()
+        templates = WORKLOADS[task.workload](task.shape)
+        load = self._start(
+            system,
+            templates,
+            in_flight,
+            rate=task.rate,
+            total=task.total,
+            duration_seconds=task.seconds,
+            warm_up_seconds=task.warm_up,
+            window_seconds=max(0.1, (task.seconds or 0) / WINDOWS_MAX),
+            sequential=task.workload == "delete",
+        )
+        cpu = self._watch(load, f"{task.workload} on {system.name}", system.pids)
+        figures = self._figures(system, in_flight, templates, load, cpu)
+        return replace(figures, revisions=system.revision() - revision)
+
+    def _start(
+        self, system: System, templates: Sequence[Template], in_flight: int, **how: Any
+    ) -> native.Load:
+        operations = [
+            native.LoadOperation(
+                template.path,
+                template.message,
+                weight=template.weight,
+                keys=template.keys,
+                noise=template.noise,
+                expects=template.expects,
+            )
+            for template in templates
+        ]
+        shape = self.task.shape
+        return native.Load(
+            system.targets,
+            operations,
+            connections=min(self.task.connections, in_flight),
+            in_flight=in_flight,
+            # A range of several keys never reaches over the last one.
+            keys=shape.keys - shape.span + 1,
+            key_digits=shape.digits,
+            **how,
+        )
+
+    def _watch(self, load: native.Load, title: str, pids: Iterable[int]) -> float | None:
+        """Until the run is over. Returns the server's CPU time per answer, in microseconds."""
+        self._was_interrupted = False
+        meter, phase = _Meter(load, pids), ""
+        try:
+            while phase != "over":
+                try:
+                    phase = load.wait(WAIT_SECONDS)
+                    meter.see(phase)
+                    self.tell(f"{title}: {phase}{_progress(load)}")
+                except KeyboardInterrupt:
+                    if self._was_interrupted:
+                        raise
+                    self._was_interrupted = True
+                    load.stop()
+        finally:
+            load.stop()
+            self.tell("")
+        return meter.cpu_us()
+
+    def _figures(
+        self,
+        system: System,
+        in_flight: int,
+        templates: Sequence[Template],
+        load: native.Load,
+        cpu_us: float | None,
+    ) -> Figures:
+        outcome = load.outcome()
+        seconds = outcome.measured_seconds
+        return Figures(
+            system=system.name,
+            workload=self.task.workload,
+            in_flight=in_flight,
+            connections=min(self.task.connections, in_flight),
+            rate=self.task.rate,
+            seconds=seconds,
+            in_time=outcome.in_time,
+            answers=tuple(
+                Answers(
+                    template.name,
+                    fine.answered,
+                    fine.empty,
+                    fine.reply_bytes,
+                    Histogram(fine.latencies),
+                )
+                for template, fine in zip(templates, outcome.operations, strict=False)
+            ),
+            failures=_failures(outcome),
+            late=Histogram(outcome.late),
+            unsent=outcome.unsent,
+            redials=outcome.redials,
+            generator_share=outcome.cpu_seconds / seconds if seconds else 0.0,
+            server_cpu_us=cpu_us,
+            windows=tuple(map(_window, load.windows(0))),
+            was_interrupted=self._was_interrupted,
+        )
+
+
+class _Meter:
+    """The server's CPU time and the answers, both at the beginning and the end of measuring."""
+
+    def __init__(self, load: native.Load, pids: Iterable[int]) -> None:
+        self._load, self._pids = load, pids
+        self._begin: tuple[float, int] | None = None
+        self._end: tuple[float, int] | None = None
+
+    def see(self, phase: str) -> None:
+        if phase == "measuring" and self._begin is None:
+            self._begin = self._read()
+        elif phase in ("draining", "over") and self._end is None:
+            self._end = self._read()
+
+    def _read(self) -> tuple[float, int]:
+        return cpu_seconds(self._pids), sum(self._load.counts())
+
+    def cpu_us(self) -> float | None:
+        if self._begin is None or self._end is None:
+            return None
+        cpu, calls = (b - a for a, b in zip(self._begin, self._end, strict=True))
+        return cpu / calls * 1e6 if calls and cpu >= CPU_SECONDS_MIN else None
+
+
+def _failures(outcome: native.LoadOutcome) -> tuple[Failure, ...]:
+    return tuple(
+        Failure(code, code_name(code, FAILURES), count, unquote(first))
+        for code, count, first in outcome.failures
+    )
+
+
+def _window(window: native.LoadWindow) -> Window:
+    return Window(
+        window.begin_seconds,
+        window.end_seconds,
+        window.answered,
+        window.failed,
+        window.p50_seconds * 1e3,
+        window.p99_seconds * 1e3,
+        window.max_seconds * 1e3,
+    )
+
+
+def _progress(load: native.Load) -> str:
+    """What the second before the last window's end was like."""
+    windows = [_window(window) for window in load.windows(0)[-10:]]
+    recent = [window for window in windows if window.end > windows[-1].end - 1]
+    if not recent:
+        return ""
+    answered, failed = load.counts()
+    rate = sum(window.answered for window in recent) / (recent[-1].end - recent[0].begin)
+    return (
+        f" {recent[-1].end:.0f} s  {rate:,.0f}/s  p50 {recent[-1].p50_ms:.2f} ms  "
+        f"p99 {recent[-1].p99_ms:.2f} ms  {answered:,} answers, {failed:,} errors"
+    )
+
+
+class Line:
+    """A line that is written over; only where a person looks at it."""
+
+    def __init__(self) -> None:
+        self._is_seen = sys.stderr.isatty()
+        self._last = 0.0
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if not self._is_seen or (text and now - self._last < WAIT_SECONDS):
+            return
+        self._last = now
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()

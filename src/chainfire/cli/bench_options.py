@@ -1,0 +1,250 @@
+"""The options of `chainfire bench`, and the task that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from chainfire.cli.bench_load import Shape
+from chainfire.client.calls import Consistency
+from chainfire.config.kinds import parse_duration_ns
+from chainfire.config.urls import BadValue
+
+DURATION_SECONDS: Final = 10.0
+CONNECTIONS: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is done to a system, for each number in flight."""
+
+    workload: str
+    shape: Shape
+    in_flight: tuple[int, ...]
+    connections: int
+    rate: float | None
+    seconds: float | None
+    total: int | None
+    warm_up: float
+    fill: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    json: bool
+    svg: Path | None
+    html: Path | None
+
+
+class Seconds(click.ParamType[float]):
+    """Go's notation (`500ms`, `1m30s`) or a plain number of seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            pass
+        try:
+            return parse_duration_ns(value) / 10**9
+        except BadValue as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """`1,100,500`"""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number, nor several with commas", param, ctx)
+        if min(numbers) < 1:
+            self.fail("must be at least 1", param, ctx)
+        return numbers
+
+
+def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    return click.option(*names, **settings)
+
+
+_POSITIVE = click.IntRange(min=1)
+_COMMON = (
+    _option(
+        "--endpoints",
+        metavar="URLS",
+        help="Members to load, comma-separated; connections take turns.  "
+        "[default: 127.0.0.1:2379; env: CHAINFIRE_ENDPOINTS, ETCDCTL_ENDPOINTS]",
+    ),
+    _option(
+        "--connections",
+        type=_POSITIVE,
+        help=f"Connections, all together.  [default: {CONNECTIONS}, or --in-flight if less]",
+    ),
+    _option(
+        "--in-flight",
+        metavar="N[,N…]",
+        type=Numbers(),
+        default="100",
+        show_default=True,
+        help="Calls in flight at most, over all connections; several: one run each.",
+    ),
+    _option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="PER_SECOND",
+        help="Send at this rate, whatever the server does, and count latencies from when a call "
+        "was due (open loop). Without it each call in flight is followed by the next at once "
+        "(closed loop).",
+    ),
+    _option(
+        "--duration",
+        type=Seconds(),
+        help=f"Measure for this time.  [default: {DURATION_SECONDS:.0f}s, unless --total is given]",
+    ),
+    _option("--total", type=_POSITIVE, metavar="CALLS", help="End after so many calls."),
+    _option(
+        "--warm-up",
+        type=Seconds(),
+        default="1s",
+        show_default=True,
+        help="Load the server for this time before it is measured.",
+    ),
+    _option("--keys", type=_POSITIVE, default=100_000, show_default=True, help="Different keys."),
+    _option(
+        "--key-size",
+        type=_POSITIVE,
+        metavar="BYTES",
+        default=16,
+        show_default=True,
+        help="Of keys.",
+    ),
+    _option(
+        "--value-size",
+        type=click.IntRange(min=0),
+        metavar="BYTES",
+        default=256,
+        show_default=True,
+        help="Of values; they do not compress.",
+    ),
+    _option("--prefix", default="bench/", show_default=True, help="What the keys begin with."),
+    _option(
+        "--compare",
+        metavar="URLS",
+        help="Load this system too, in turn, and print the ratios: --endpoints to this one.",
+    ),
+    _option(
+        "--rounds",
+        type=_POSITIVE,
+        help="How often each run is done with --compare.  [default: 3]",
+    ),
+    _option("--json", is_flag=True, help="Print everything as one JSON document."),
+    _option(
+        "--svg",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Draw throughput and latency over time into this file.",
+    ),
+    _option(
+        "--html",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The same with the report, as a page.",
+    ),
+)
+_FILL = _option(
+    "--fill/--no-fill",
+    default=None,
+    help="Write every key once before.  [default: --fill, for put --no-fill]",
+)
+_READS = (
+    _option(
+        "--consistency",
+        type=click.Choice([level.name.lower() for level in Consistency]),
+        default="linearizable",
+        show_default=True,
+        help="Of reads. `local` is Chainfire's own: etcd takes it for linearizable.",
+    ),
+    _option("--span", type=_POSITIVE, default=1, show_default=True, help="Keys per range."),
+)
+_MIX = _option(
+    "--reads",
+    "reads_percent",
+    type=click.IntRange(0, 100),
+    metavar="PERCENT",
+    default=80,
+    show_default=True,
+    help="How many of the calls are ranges; the others are puts.",
+)
+OPTIONS: Final = {
+    "put": (*_COMMON, _FILL),
+    "range": (*_COMMON, _FILL, *_READS),
+    "txn": (*_COMMON, _FILL),
+    "mixed": (*_COMMON, _FILL, *_READS, _MIX),
+    "delete": (*_COMMON, _FILL),
+}
+
+
+def task_of(
+    workload: str,
+    *,
+    in_flight: tuple[int, ...],
+    connections: int | None,
+    rate: float | None,
+    duration: float | None,
+    total: int | None,
+    warm_up: float,
+    fill: bool | None,
+    keys: int,
+    key_size: int,
+    value_size: int,
+    prefix: str,
+    span: int = 1,
+    consistency: str = "linearizable",
+    reads_percent: int = 80,
+) -> Task:
+    """Raises UsageError, InvalidArgument."""
+    shape = Shape(
+        keys=keys,
+        key_size=key_size,
+        value_size=value_size,
+        prefix=prefix,
+        span=span,
+        consistency=Consistency[consistency.upper()],
+        reads_percent=reads_percent,
+    )
+    shape.check()
+    if connections is not None and connections > min(in_flight):
+        raise click.UsageError(
+            f"--connections {connections} needs at least as many --in-flight, one for each"
+        )
+    if workload == "delete":  # each key once, so that each call finds one
+        total, warm_up = min(total or keys, keys), 0.0
+    if duration is None and total is None:
+        duration = DURATION_SECONDS
+    if duration == 0:
+        raise click.UsageError("--duration must be more than 0")
+    return Task(
+        workload=workload,
+        shape=shape,
+        in_flight=in_flight,
+        connections=connections or CONNECTIONS,
+        rate=rate,
+        seconds=duration,
+        total=total,
+        warm_up=warm_up,
+        fill=fill if fill is not None else workload != "put",
+    )
