@@ -16,6 +16,8 @@ from chainfire.config.urls import BadValue
 
 DURATION_SECONDS: Final = 10.0
 CONNECTIONS: Final = 10
+IN_FLIGHT: Final = 100
+IN_FLIGHT_OPEN: Final = 1000  # room for what is due while the server stalls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +96,15 @@ _COMMON = (
     _option(
         "--connections",
         type=_POSITIVE,
+        metavar="N",
         help=f"Connections, all together.  [default: {CONNECTIONS}, or --in-flight if less]",
     ),
     _option(
         "--in-flight",
         metavar="N[,N…]",
         type=Numbers(),
-        default="100",
-        show_default=True,
-        help="Calls in flight at most, over all connections; several: one run each.",
+        help="Calls in flight at most, over all connections; several: one run each.  "
+        f"[default: {IN_FLIGHT}, with --rate {IN_FLIGHT_OPEN}]",
     ),
     _option(
         "--rate",
@@ -125,7 +127,14 @@ _COMMON = (
         show_default=True,
         help="Load the server for this time before it is measured.",
     ),
-    _option("--keys", type=_POSITIVE, default=100_000, show_default=True, help="Different keys."),
+    _option(
+        "--keys",
+        type=_POSITIVE,
+        metavar="N",
+        default=100_000,
+        show_default=True,
+        help="Different keys.",
+    ),
     _option(
         "--key-size",
         type=_POSITIVE,
@@ -151,6 +160,7 @@ _COMMON = (
     _option(
         "--rounds",
         type=_POSITIVE,
+        metavar="N",
         help="How often each run is done with --compare.  [default: 3]",
     ),
     _option("--json", is_flag=True, help="Print everything as one JSON document."),
@@ -178,7 +188,9 @@ _READS = (
         show_default=True,
         help="Of reads. `local` is Chainfire's own: etcd takes it for linearizable.",
     ),
-    _option("--span", type=_POSITIVE, default=1, show_default=True, help="Keys per range."),
+    _option(
+        "--span", type=_POSITIVE, metavar="N", default=1, show_default=True, help="Keys per range."
+    ),
 )
 _MIX = _option(
     "--reads",
@@ -201,7 +213,7 @@ OPTIONS: Final = {
 def task_of(
     workload: str,
     *,
-    in_flight: tuple[int, ...],
+    in_flight: tuple[int, ...] | None,
     connections: int | None,
     rate: float | None,
     duration: float | None,
@@ -227,6 +239,7 @@ def task_of(
         reads_percent=reads_percent,
     )
     shape.check()
+    in_flight = in_flight or (IN_FLIGHT_OPEN if rate else IN_FLIGHT,)
     if connections is not None and connections > min(in_flight):
         raise click.UsageError(
             f"--connections {connections} needs at least as many --in-flight, one for each"

@@ -133,7 +133,7 @@ def _bar(count: int, most: int) -> str:
 
 # ── two systems ─────────────────────────────────────────────────────────────
 
-COLUMNS: Final = ("in flight", "system", "per s", "p50 ms", "p99 ms", "CPU µs", "ratio per s")
+COLUMNS: Final = ("in flight", "system", "per s", "p50 ms", "p99 ms", "CPU us", "ratio per s")
 
 
 def one_line(figures: Figures, turn: int) -> str:
