@@ -126,9 +126,15 @@ impl Link {
             if let Ok(Dialled { sender, connection, wire }) = dialled {
                 *self.sender.borrow_mut() = Some(sender);
                 self.changed.notify_waiters();
-                tokio::select! {
-                    _ = tokio::task::spawn_local(drive(connection, wire)) => self.forget(),
-                    () = self.retired.notified() => {}
+                let number = self.connection.get();
+                let mut driving = tokio::task::spawn_local(drive(connection, wire));
+                while self.connection.get() == number {
+                    tokio::select! {
+                        biased;
+                        // Perhaps of an earlier connection: hence the loop.
+                        () = self.retired.notified() => {}
+                        _ = &mut driving => if self.connection.get() == number { self.forget() },
+                    }
                 }
             }
             tokio::time::sleep(REDIAL_PAUSE).await;
