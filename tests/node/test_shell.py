@@ -92,11 +92,11 @@ async def test_start_returns_only_when_the_last_life_is_applied(
         sync()
 
     monkeypatch.setattr(world.log, "sync", slow_sync)
-    monkeypatch.setattr(world.driver._reads, "_timeout_ms", 20)  # many times while it waits
+    monkeypatch.setattr(world.driver._gate._reads, "_timeout_ms", 20)  # many times while it waits
     node = node_of(world)
     starting = asyncio.create_task(node.start(DEADLINE_SECONDS))
-    ticks = world.driver._ticks
-    await until(lambda: world.driver._ticks > ticks + 5)
+    ticks = world.driver._gate._ticks
+    await until(lambda: world.driver._gate._ticks > ticks + 5)
     assert not starting.done() and world.machine.revision == 1
     may_sync.set()
     await starting
@@ -118,7 +118,7 @@ async def test_start_raises_what_stopped_the_member() -> None:
 @on_loop
 async def test_start_gives_up_after_its_time() -> None:
     world = World(voters=(1, 2, 3))
-    world.driver._read_gate = 1
+    world.driver._gate._gate_index = 1
     node = node_of(world)
     with pytest.raises(TimeoutError):
         await node.start(0.05)

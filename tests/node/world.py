@@ -11,8 +11,9 @@ from chainfire.command import CommandKind
 from chainfire.errors import RequestError
 from chainfire.machine import Machine
 from chainfire.node.autocompact import AutoCompactor
-from chainfire.node.driver import Driver, Effects, Limits
+from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.effects import Effects
 from chainfire.node.logstore import LogStore
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import PutRequest

@@ -12,6 +12,10 @@ Durable before shown: what raft wants to say after a storage write hangs on
 that write (its `responses`) and is stepped only by `synced`. Entries are
 applied only after our own disk has them.
 
+Its parts: `proposer` (commands on their way into the log), `readgate` (reads),
+`logwriter` (what is written, what hangs on it), `applier` (the machine),
+`effects` (what comes out).
+
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
 """
@@ -19,41 +23,24 @@ the next turn, and new proposals are refused meanwhile.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
-from chainfire.command import Envelope
-from chainfire.errors import RequestError, Stalled, Stopped, Timeout, TooManyRequests
+from chainfire.errors import Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
+from chainfire.node.applier import Applier
 from chainfire.node.duties import Duties
+from chainfire.node.effects import Answer, Effects
 from chainfire.node.logstore import LogStore
-from chainfire.node.proposals import Answer, Proposals
-from chainfire.node.reads import ReadPending, Reads
-from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
-from chainfire.raft.changes import ConfChange
-from chainfire.raft.confchange import InvalidConfChange
-from chainfire.raft.messages import (
-    LOCAL_APPEND_THREAD,
-    LOCAL_APPLY_THREAD,
-    Message,
-    ProposalDropped,
-)
+from chainfire.node.logwriter import LogWriter, WitnessFile
+from chainfire.node.proposer import Proposer
+from chainfire.node.readgate import ReadGate
+from chainfire.node.reads import ReadPending
+from chainfire.raft.messages import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Message
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
-from chainfire.types import Entry, EntryType, HardState, Pending
+from chainfire.types import Pending
 
-READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
 APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
-
-
-class WitnessFile(Protocol):
-    """What the driver needs of `storage.witness.Witness`."""
-
-    def note(self, last_index: int, last_term: int, term: int, vote: int) -> None: ...
-
-    def lower(self, last_index: int, last_term: int) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,40 +48,6 @@ class Limits:
     pending_max: int = 5000  # proposals of this member without an answer
     reads_max: int = 20_000  # reads that wait
     request_timeout_ms: int = 7000  # etcd: 5 s + 2 x election timeout
-
-
-@dataclass(slots=True)
-class Effects:
-    """What the shell carries out, in this order."""
-
-    messages: list[Message] = field(default_factory=list)  # to other members
-    sync: int | None = None  # make the log durable, then call synced() with this number
-    answers: list[Answer] = field(default_factory=list)
-    reads: list[ReadPending] = field(default_factory=list)  # the store may be read
-    stalled: bool = False  # storage asked to wait: come back soon
-    more: bool = False  # the turn was cut short: take another one at once
-
-
-@dataclass(slots=True)
-class _Unsynced:
-    """A log write that is not durable yet, and what the log was when it was written."""
-
-    number: int
-    responses: Sequence[Message]
-    last_index: int
-    last_term: int
-    term: int
-    vote: int
-
-
-@dataclass(slots=True)
-class _Queued:
-    sequence: int
-    kind: int
-    body: bytes
-    keyspace: int
-    user: str
-    auth_revision: int
 
 
 class Driver:
@@ -115,30 +68,32 @@ class Driver:
         self.log = log
         self.machine = machine
         self.member_id = member_id
-        self._witness = witness
         self.duties = duties
-        self._start_number = start_number
         self._now_ms = 0
-        self._ticks = 0
         self._last_leader = 0
         self.leader_changes = 0  # leaders seen, the first one included
-        self._limits = limits
-        self._proposals = Proposals(
-            pending_max=limits.pending_max, timeout_ms=limits.request_timeout_ms
-        )
-        self._reads = Reads(limits.request_timeout_ms)
-        self._queue: list[_Queued] = []  # not yet handed to raft
-        self._storage_work: deque[Message] = deque()  # for our own disk, in raft's order
-        self._written = 0  # log writes that need a sync
-        self._unsynced: deque[_Unsynced] = deque()
         self._effects = Effects()
+        self._proposer = Proposer(
+            raft,
+            machine,
+            self._effects,
+            member_id=member_id,
+            start_number=start_number,
+            pending_max=limits.pending_max,
+            timeout_ms=limits.request_timeout_ms,
+        )
+        self._gate = ReadGate(
+            raft,
+            machine,
+            # A sole voter had committed whatever its disk held.
+            gate_index=log.last_index() if self.is_sole_voter else log.hard_state.commit,
+            reads_max=limits.reads_max,
+            timeout_ms=limits.request_timeout_ms,
+        )
+        self._writer = LogWriter(log, witness)
+        self._applier = Applier(raft, machine, self._proposer, self._effects)
+        self._storage_work: deque[Message] = deque()  # for our own disk, in raft's order
         self._stopped = False
-        # Design §3: nothing is read before the last life's commit index is applied again. A
-        # sole voter had committed whatever its disk held.
-        self._read_gate = log.hard_state.commit
-        self._reads_are_local = False  # a linearizable read needs no round of heartbeats
-        if self.is_sole_voter:
-            self._read_gate = log.last_index()
 
     @property
     def is_sole_voter(self) -> bool:
@@ -147,7 +102,7 @@ class Driver:
 
     @property
     def proposals_pending(self) -> int:
-        return len(self._proposals)
+        return len(self._proposer.pending)
 
     # ── in ──────────────────────────────────────────────────────────────────
 
@@ -164,11 +119,10 @@ class Driver:
         """Queue a command for the next turn. Refused at once when too much is waiting."""
         if self._stopped:
             pending.refused(Stopped())
-        elif self._proposals.full or self._storage_work:
+        elif self._proposer.pending.full or self._storage_work:
             pending.refused(TooManyRequests())
         else:
-            sequence = self._proposals.add(pending)
-            self._queue.append(_Queued(sequence, kind, body, keyspace, user, auth_revision))
+            self._proposer.add(kind, body, pending, keyspace, user, auth_revision)
 
     def read(
         self, level: int, min_revision: int, deadline_ms: int | None, pending: ReadPending
@@ -177,25 +131,14 @@ class Driver:
         if self._stopped:
             pending.refused(Stopped())
             return False
-        machine = self.machine
-        index = 0 if level == LOCAL else self._core.log.committed
-        index = max(index, self._read_gate)
-        needs_round = level == LINEARIZABLE and not self._reads_are_local
-        # While a write is stalled the machine's memory is ahead of its store.
-        if (
-            not needs_round
-            and not self._storage_work
-            and machine.applied_index >= index
-            and machine.revision >= min_revision
-        ):
-            return True
-        if len(self._reads) >= self._limits.reads_max:
-            pending.refused(TooManyRequests())
-        elif needs_round:
-            self._reads.wait_for_round(min_revision, self._now_ms, deadline_ms, pending)
-        else:
-            self._reads.wait(index, min_revision, self._now_ms, deadline_ms, pending)
-        return False
+        return self._gate.may_read(
+            level,
+            min_revision,
+            self._now_ms,
+            deadline_ms,
+            pending,
+            stalled=bool(self._storage_work),
+        )
 
     def step(self, message: Message) -> None:
         """A message from another member."""
@@ -209,15 +152,8 @@ class Driver:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms
         self.raft.tick()
-        self._ticks += 1
-        if self._ticks % READ_ROUND_TICKS == 0:
-            self._reads.repeat_rounds()  # its messages may be lost
-        late = self._proposals.overdue(now_ms)
-        if late:
-            self._effects.answers += [Answer(pending, Timeout()) for pending in late]
-            self._queue = [item for item in self._queue if self._proposals.waits(item.sequence)]
-        for reader, error in self._reads.overdue(now_ms):
-            reader.refused(error)
+        self._proposer.tick(now_ms)
+        self._gate.tick(now_ms)
         if self._core.leader and not self._storage_work:
             leading = self._core.role is Role.LEADER
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
@@ -225,78 +161,34 @@ class Driver:
 
     def synced(self, number: int) -> None:
         """The log writes up to `number` are durable: say what hangs on them."""
-        durable: list[_Unsynced] = []
-        while self._unsynced and self._unsynced[0].number <= number:
-            durable.append(self._unsynced.popleft())
-        if durable:
-            last = durable[-1]
-            self._witness.note(last.last_index, last.last_term, last.term, last.vote)
-        for write in durable:
-            for response in write.responses:
-                self._route(response)
+        for response in self._writer.durable(number):
+            self._route(response)
 
     # ── out ─────────────────────────────────────────────────────────────────
 
     def turn(self) -> Effects:
         """Carry everything that has arrived one step further."""
-        if self._queue:
-            self._proposals.mark_turn(self._now_ms)
-            # Group commit: one sync for everything that arrived during the last one.
-            if self._core.leader and not self._unsynced:
-                self._propose_queued()
-        if self._core.leader:
-            context = self._reads.start_round()
-            if context is not None:
-                self.raft.read_index(context)
+        # Group commit: one sync for everything that arrived during the last one.
+        self._proposer.turn(self._now_ms, may_propose=self._writer.unsynced is None)
+        self._gate.start_round()
         self._pump()
-        machine = self.machine
-        effects, self._effects = self._effects, Effects()
+        effects = self._effects
         effects.stalled = bool(self._storage_work)
-        if self._unsynced:
-            effects.sync = self._unsynced[-1].number
+        effects.sync = self._writer.unsynced
         if not self._storage_work:
-            effects.reads += self._reads.ready(machine.applied_index, machine.revision)
-        return effects
+            effects.reads += self._gate.ready()
+        return effects.take()
 
     def stop(self) -> Effects:
         """Answer everybody who waits: what is applied with its result, the rest with Stopped."""
         self._stopped = True
-        self._queue.clear()
-        effects, self._effects = Effects(answers=self._effects.answers), Effects()
-        effects.answers += [Answer(pending, Stopped()) for pending in self._proposals.take_all()]
-        for reader in self._reads.take_all():
+        effects = Effects(answers=self._effects.take().answers)
+        effects.answers += [Answer(pending, Stopped()) for pending in self._proposer.stop()]
+        for reader in self._gate.stop():
             reader.refused(Stopped())
         return effects
 
     # ── inside a turn ───────────────────────────────────────────────────────
-
-    def _propose_queued(self) -> None:
-        queue, self._queue = self._queue, []
-        envelope = Envelope(
-            member_id=self.member_id,
-            start_number=self._start_number,
-            lowest_unsettled=self._proposals.lowest_unsettled,
-            proposing_term=self._core.term,
-            leader_clock_ms=self.machine.leader_clock_ms,
-        )
-        encode = envelope.encode
-        try:
-            self.raft.propose(
-                [
-                    encode(
-                        item.sequence,
-                        item.kind,
-                        item.body,
-                        keyspace=item.keyspace,
-                        user=item.user,
-                        auth_revision=item.auth_revision,
-                    )
-                    for item in queue
-                ]
-            )
-        except ProposalDropped:
-            for item in queue:
-                self._answer(item.sequence, TooManyRequests())
 
     def _pump(self) -> None:
         raft, machine = self.raft, self.machine
@@ -308,24 +200,16 @@ class Driver:
                 break
             ready = raft.ready()
             if ready.soft_state is not None:
-                # An index that an old leader names later must not answer anybody (etcd#21375).
-                self._reads.repeat_rounds()
                 self._note_leader(ready.soft_state.leader)
             for state in ready.read_states:
-                self._reads.confirm_round(state.context, max(state.index, self._read_gate))
+                self._gate.confirm_round(state)
             for message in ready.messages:
                 self._route(message)
             self._work_off()
-        core = self._core
-        # ReadIndex of a sole voter: nobody else can have been elected, so that its commit index
-        # counts at once; but only when an entry of its own term is committed (Raft §8).
-        self._reads_are_local = (
-            core.role is Role.LEADER
-            and self.is_sole_voter
-            and core.log.term(core.log.committed) == core.term
-        )
+        self._gate.note_leadership(is_sole_voter=self.is_sole_voter)
 
     def _note_leader(self, leader: int) -> None:
+        self._gate.leader_changed()
         if leader and leader != self._last_leader:
             self._last_leader = leader
             self.leader_changes += 1
@@ -345,81 +229,12 @@ class Driver:
             message = work[0]
             try:
                 if message.to == LOCAL_APPEND_THREAD:
-                    self._append(message)
+                    self._writer.append(message, is_sole_voter=self.is_sole_voter)
                 else:
-                    self._apply(message.entries)
+                    self._applier.apply(message.entries)
             except Stalled:
                 return
             work.popleft()
             if message.to == LOCAL_APPLY_THREAD:
                 for response in message.responses:
                     self._route(response)
-
-    def _append(self, message: Message) -> None:
-        assert message.snapshot is None, "snapshots come with the cluster"
-        entries, log = message.entries, self.log
-        hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
-        if entries and entries[0].index <= log.last_index():
-            self._promise_no_more_than(entries[0].index - 1)
-        if entries or (hard_state is not None and not self._is_only_a_commit(hard_state)):
-            log.append(entries, hard_state)
-        if message.responses:
-            self._written += 1
-            last, hard = log.last_index(), log.hard_state
-            self._unsynced.append(
-                _Unsynced(
-                    self._written, message.responses, last, log.term(last), hard.term, hard.vote
-                )
-            )
-
-    def _is_only_a_commit(self, new: HardState) -> bool:
-        """A sole voter's new commit index, which is not worth a write: whatever its log holds is
-        committed, and nothing is read after a start before all of it is applied.
-        """
-        old = self.log.hard_state
-        return self.is_sole_voter and (new.term, new.vote) == (old.term, old.vote)
-
-    def _promise_no_more_than(self, index: int) -> None:
-        """The log is about to be shortened to `index`.
-
-        Not the witness alone: a sync of an earlier write that ends after this one was
-        written would promise again what the log no longer holds.
-        """
-        term = self.log.term(index)
-        for write in self._unsynced:
-            if write.last_index > index:
-                write.last_index, write.last_term = index, term
-        self._witness.lower(index, term)
-
-    def _apply(self, entries: Sequence[Entry]) -> None:
-        """Apply committed entries; a configuration change closes the batch before it."""
-        start = 0
-        for at, entry in enumerate(entries):
-            if entry.type is not EntryType.NORMAL:
-                self._apply_normal(entries[start:at])
-                self._apply_conf_change(entry)
-                start = at + 1
-        self._apply_normal(entries[start:] if start else entries)
-
-    def _apply_normal(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        me, start, settle = self.member_id, self._start_number, self._proposals.settle
-        answers = self._effects.answers
-        for applied in self.machine.apply(entries):
-            if applied.member_id == me and applied.start_number == start:
-                pending = settle(applied.sequence)
-                if pending is not None:
-                    answers.append(Answer(pending, applied.result))
-
-    def _apply_conf_change(self, entry: Entry) -> None:
-        change = ConfChange.decode(entry.data)
-        conf_state, context = self.machine.conf_state, b""
-        with suppress(InvalidConfChange):  # every member skips it alike
-            conf_state, context = self.raft.apply_conf_change(change), change.context
-        self.machine.apply_conf_change(entry, conf_state, context)
-
-    def _answer(self, sequence: int, result: RequestError) -> None:
-        pending = self._proposals.settle(sequence)
-        if pending is not None:
-            self._effects.answers.append(Answer(pending, result))

@@ -10,18 +10,8 @@ Invariant: _lowest <= every pending sequence < _next.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
-from chainfire.errors import RequestError
-from chainfire.types import Pending, Result
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """Somebody to be told something. Carried out by the shell, after the driver's turn."""
-
-    pending: Pending
-    result: Result | RequestError
+from chainfire.types import Pending
 
 
 class Proposals:

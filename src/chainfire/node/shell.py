@@ -19,7 +19,8 @@ from typing import TypeVar
 from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
-from chainfire.node.driver import Driver, Effects
+from chainfire.node.driver import Driver
+from chainfire.node.effects import Effects
 from chainfire.node.logsync import LogSync
 from chainfire.node.reads import ReadPending
 from chainfire.node.status import NodeStatistics, NodeStatus

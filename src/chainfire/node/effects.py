@@ -1,0 +1,36 @@
+"""What one turn of the driver asks of the shell: plain data, carried out in order of the fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chainfire.errors import RequestError
+from chainfire.node.reads import ReadPending
+from chainfire.raft.messages import Message
+from chainfire.types import Pending, Result
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """Somebody to be told something."""
+
+    pending: Pending
+    result: Result | RequestError
+
+
+@dataclass(slots=True)
+class Effects:
+    """Gathered by the driver's parts between two turns; `take` hands it out and begins anew."""
+
+    messages: list[Message] = field(default_factory=list)  # to other members
+    sync: int | None = None  # make the log durable, then call synced() with this number
+    answers: list[Answer] = field(default_factory=list)
+    reads: list[ReadPending] = field(default_factory=list)  # the store may be read
+    stalled: bool = False  # storage asked to wait: come back soon
+    more: bool = False  # the turn was cut short: take another one at once
+
+    def take(self) -> Effects:
+        taken = Effects(self.messages, self.sync, self.answers, self.reads, self.stalled, self.more)
+        self.messages, self.answers, self.reads = [], [], []
+        self.sync, self.stalled, self.more = None, False, False
+        return taken

@@ -1,0 +1,98 @@
+"""Writes what Raft wants stored, and keeps what may be said only once that is durable.
+
+append(message)   one batch: written, readable, not durable; gets a number
+durable(number)   the writes up to it are durable: the witness is told,
+                  and their responses come back, to be sent or stepped
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chainfire.node.logstore import LogStore
+from chainfire.raft.messages import Message
+from chainfire.types import HardState
+
+
+class WitnessFile(Protocol):
+    """What the driver needs of `storage.witness.Witness`."""
+
+    def note(self, last_index: int, last_term: int, term: int, vote: int) -> None: ...
+
+    def lower(self, last_index: int, last_term: int) -> None: ...
+
+
+@dataclass(slots=True)
+class _Unsynced:
+    """A log write that is not durable yet, and what the log was when it was written."""
+
+    number: int
+    responses: Sequence[Message]
+    last_index: int
+    last_term: int
+    term: int
+    vote: int
+
+
+class LogWriter:
+    def __init__(self, log: LogStore, witness: WitnessFile) -> None:
+        self._log = log
+        self._witness = witness
+        self._written = 0  # log writes that need a sync
+        self._unsynced: deque[_Unsynced] = deque()
+
+    @property
+    def unsynced(self) -> int | None:
+        """The number of the last write that is not known to be durable."""
+        return self._unsynced[-1].number if self._unsynced else None
+
+    def append(self, message: Message, *, is_sole_voter: bool) -> None:
+        """Carry out a STORAGE_APPEND. Raises Stalled with nothing changed."""
+        assert message.snapshot is None, "snapshots come with the cluster"
+        entries, log = message.entries, self._log
+        hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
+        if entries and entries[0].index <= log.last_index():
+            self._promise_no_more_than(entries[0].index - 1)
+        # A sole voter's new commit index is not worth a write: whatever its log holds is
+        # committed, and nothing is read after a start before all of it is applied.
+        for_free = hard_state is None or (is_sole_voter and self._is_only_a_commit(hard_state))
+        if entries or not for_free:
+            log.append(entries, hard_state)
+        if message.responses:
+            self._written += 1
+            last, hard = log.last_index(), log.hard_state
+            self._unsynced.append(
+                _Unsynced(
+                    self._written, message.responses, last, log.term(last), hard.term, hard.vote
+                )
+            )
+
+    def durable(self, number: int) -> list[Message]:
+        """The responses of all writes up to `number`, in the order of the writes."""
+        responses: list[Message] = []
+        last: _Unsynced | None = None
+        while self._unsynced and self._unsynced[0].number <= number:
+            last = self._unsynced.popleft()
+            responses += last.responses
+        if last is not None:
+            self._witness.note(last.last_index, last.last_term, last.term, last.vote)
+        return responses
+
+    def _is_only_a_commit(self, new: HardState) -> bool:
+        old = self._log.hard_state
+        return (new.term, new.vote) == (old.term, old.vote)
+
+    def _promise_no_more_than(self, index: int) -> None:
+        """The log is about to be shortened to `index`.
+
+        Not the witness alone: a sync of an earlier write that ends after this one was
+        written would promise again what the log no longer holds.
+        """
+        term = self._log.term(index)
+        for write in self._unsynced:
+            if write.last_index > index:
+                write.last_index, write.last_term = index, term
+        self._witness.lower(index, term)

@@ -1,0 +1,104 @@
+"""May the store be read now, at this level? If not, the read waits in `reads` for what it lacks.
+
+after a start   nothing before the commit index of the last life is applied again
+linearizable    a ReadIndex round, but for a sole voter that has committed in its term
+while a write is stalled the machine's memory is ahead of its store: nothing
+"""
+
+from __future__ import annotations
+
+from chainfire.errors import TooManyRequests
+from chainfire.machine import Machine
+from chainfire.node.reads import ReadPending, Reads
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
+from chainfire.raft.rawnode import RawNode
+from chainfire.raft.ready import ReadState, Role
+
+READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
+
+
+class ReadGate:
+    def __init__(
+        self, raft: RawNode, machine: Machine, *, gate_index: int, reads_max: int, timeout_ms: int
+    ) -> None:
+        """`gate_index`: what the last life may have shown; nothing is read before it is applied."""
+        self._raft = raft
+        self._core = raft.raft  # read, never written
+        self._machine = machine
+        self._gate_index = gate_index
+        self._reads_max = reads_max
+        self._reads = Reads(timeout_ms)
+        self._is_local = False  # a linearizable read needs no round of heartbeats
+        self._ticks = 0
+
+    def may_read(
+        self,
+        level: int,
+        min_revision: int,
+        now_ms: int,
+        deadline_ms: int | None,
+        pending: ReadPending,
+        *,
+        stalled: bool,
+    ) -> bool:
+        """False: `pending` hears later, from `ready`, `tick` or `stop`; or was refused."""
+        machine, reads = self._machine, self._reads
+        index = 0 if level == LOCAL else self._core.log.committed
+        index = max(index, self._gate_index)
+        needs_round = level == LINEARIZABLE and not self._is_local
+        if (
+            not needs_round
+            and not stalled
+            and machine.applied_index >= index
+            and machine.revision >= min_revision
+        ):
+            return True
+        if len(reads) >= self._reads_max:
+            pending.refused(TooManyRequests())
+        elif needs_round:
+            reads.wait_for_round(min_revision, now_ms, deadline_ms, pending)
+        else:
+            reads.wait(index, min_revision, now_ms, deadline_ms, pending)
+        return False
+
+    def start_round(self) -> None:
+        """One ReadIndex round for all that came since the last one."""
+        if self._core.leader:
+            context = self._reads.start_round()
+            if context is not None:
+                self._raft.read_index(context)
+
+    def confirm_round(self, state: ReadState) -> None:
+        self._reads.confirm_round(state.context, max(state.index, self._gate_index))
+
+    def leader_changed(self) -> None:
+        """An index that an old leader names later must not answer anybody (etcd#21375)."""
+        self._reads.repeat_rounds()
+
+    def note_leadership(self, *, is_sole_voter: bool) -> None:
+        """After each turn: ReadIndex of a sole voter is its own commit index.
+
+        Nobody else can have been elected; but it counts only when an entry of
+        its own term is committed (Raft §8).
+        """
+        core = self._core
+        self._is_local = (
+            is_sole_voter
+            and core.role is Role.LEADER
+            and core.log.term(core.log.committed) == core.term
+        )
+
+    def ready(self) -> list[ReadPending]:
+        """Take out those that may be answered now."""
+        return self._reads.ready(self._machine.applied_index, self._machine.revision)
+
+    def tick(self, now_ms: int) -> None:
+        self._ticks += 1
+        if self._ticks % READ_ROUND_TICKS == 0:
+            self._reads.repeat_rounds()  # its messages may be lost
+        for reader, error in self._reads.overdue(now_ms):
+            reader.refused(error)
+
+    def stop(self) -> list[ReadPending]:
+        """Everybody who waits."""
+        return self._reads.take_all()
