@@ -59,12 +59,15 @@ UNITS: dict[str, Unit] = {
     "watch": Unit(3, never=only("raft", "client"), banned=PURE),
     "machine": Unit(3, never=only("raft", "client"), banned=PURE),
     # 4: asyncio, clocks and threads only in the shell (its loop, its slices of long reads, its
-    # background work) and, later, the transports.
+    # background work) and the transport between members (`peers`: a path in its contract).
     "node": Unit(
         4,
         never=only("client"),
         banned=PURE | only("grpc"),
-        except_in=only("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
+        except_in=only(
+            *("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
+            *("peers",),
+        ),
     ),
     # 5
     "api": Unit(5, never=only("client"), banned=only("grpc", "http", "starlette", "uvicorn")),
@@ -98,7 +101,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("metrics.py",),
     "click": ("cli/",),
     "uvloop": ("server/",),
-    "xxhash": ("machine/", "mvcc/"),
+    "xxhash": ("machine/", "mvcc/", "node/frames.py"),
     "yaml": ("config/",),
 }
 

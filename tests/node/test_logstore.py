@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from chainfire.errors import Corrupt
 from chainfire.node.logstore import (
-    RECORD_BYTES_MAX,
     Identity,
     LogMeta,
     LogStore,
     write_identity,
     write_start_number,
 )
+from chainfire.node.records import RECORD_BYTES_MAX
 from chainfire.storage.backend import LOG_FAMILIES
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import ConfState, Entry, HardState

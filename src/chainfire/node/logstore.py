@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainfire.errors import Corrupt, UnknownFormat
@@ -27,7 +27,6 @@ _U64 = struct.Struct(">BQ")
 _PAIR = struct.Struct(">BQQ")
 _TRIPLE = struct.Struct(">BQQQ")
 _META_FORMAT = 1
-RECORD_BYTES_MAX = 1 << 20  # of data; what is read back is read in whole records
 
 
 def _read(reader: Reader, key: bytes, layout: struct.Struct) -> tuple[int, ...] | None:
@@ -92,6 +91,7 @@ class LogStore:
         self._backend = backend
         self._conf_state = conf_state
         self._tail_bytes_max = tail_bytes_max
+        self.record_cache = records.RecordCache()  # shared with what is sent and received
         meta = LogMeta.read(backend)
         self.hard_state = meta.hard_state
         self.state_durable = meta.state_durable
@@ -152,8 +152,9 @@ class LogStore:
             assert self._truncated < first <= self._last + 1, (self._truncated, first, self._last)
             if first <= self._last:
                 self._cut_suffix(batch, first)
-            for part in _parts(entries):
-                batch.put("raft_logs", _INDEX.pack(part[0].index), records.encode(part))
+            for record in self.record_cache.encode(entries):
+                batch.put("raft_logs", _INDEX.pack(first), record)
+                first = records.first_index_after(record, first)
         if hard_state is not None:
             write_hard_state(batch, hard_state)
         self._backend.write(batch)
@@ -286,20 +287,6 @@ def write_state_durable(batch: WriteBatch, applied_index: int) -> None:
 def write_hard_state(batch: WriteBatch, state: HardState) -> None:
     row = _TRIPLE.pack(_META_FORMAT, state.term, state.vote, state.commit)
     batch.put("raft_meta", b"hard_state", row)
-
-
-def _parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """The entries in pieces that each make a record; a single entry may be larger."""
-    if records.data_bytes(entries) <= RECORD_BYTES_MAX:
-        yield entries
-        return
-    start, weight = 0, 0
-    for at, entry in enumerate(entries):
-        weight += len(entry.data)
-        if weight > RECORD_BYTES_MAX and at > start:
-            yield entries[start:at]
-            start, weight = at, len(entry.data)
-    yield entries[start:]
 
 
 def _record_over(reader: Reader, index: int) -> int | None:
