@@ -8,12 +8,14 @@ tests/node and tests/storage, those of keys and their history in tests/mvcc.)
 from __future__ import annotations
 
 from chainfire.command import CommandKind, Envelope
+from chainfire.lease import rows as lease_rows
 from chainfire.machine import rows
 from chainfire.machine.chain import HashChain
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.state import KeyspaceState, keyspace_key
 from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant, LeaseRenew
 from chainfire.proto.kv_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.types import Alarm, ConfState
@@ -118,6 +120,56 @@ def test_command() -> None:
         "ALARM": 21,
         "CLUSTER_VERSION_SET": 22,
         "MEMBER_ATTRIBUTES_SET": 23,
+        "LEASE_GRANT": 24,
+        "LEASE_REVOKE": 25,
+        "LEASE_RENEW": 26,
+        "LEASE_EXPIRE": 27,
+    }
+
+
+def test_bodies_of_lease_commands() -> None:
+    assert LeaseGrant(id=-1, ttl_ms=300).SerializeToString() == golden(
+        "08ffffffffffffffffff01 10ac02"
+    )
+    assert LeaseRenew(ids=[1, -1]).SerializeToString() == golden(
+        "0a10 0100000000000000 ffffffffffffffff"
+    )
+    assert LeaseExpire(ids=[2]).SerializeToString() == golden("0a08 0200000000000000")
+
+
+def test_leases() -> None:
+    assert lease_rows.lease_key(7, -2) == golden("00000007 00 fffffffffffffffe")
+    row = golden("01 00000000000003e8 0000000000000bb8")
+    assert lease_rows.encode_lease(1000, 3000) == row
+    assert lease_rows.decode_lease(row) == (1000, 3000)
+    key = golden("00000007 01 0000000000000001 6b00")
+    assert lease_rows.attachment_key(7, 1, b"k\0") == key
+    assert lease_rows.attached_key(key) == b"k\0"
+    assert lease_rows.ATTACHED == b"\x01"
+
+
+def test_rows_of_leases_after_a_few_commands() -> None:
+    world = World()
+    world.do(LeaseGrant(id=5, ttl_ms=1000), clock_ms=10)
+    world.do(PutRequest(key=b"k", value=b"v", lease=5))
+    world.do(LeaseRenew(ids=[5, 6]), clock_ms=20)
+    assert rows_of(world.backend, ("leases", "keyspaces")) == {
+        "leases": [
+            (
+                golden("00000000 00 0000000000000005"),
+                golden("01 00000000000003e8 00000000000003fc"),
+            ),
+            (golden("00000000 01 0000000000000005 6b"), golden("01")),
+        ],
+        "keyspaces": [
+            (
+                golden("00000000"),
+                golden(
+                    "01 ffffffffffffffff ffffffffffffffff 0000000000000001 0000000000000018"
+                    "0000000000000028 0000000000000001 0000000000000000"
+                ),
+            )
+        ],
     }
 
 
@@ -127,6 +179,8 @@ def test_hash_chain() -> None:
     empty = chain.hash
     chain.link(2, 1, 2, 0, [("key_value", b"k", b"v"), ("key_history", b"h", None)])
     assert (empty, chain.hash) == (0x1D5582D7C45892B5, 0x685C18580D9939F7)
+    chain.link(3, 1, 2, 0, [("leases", b"k", b"v"), ("machine", b"k", b"v")])
+    assert chain.hash == 0x00F78B37E2798C98
 
 
 def test_all_rows_of_the_machine_after_a_few_commands() -> None:

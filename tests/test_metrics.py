@@ -16,9 +16,13 @@ from tests.api.fake_node import MEMBER_ID, Api
 # As scraped from etcd 3.5.1 (the names that a single member with a KV load moves).
 ETCD = {
     "etcd_cluster_version": "gauge",
+    "etcd_debugging_lease_granted_total": "counter",
+    "etcd_debugging_lease_renewed_total": "counter",
+    "etcd_debugging_lease_revoked_total": "counter",
     "etcd_debugging_mvcc_compact_revision": "gauge",
     "etcd_debugging_mvcc_current_revision": "gauge",
     "etcd_debugging_mvcc_keys_total": "gauge",
+    "etcd_debugging_server_lease_expired_total": "counter",
     "etcd_disk_backend_commit_duration_seconds": "histogram",
     "etcd_disk_wal_fsync_duration_seconds": "histogram",
     "etcd_disk_wal_write_bytes_total": "gauge",

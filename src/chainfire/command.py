@@ -45,6 +45,10 @@ class CommandKind(IntEnum):
     ALARM = 21
     CLUSTER_VERSION_SET = 22
     MEMBER_ATTRIBUTES_SET = 23
+    LEASE_GRANT = 24
+    LEASE_REVOKE = 25
+    LEASE_RENEW = 26
+    LEASE_EXPIRE = 27
 
 
 BODY_NAMES: Final = {field.number: field.name for field in Command.DESCRIPTOR.oneofs[0].fields}

@@ -249,6 +249,18 @@ def _store(sample: Sample) -> Iterator[Metric]:
         "Total size of the underlying database logically in use in bytes.",
         keyspace.live_bytes + keyspace.history_bytes,
     )
+    ended = machine.leases_revoked + machine.leases_expired  # etcd revokes what has expired, too
+    for name, text, number in (
+        ("lease_granted", "The total number of granted leases.", machine.leases_granted),
+        ("lease_revoked", "The total number of revoked leases.", ended),
+        (
+            "lease_renewed",
+            "The number of renewed leases seen by the leader.",
+            machine.leases_renewed,
+        ),
+        ("server_lease_expired", "The total number of expired leases.", machine.leases_expired),
+    ):
+        yield _counter(f"etcd_debugging_{name}_total", text, number)
     yield _gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", keyspace.keys)
     yield _gauge(
         "etcd_debugging_mvcc_current_revision", "The current revision of store.", sample.revision

@@ -4,8 +4,9 @@ The quota is each member's configuration, so apply never looks at it: the node
 asks `exceeds` before it proposes, and proposes a NOSPACE alarm where etcd
 raises one; what blocks writes is the applied alarm, the same on every member.
 
-Usage is the machine's logical count of a keyspace (live and history bytes),
-not a file size: it falls when a compaction is booked, with no defragmentation.
+Usage is the machine's logical count of a keyspace (live and history bytes, and
+what each lease counts), not a file size: it falls when a compaction is booked,
+with no defragmentation.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 from typing import Final
 
 from chainfire.proto.kv_pb2 import PutRequest, TxnRequest
+from chainfire.proto.lease_pb2 import LeaseGrantRequest
 
 DEFAULT_BYTES: Final = 2 * 1024**3  # etcd's; there is no upper bound here
 PUT_OVERHEAD_BYTES: Final = 256  # etcd: storage/quota.go, kvOverhead
+LEASE_BYTES: Final = 64  # etcd: storage/quota.go, leaseOverhead
 CLEAR_PERCENT: Final = 80  # far enough below the quota that the alarm does not flap
 
 
@@ -33,6 +36,8 @@ def cost(request: object) -> int:
         return PUT_OVERHEAD_BYTES + len(request.key) + len(request.value)
     if isinstance(request, TxnRequest):
         return _txn_cost(request)
+    if isinstance(request, LeaseGrantRequest):
+        return LEASE_BYTES
     return 0
 
 

@@ -107,6 +107,12 @@ class AlarmResult:
 
 
 @dataclass(slots=True)
+class RenewResult:
+    revision: int
+    ttls_ms: Sequence[int]  # of the leases that the command names, in its order; 0 = no such lease
+
+
+@dataclass(slots=True)
 class AckResult:
     """A command whose reply carries nothing but the header."""
 
@@ -114,7 +120,10 @@ class AckResult:
 
 
 OpResult = PutResult | DeleteResult | RangeResult | TxnResult
-Result = OpResult | CompactResult | AlarmResult | AckResult
+Result = OpResult | CompactResult | AlarmResult | RenewResult | AckResult
+
+# A key that has changed its lease: key, lease before, lease after; 0 = none.
+LeaseMove = tuple[bytes, int, int]
 
 
 class Pending(Protocol):

@@ -17,7 +17,13 @@ from chainfire.errors import Outdated
 from chainfire.machine import Machine
 from chainfire.machine import machine as machine_module
 from chainfire.proto.cluster_pb2 import Member
-from chainfire.proto.command_pb2 import ClusterVersionSet, CompactionFinished
+from chainfire.proto.command_pb2 import (
+    ClusterVersionSet,
+    CompactionFinished,
+    LeaseExpire,
+    LeaseGrant,
+    LeaseRenew,
+)
 from chainfire.proto.kv_pb2 import (
     CompactionRequest,
     Compare,
@@ -27,6 +33,7 @@ from chainfire.proto.kv_pb2 import (
     RequestOp,
     TxnRequest,
 )
+from chainfire.proto.lease_pb2 import LeaseRevokeRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import Entry
@@ -40,16 +47,25 @@ from tests.machine.world import (
     rows_of,
 )
 
-DATA_FAMILIES = ("key_value", "key_history", "revisions", "keyspaces", "alarms", "members")
+DATA_FAMILIES = (
+    "key_value",
+    "key_history",
+    "revisions",
+    "leases",
+    "keyspaces",
+    "alarms",
+    "members",
+)
 
 KEYS = st.sampled_from([b"a", b"a\x00", b"b", b"c", b""])
 ENDS = st.sampled_from([b"", b"\x00", b"b", b"c"])
 REVISIONS = st.integers(-1, 30)
+LEASES = st.sampled_from([5, 6, -7])
 PUTS = st.builds(
     PutRequest,
     key=KEYS,
     value=st.binary(max_size=20),
-    lease=st.sampled_from([0, 0, 0, 0, 5]),
+    lease=st.sampled_from([0, 0, 0, 5, 6]),
     prev_kv=st.booleans(),
     ignore_value=st.sampled_from([False, False, False, True]),
     ignore_lease=st.booleans(),
@@ -90,6 +106,11 @@ BODIES: st.SearchStrategy[Message] = st.one_of(
         memberID=st.integers(0, 2),
         alarm=st.sampled_from(list(AlarmType.values())),
     ),
+    st.builds(LeaseGrant, id=LEASES, ttl_ms=st.sampled_from([1, 20, 1000])),
+    st.builds(LeaseGrant, id=st.integers(-1, 5), ttl_ms=st.sampled_from([-1, 0, 50, 2**60])),
+    st.builds(LeaseRevokeRequest, ID=LEASES),
+    st.builds(LeaseRenew, ids=st.lists(LEASES, max_size=4)),
+    st.builds(LeaseExpire, ids=st.lists(LEASES, max_size=4)),
     st.builds(ClusterVersionSet, version=st.sampled_from(["3.7.0", "3.8.0", "x"])),
     st.builds(Member, ID=st.integers(1, 2), name=st.sampled_from(["n", "m"])),
 )

@@ -202,7 +202,7 @@ def test_keyspaces_are_counted_apart_under_one_revision() -> None:
     "data",
     [
         pytest.param(Command(format=2, put=PUT).SerializeToString(), id="newer format"),
-        pytest.param(Command(format=1).SerializeToString() + b"\xc2\x01\x00", id="unknown body"),
+        pytest.param(Command(format=1).SerializeToString() + b"\xfa\x01\x00", id="unknown body"),
         pytest.param(b"\xff\xff", id="not a command"),
     ],
 )

@@ -62,7 +62,7 @@ class World:
         return result
 
     def writer(self) -> Writer:
-        return self.store.begin(self.staged, self.keyspace, LEASES.__contains__)
+        return self.store.begin(self.staged, self.keyspace, lambda _, lease: lease in LEASES)
 
     def flush(self) -> None:
         batch = self.backend.batch()

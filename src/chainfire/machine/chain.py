@@ -22,7 +22,7 @@ LINKS_KEPT: Final = 10_000
 _HEAD: Final = struct.Struct(">QQQQI").pack
 _ROW: Final = struct.Struct(">BBI").pack
 _LENGTH: Final = struct.Struct(">I").pack
-_NUMBER_OF_FAMILY: Final = {"key_value": 1, "key_history": 2, "revisions": 3}
+_NUMBER_OF_FAMILY: Final = {"key_value": 1, "key_history": 2, "revisions": 3, "leases": 4}
 
 
 class HashChain:

@@ -11,7 +11,9 @@ from typing import Final
 
 from chainfire import quota
 from chainfire.errors import CorruptCluster, InvalidArgument, NoSpace
+from chainfire.lease import Lessor
 from chainfire.machine.cluster import Cluster
+from chainfire.machine.leases import LeaseHandlers
 from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.writer import Writer
 from chainfire.proto.command_pb2 import Command
@@ -29,16 +31,21 @@ from chainfire.types import (
 
 Handler = Callable[[Command], Result]
 
-_DATA_COMMANDS: Final = frozenset({"put", "delete_range", "txn", "compact"})
+_DATA_COMMANDS: Final = frozenset(
+    {"put", "delete_range", "txn", "compact", "lease_grant", "lease_revoke", "lease_expire"}
+)
+_GROWING: Final = frozenset({"put", "lease_grant"})
 
 
 class Handlers:
     """The handlers over one member's parts. `by_name` is keyed by the body's field name."""
 
-    def __init__(self, store: Mvcc, staged: Staged, cluster: Cluster) -> None:
+    def __init__(self, store: Mvcc, staged: Staged, cluster: Cluster, lessor: Lessor) -> None:
         self._store = store
         self._staged = staged
         self._cluster = cluster
+        self._lease_exists = lessor.exists
+        self.leases = LeaseHandlers(store, staged, lessor)
         self.by_name: Final[dict[str, Handler]] = {
             "put": self._put,
             "delete_range": self._delete_range,
@@ -48,6 +55,7 @@ class Handlers:
             "alarm": self._alarm,
             "cluster_version_set": self._cluster_version_set,
             "member_attributes_set": self._member_attributes_set,
+            **self.leases.by_name,
         }
         self.puts = 0
         self.deletes = 0
@@ -60,18 +68,19 @@ class Handlers:
         cluster, name = self._cluster, command.WhichOneof("body")
         if name in _DATA_COMMANDS and cluster.has_alarm(AlarmType.CORRUPT):
             raise CorruptCluster
-        grows = name == "put" or (name == "txn" and quota.has_put(command.txn))
+        grows = name in _GROWING or (name == "txn" and quota.has_put(command.txn))
         if grows and cluster.has_alarm(AlarmType.NOSPACE):
             raise NoSpace
 
     # ── data ────────────────────────────────────────────────────────────────
 
     def _begin(self, command: Command) -> Writer:
-        return self._store.begin(self._staged, command.keyspace)
+        return self._store.begin(self._staged, command.keyspace, self._lease_exists)
 
     def _put(self, command: Command) -> Result:
         request = command.put
-        result = self._store.begin(self._staged, command.keyspace).put(
+        writer = self._store.begin(self._staged, command.keyspace, self._lease_exists)
+        result = writer.put(
             request.key,
             request.value,
             request.lease,
@@ -79,17 +88,24 @@ class Handlers:
             request.ignore_lease,
             request.prev_kv,
         )
+        if writer.lease_moves is not None:
+            self.leases.keys_moved(writer)
         self.puts += 1
         return result
 
     def _delete_range(self, command: Command) -> Result:
-        request = command.delete_range
-        result = self._begin(command).delete_range(request.key, request.range_end, request.prev_kv)
+        request, writer = command.delete_range, self._begin(command)
+        result = writer.delete_range(request.key, request.range_end, request.prev_kv)
+        if writer.lease_moves is not None:
+            self.leases.keys_moved(writer)
         self.deletes += 1
         return result
 
     def _txn(self, command: Command) -> Result:
-        result = self._begin(command).txn(command.txn)
+        writer = self._begin(command)
+        result = writer.txn(command.txn)
+        if writer.lease_moves is not None:
+            self.leases.keys_moved(writer)
         self.txns += 1
         self._count_operations(result)
         return result

@@ -13,7 +13,7 @@ changes no row. The checks of one command come in this order, here only:
 
     1. void?    sent twice, settled, or by an earlier start of its sender
     2. alarms   CORRUPT refuses data commands, NOSPACE those that may grow
-    3. the command's own handler (mvcc, cluster)
+    3. the command's own handler (mvcc, lease, cluster)
 
 A refused command has used up its id: it is never applied later.
 
@@ -30,8 +30,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chainfire import command
+from chainfire import command, quota
 from chainfire.errors import Outdated, RequestError, UnknownFormat
+from chainfire.lease import Lessor
 from chainfire.machine import rows
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
@@ -73,6 +74,10 @@ class MachineStatistics:
     txns: int  # as commands; nested ones are not counted
     txn_ranges: int
     compactions: int
+    leases_granted: int
+    leases_revoked: int  # by request
+    leases_renewed: int
+    leases_expired: int
     digested_bytes: int  # of logical rows
 
 
@@ -94,10 +99,11 @@ class Machine:
         self._senders = rows.read_senders(backend)
         self.store = Mvcc(backend, cache_bytes=cache_bytes, revision=position.revision)
         self._staged = Staged(backend)
-        self._handlers = Handlers(self.store, self._staged, self._cluster)
+        lease_counts = ((space, state.leases) for space, state in self.store.keyspaces.items())
+        self.leases = Lessor(backend, lease_counts, position.leader_clock_ms)
+        self._handlers = Handlers(self.store, self._staged, self._cluster, self.leases)
         self._chain = HashChain(position.index, position.hash)
         self._term = position.term  # of the last staged entry, as the clock and the chain's end
-        self._clock_ms = position.leader_clock_ms
         self._written = position  # invariant: _written.index <= _chain.index
         self._changed_senders: set[int] = set()
         self._waiting: deque[_Decoded] = deque()  # decoded, not staged
@@ -182,7 +188,7 @@ class Machine:
     def usage(self, keyspace: int) -> int:
         """Logical bytes of the keyspace, history included: what a quota is held against."""
         state = self.store.keyspace(keyspace)
-        return state.live_bytes + state.history_bytes
+        return state.live_bytes + state.history_bytes + state.leases * quota.LEASE_BYTES
 
     def statistics(self) -> MachineStatistics:
         handlers = self._handlers
@@ -195,6 +201,10 @@ class Machine:
             txns=handlers.txns,
             txn_ranges=handlers.txn_ranges,
             compactions=handlers.compactions,
+            leases_granted=handlers.leases.granted,
+            leases_revoked=handlers.leases.revoked,
+            leases_renewed=handlers.leases.renewed,
+            leases_expired=handlers.leases.expired,
             digested_bytes=self._digested_bytes,
         )
 
@@ -262,6 +272,7 @@ class Machine:
         waiting, staged, store, chain = self._waiting, self._staged, self.store, self._chain
         handlers, alarms = self._handlers, self._cluster.alarms
         results, senders, changed_senders = self._results, self._senders, self._changed_senders
+        lessor = self.leases
         term, size = self._term, 0
         while waiting and size < BATCH_BYTES_MAX:
             entry, message, handler = waiting.popleft()
@@ -277,8 +288,8 @@ class Machine:
                 if sender.accept(start_number, sequence, message.lowest_unsettled):
                     changed_senders.add(member_id)
                     clock_ms = message.leader_clock_ms
-                    if clock_ms > self._clock_ms:
-                        self._clock_ms = clock_ms
+                    if clock_ms > lessor.clock_ms:
+                        lessor.clock_ms = clock_ms
                     try:
                         if alarms:
                             handlers.check_alarms(message)
@@ -301,7 +312,7 @@ class Machine:
         """Write what is staged, as one batch, and show it. May be called again after it raised."""
         chain, staged = self._chain, self._staged
         position = Position(
-            chain.index, self._term, self.store.revision, chain.hash, self._clock_ms
+            chain.index, self._term, self.store.revision, chain.hash, self.leases.clock_ms
         )
         batch = self._backend.batch()
         staged.drain_into(batch)

@@ -17,7 +17,9 @@ from chainfire.mvcc.read import Moment, range_at, run
 from chainfire.mvcc.state import StoreState
 from chainfire.proto.kv_pb2 import RangeRequest
 from chainfire.storage.backend import Reader, Writer
-from chainfire.types import DeleteResult, PutResult, RangeResult
+from chainfire.types import DeleteResult, LeaseMove, PutResult, RangeResult
+
+LeaseExists = Callable[[int, int], bool]  # keyspace, lease id
 
 
 class Stage(Reader, Writer, Protocol):
@@ -26,22 +28,26 @@ class Stage(Reader, Writer, Protocol):
 
 class Changes:
     __slots__ = (
+        "_lease_exists",
         "_mod",
         "_prefix",
         "_staged",
         "_state",
         "_sub",
         "keyspace",
-        "lease_exists",
+        "lease_moves",
         "store",
     )
 
     def __init__(
-        self, store: StoreState, staged: Stage, keyspace: int, lease_exists: Callable[[int], bool]
+        self, store: StoreState, staged: Stage, keyspace: int, lease_exists: LeaseExists
     ) -> None:
         self.store = store
         self.keyspace = keyspace
-        self.lease_exists = lease_exists
+        self.lease_moves: list[LeaseMove] | None = (
+            None  # what the caller tells the leases; None: none
+        )
+        self._lease_exists = lease_exists
         self._staged = staged
         self._state = store.keyspace(keyspace)
         self._prefix = rows.keyspace_prefix(keyspace)
@@ -62,7 +68,17 @@ class Changes:
         self._sub = sub + 1
         return sub
 
+    def _move(self, key: bytes, before: int, after: int) -> None:
+        if self.lease_moves is None:
+            self.lease_moves = []
+        self.lease_moves.append((key, before, after))
+
     # ── reads ───────────────────────────────────────────────────────────────
+
+    def ensure_lease(self, lease: int) -> None:
+        """Raises LeaseNotFound. Lease 0 is none, and fine."""
+        if lease and not self._lease_exists(self.keyspace, lease):
+            raise LeaseNotFound(f"lease {lease:x}")
 
     def exists(self, key: bytes) -> bool:
         return self._row(self._prefix + key) is not None
@@ -91,8 +107,8 @@ class Changes:
         want_prev: bool = False,
     ) -> PutResult:
         """Raises LeaseNotFound, KeyNotFound, with nothing changed."""
-        if lease and not self.lease_exists(lease):
-            raise LeaseNotFound(f"lease {lease:x}")
+        if lease:
+            self.ensure_lease(lease)
         prefix, staged, store, state = self._prefix, self._staged, self.store, self._state
         row_key = prefix + key
         before = self._row(row_key)
@@ -102,7 +118,7 @@ class Changes:
                 raise KeyNotFound
             sub = self._next_sub()
             main = created = store.revision
-            version, old_main, old_sub = 1, 0, 0
+            version, old_main, old_sub, old_lease = 1, 0, 0, 0
             state.keys += 1
             store.counts.created(row_key)
             live_bytes = len(row_key)
@@ -110,10 +126,11 @@ class Changes:
         else:
             prev = before[rows.ROW_HEAD_BYTES :]
             old = rows.decode(prev)
+            old_lease = old.lease
             if ignore_value:
                 value = old.value
             if ignore_lease:
-                lease = old.lease
+                lease = old_lease
             sub = self._next_sub()
             main = store.revision
             created, version = old.create_revision, old.version + 1
@@ -128,6 +145,8 @@ class Changes:
         store.cache.put(row_key, row)
         change = rows.change_value(rows.PUT, 0, old_main, old_sub, lease, key)
         staged.put(REVISIONS, rows.change_key(prefix, main, sub), change)
+        if lease != old_lease:
+            self._move(key, old_lease, lease)
         state.live_bytes += live_bytes + len(row)
         state.history_bytes += history_bytes + rows.CHANGE_KEY_BYTES + len(change)
         return PutResult(main, prev if want_prev else None)
@@ -153,22 +172,33 @@ class Changes:
                 prevs.append(row[rows.ROW_HEAD_BYTES :])
         return DeleteResult(self.store.revision, deleted, prevs)
 
-    def _delete(self, row_key: bytes, row: bytes) -> None:
+    def delete_keys(self, keys: Iterable[bytes], reason: int) -> None:
+        """Delete keys that exist, for a reason of their own (docs/formats.md, "revisions")."""
+        for key in keys:
+            row_key = self._prefix + key
+            row = self._row(row_key)
+            assert row is not None, key
+            self._delete(row_key, row, reason)
+
+    def _delete(self, row_key: bytes, row: bytes, reason: int = 0) -> None:
         prefix, staged, store, state = self._prefix, self._staged, self.store, self._state
         sub = self._next_sub()
         main = store.revision
         key = row_key[len(prefix) :]
         kv = row[rows.ROW_HEAD_BYTES :]
-        old_main, old_sub = rows.decode(kv).mod_revision, rows.row_sub(row)
+        old = rows.decode(kv)
+        old_main, old_sub, old_lease = old.mod_revision, rows.row_sub(row), old.lease
         history_key = rows.history_key(prefix, key, old_main, old_sub)
         history_row = rows.superseded(kv)
         tombstone_key = rows.history_key(prefix, key, main, sub)
-        change = rows.change_value(rows.DELETE, 0, old_main, old_sub, 0, key)
+        change = rows.change_value(rows.DELETE, reason, old_main, old_sub, 0, key)
         staged.put(HISTORY, history_key, history_row)
         staged.put(HISTORY, tombstone_key, rows.TOMBSTONE)
         staged.delete(KEYS, row_key)
         store.cache.drop(row_key)
         staged.put(REVISIONS, rows.change_key(prefix, main, sub), change)
+        if old_lease:
+            self._move(key, old_lease, 0)
         state.keys -= 1
         store.counts.deleted(row_key)
         state.live_bytes -= len(row_key) + len(row)

@@ -16,6 +16,7 @@ from chainfire.proto.kv_pb2 import KeyValue
 
 FORMAT = 1
 PUT, DELETE = 0, 1  # type in a revisions row; also etcd's EventType
+BY_REQUEST, BY_LEASE_EXPIRY, BY_LEASE_REVOKE = 0, 1, 2  # reason of a delete
 
 ROW_HEAD_BYTES = 5  # of a key_value row, before the KeyValue
 HISTORY_HEAD_BYTES = 2  # of a key_history row, before the KeyValue

@@ -9,10 +9,8 @@ written. If the write failed with nothing written, the turn goes on from
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from chainfire.mvcc import rows
-from chainfire.mvcc.changes import Stage
+from chainfire.mvcc.changes import LeaseExists, Stage
 from chainfire.mvcc.ranges import KEYS
 from chainfire.mvcc.state import FAMILY, StoreState, keyspace_key
 from chainfire.mvcc.writer import Writer
@@ -22,7 +20,7 @@ from chainfire.storage.backend import Writer as RowWriter
 _FIRST_REVISION = 1  # of an empty store, as in etcd
 
 
-def _no_leases(lease: int) -> bool:
+def _no_leases(keyspace: int, lease: int) -> bool:
     return False
 
 
@@ -47,9 +45,7 @@ class Mvcc(StoreState):
             self.cache.put(row_key, row)
         return row[rows.ROW_HEAD_BYTES :]
 
-    def begin(
-        self, staged: Stage, keyspace: int, lease_exists: Callable[[int], bool] = _no_leases
-    ) -> Writer:
+    def begin(self, staged: Stage, keyspace: int, lease_exists: LeaseExists = _no_leases) -> Writer:
         return Writer(self, staged, keyspace, lease_exists)
 
     def finish_compaction(self, keyspace: int, revision: int, freed_bytes: int) -> None:

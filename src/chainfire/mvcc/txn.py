@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from chainfire.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
+from chainfire.errors import Compacted, FutureRevision, KeyNotFound
 from chainfire.mvcc.changes import Changes
 from chainfire.mvcc.compare import holds
 from chainfire.mvcc.intervals import KeySet
@@ -77,8 +77,7 @@ def _flat(branch: Branch) -> Iterator[RequestOp]:
 def _check_put(put: PutRequest, changes: Changes) -> None:
     if _needs_key(put) and not changes.exists(put.key):
         raise KeyNotFound
-    if put.lease and not changes.lease_exists(put.lease):
-        raise LeaseNotFound
+    changes.ensure_lease(put.lease)
 
 
 def _check_rest(ops: Sequence[RequestOp]) -> None:

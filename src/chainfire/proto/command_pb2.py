@@ -24,22 +24,29 @@ _sym_db = _symbol_database.Default()
 
 from chainfire.proto import cluster_pb2 as chainfire_dot_proto_dot_cluster__pb2
 from chainfire.proto import kv_pb2 as chainfire_dot_proto_dot_kv__pb2
+from chainfire.proto import lease_pb2 as chainfire_dot_proto_dot_lease__pb2
 from chainfire.proto import maintenance_pb2 as chainfire_dot_proto_dot_maintenance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63hainfire/proto/command.proto\x12\x0c\x63hainfire.v1\x1a\x1d\x63hainfire/proto/cluster.proto\x1a\x18\x63hainfire/proto/kv.proto\x1a!chainfire/proto/maintenance.proto\"\x83\x05\n\x07\x43ommand\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x14\n\x0cstart_number\x18\x03 \x01(\x04\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x18\n\x10lowest_unsettled\x18\x05 \x01(\x04\x12\x16\n\x0eproposing_term\x18\x06 \x01(\x04\x12\x17\n\x0fleader_clock_ms\x18\x07 \x01(\x04\x12\x0c\n\x04user\x18\x08 \x01(\t\x12\x15\n\rauth_revision\x18\t \x01(\x04\x12\x10\n\x08keyspace\x18\n \x01(\r\x12\'\n\x03put\x18\x10 \x01(\x0b\x32\x18.chainfire.v1.PutRequestH\x00\x12\x38\n\x0c\x64\x65lete_range\x18\x11 \x01(\x0b\x32 .chainfire.v1.DeleteRangeRequestH\x00\x12\'\n\x03txn\x18\x12 \x01(\x0b\x32\x18.chainfire.v1.TxnRequestH\x00\x12\x32\n\x07\x63ompact\x18\x13 \x01(\x0b\x32\x1f.chainfire.v1.CompactionRequestH\x00\x12?\n\x13\x63ompaction_finished\x18\x14 \x01(\x0b\x32 .chainfire.v1.CompactionFinishedH\x00\x12+\n\x05\x61larm\x18\x15 \x01(\x0b\x32\x1a.chainfire.v1.AlarmRequestH\x00\x12>\n\x13\x63luster_version_set\x18\x16 \x01(\x0b\x32\x1f.chainfire.v1.ClusterVersionSetH\x00\x12\x35\n\x15member_attributes_set\x18\x17 \x01(\x0b\x32\x14.chainfire.v1.MemberH\x00\x42\x06\n\x04\x62ody\";\n\x12\x43ompactionFinished\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x13\n\x0b\x66reed_bytes\x18\x02 \x01(\x03\"$\n\x11\x43lusterVersionSet\x12\x0f\n\x07version\x18\x01 \x01(\t\":\n\x11\x43onfChangeContext\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.chainfire.v1.Memberb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63hainfire/proto/command.proto\x12\x0c\x63hainfire.v1\x1a\x1d\x63hainfire/proto/cluster.proto\x1a\x18\x63hainfire/proto/kv.proto\x1a\x1b\x63hainfire/proto/lease.proto\x1a!chainfire/proto/maintenance.proto\"\xd2\x06\n\x07\x43ommand\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x14\n\x0cstart_number\x18\x03 \x01(\x04\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x18\n\x10lowest_unsettled\x18\x05 \x01(\x04\x12\x16\n\x0eproposing_term\x18\x06 \x01(\x04\x12\x17\n\x0fleader_clock_ms\x18\x07 \x01(\x04\x12\x0c\n\x04user\x18\x08 \x01(\t\x12\x15\n\rauth_revision\x18\t \x01(\x04\x12\x10\n\x08keyspace\x18\n \x01(\r\x12\'\n\x03put\x18\x10 \x01(\x0b\x32\x18.chainfire.v1.PutRequestH\x00\x12\x38\n\x0c\x64\x65lete_range\x18\x11 \x01(\x0b\x32 .chainfire.v1.DeleteRangeRequestH\x00\x12\'\n\x03txn\x18\x12 \x01(\x0b\x32\x18.chainfire.v1.TxnRequestH\x00\x12\x32\n\x07\x63ompact\x18\x13 \x01(\x0b\x32\x1f.chainfire.v1.CompactionRequestH\x00\x12?\n\x13\x63ompaction_finished\x18\x14 \x01(\x0b\x32 .chainfire.v1.CompactionFinishedH\x00\x12+\n\x05\x61larm\x18\x15 \x01(\x0b\x32\x1a.chainfire.v1.AlarmRequestH\x00\x12>\n\x13\x63luster_version_set\x18\x16 \x01(\x0b\x32\x1f.chainfire.v1.ClusterVersionSetH\x00\x12\x35\n\x15member_attributes_set\x18\x17 \x01(\x0b\x32\x14.chainfire.v1.MemberH\x00\x12/\n\x0blease_grant\x18\x18 \x01(\x0b\x32\x18.chainfire.v1.LeaseGrantH\x00\x12\x38\n\x0clease_revoke\x18\x19 \x01(\x0b\x32 .chainfire.v1.LeaseRevokeRequestH\x00\x12/\n\x0blease_renew\x18\x1a \x01(\x0b\x32\x18.chainfire.v1.LeaseRenewH\x00\x12\x31\n\x0clease_expire\x18\x1b \x01(\x0b\x32\x19.chainfire.v1.LeaseExpireH\x00\x42\x06\n\x04\x62ody\"(\n\nLeaseGrant\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\x03\"\x19\n\nLeaseRenew\x12\x0b\n\x03ids\x18\x01 \x03(\x10\"\x1a\n\x0bLeaseExpire\x12\x0b\n\x03ids\x18\x01 \x03(\x10\";\n\x12\x43ompactionFinished\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x13\n\x0b\x66reed_bytes\x18\x02 \x01(\x03\"$\n\x11\x43lusterVersionSet\x12\x0f\n\x07version\x18\x01 \x01(\t\":\n\x11\x43onfChangeContext\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.chainfire.v1.Memberb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainfire.proto.command_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMAND']._serialized_start=140
-  _globals['_COMMAND']._serialized_end=783
-  _globals['_COMPACTIONFINISHED']._serialized_start=785
-  _globals['_COMPACTIONFINISHED']._serialized_end=844
-  _globals['_CLUSTERVERSIONSET']._serialized_start=846
-  _globals['_CLUSTERVERSIONSET']._serialized_end=882
-  _globals['_CONFCHANGECONTEXT']._serialized_start=884
-  _globals['_CONFCHANGECONTEXT']._serialized_end=942
+  _globals['_COMMAND']._serialized_start=169
+  _globals['_COMMAND']._serialized_end=1019
+  _globals['_LEASEGRANT']._serialized_start=1021
+  _globals['_LEASEGRANT']._serialized_end=1061
+  _globals['_LEASERENEW']._serialized_start=1063
+  _globals['_LEASERENEW']._serialized_end=1088
+  _globals['_LEASEEXPIRE']._serialized_start=1090
+  _globals['_LEASEEXPIRE']._serialized_end=1116
+  _globals['_COMPACTIONFINISHED']._serialized_start=1118
+  _globals['_COMPACTIONFINISHED']._serialized_end=1177
+  _globals['_CLUSTERVERSIONSET']._serialized_start=1179
+  _globals['_CLUSTERVERSIONSET']._serialized_end=1215
+  _globals['_CONFCHANGECONTEXT']._serialized_start=1217
+  _globals['_CONFCHANGECONTEXT']._serialized_end=1275
 # @@protoc_insertion_point(module_scope)

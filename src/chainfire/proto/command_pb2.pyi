@@ -1,5 +1,6 @@
 from chainfire.proto import cluster_pb2 as _cluster_pb2
 from chainfire.proto import kv_pb2 as _kv_pb2
+from chainfire.proto import lease_pb2 as _lease_pb2
 from chainfire.proto import maintenance_pb2 as _maintenance_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Command(_message.Message):
-    __slots__ = ("format", "member_id", "start_number", "sequence", "lowest_unsettled", "proposing_term", "leader_clock_ms", "user", "auth_revision", "keyspace", "put", "delete_range", "txn", "compact", "compaction_finished", "alarm", "cluster_version_set", "member_attributes_set")
+    __slots__ = ("format", "member_id", "start_number", "sequence", "lowest_unsettled", "proposing_term", "leader_clock_ms", "user", "auth_revision", "keyspace", "put", "delete_range", "txn", "compact", "compaction_finished", "alarm", "cluster_version_set", "member_attributes_set", "lease_grant", "lease_revoke", "lease_renew", "lease_expire")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     START_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +29,10 @@ class Command(_message.Message):
     ALARM_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_VERSION_SET_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ATTRIBUTES_SET_FIELD_NUMBER: _ClassVar[int]
+    LEASE_GRANT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_RENEW_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EXPIRE_FIELD_NUMBER: _ClassVar[int]
     format: int
     member_id: int
     start_number: int
@@ -46,7 +51,31 @@ class Command(_message.Message):
     alarm: _maintenance_pb2.AlarmRequest
     cluster_version_set: ClusterVersionSet
     member_attributes_set: _cluster_pb2.Member
-    def __init__(self, format: _Optional[int] = ..., member_id: _Optional[int] = ..., start_number: _Optional[int] = ..., sequence: _Optional[int] = ..., lowest_unsettled: _Optional[int] = ..., proposing_term: _Optional[int] = ..., leader_clock_ms: _Optional[int] = ..., user: _Optional[str] = ..., auth_revision: _Optional[int] = ..., keyspace: _Optional[int] = ..., put: _Optional[_Union[_kv_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_kv_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_kv_pb2.TxnRequest, _Mapping]] = ..., compact: _Optional[_Union[_kv_pb2.CompactionRequest, _Mapping]] = ..., compaction_finished: _Optional[_Union[CompactionFinished, _Mapping]] = ..., alarm: _Optional[_Union[_maintenance_pb2.AlarmRequest, _Mapping]] = ..., cluster_version_set: _Optional[_Union[ClusterVersionSet, _Mapping]] = ..., member_attributes_set: _Optional[_Union[_cluster_pb2.Member, _Mapping]] = ...) -> None: ...
+    lease_grant: LeaseGrant
+    lease_revoke: _lease_pb2.LeaseRevokeRequest
+    lease_renew: LeaseRenew
+    lease_expire: LeaseExpire
+    def __init__(self, format: _Optional[int] = ..., member_id: _Optional[int] = ..., start_number: _Optional[int] = ..., sequence: _Optional[int] = ..., lowest_unsettled: _Optional[int] = ..., proposing_term: _Optional[int] = ..., leader_clock_ms: _Optional[int] = ..., user: _Optional[str] = ..., auth_revision: _Optional[int] = ..., keyspace: _Optional[int] = ..., put: _Optional[_Union[_kv_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_kv_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_kv_pb2.TxnRequest, _Mapping]] = ..., compact: _Optional[_Union[_kv_pb2.CompactionRequest, _Mapping]] = ..., compaction_finished: _Optional[_Union[CompactionFinished, _Mapping]] = ..., alarm: _Optional[_Union[_maintenance_pb2.AlarmRequest, _Mapping]] = ..., cluster_version_set: _Optional[_Union[ClusterVersionSet, _Mapping]] = ..., member_attributes_set: _Optional[_Union[_cluster_pb2.Member, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_revoke: _Optional[_Union[_lease_pb2.LeaseRevokeRequest, _Mapping]] = ..., lease_renew: _Optional[_Union[LeaseRenew, _Mapping]] = ..., lease_expire: _Optional[_Union[LeaseExpire, _Mapping]] = ...) -> None: ...
+
+class LeaseGrant(_message.Message):
+    __slots__ = ("id", "ttl_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    ttl_ms: int
+    def __init__(self, id: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+
+class LeaseRenew(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class LeaseExpire(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CompactionFinished(_message.Message):
     __slots__ = ("revision", "freed_bytes")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chainfire.proto import kv_pb2 as chainfire_dot_proto_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hainfire/proto/lease.proto\x12\x0c\x63hainfire.v1\x1a\x18\x63hainfire/proto/kv.proto\",\n\x11LeaseGrantRequest\x12\x0b\n\x03TTL\x18\x01 \x01(\x03\x12\n\n\x02ID\x18\x02 \x01(\x03\"j\n\x12LeaseGrantResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\" \n\x12LeaseRevokeRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"C\n\x13LeaseRevokeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\"#\n\x15LeaseKeepAliveRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"_\n\x16LeaseKeepAliveResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\"2\n\x16LeaseTimeToLiveRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\x12\x0c\n\x04keys\x18\x02 \x01(\x08\"\x82\x01\n\x17LeaseTimeToLiveResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\x12\x12\n\ngrantedTTL\x18\x04 \x01(\x03\x12\x0c\n\x04keys\x18\x05 \x03(\x0c\"\x14\n\x12LeaseLeasesRequest\"\x19\n\x0bLeaseStatus\x12\n\n\x02ID\x18\x01 \x01(\x03\"n\n\x13LeaseLeasesResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12)\n\x06leases\x18\x02 \x03(\x0b\x32\x19.chainfire.v1.LeaseStatus2\xc1\x03\n\x05Lease\x12O\n\nLeaseGrant\x12\x1f.chainfire.v1.LeaseGrantRequest\x1a .chainfire.v1.LeaseGrantResponse\x12R\n\x0bLeaseRevoke\x12 .chainfire.v1.LeaseRevokeRequest\x1a!.chainfire.v1.LeaseRevokeResponse\x12_\n\x0eLeaseKeepAlive\x12#.chainfire.v1.LeaseKeepAliveRequest\x1a$.chainfire.v1.LeaseKeepAliveResponse(\x01\x30\x01\x12^\n\x0fLeaseTimeToLive\x12$.chainfire.v1.LeaseTimeToLiveRequest\x1a%.chainfire.v1.LeaseTimeToLiveResponse\x12R\n\x0bLeaseLeases\x12 .chainfire.v1.LeaseLeasesRequest\x1a!.chainfire.v1.LeaseLeasesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hainfire/proto/lease.proto\x12\x0c\x63hainfire.v1\x1a\x18\x63hainfire/proto/kv.proto\"=\n\x11LeaseGrantRequest\x12\x0b\n\x03TTL\x18\x01 \x01(\x03\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0f\n\x06TTL_ms\x18\xe8\x07 \x01(\x03\"{\n\x12LeaseGrantResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x06TTL_ms\x18\xe8\x07 \x01(\x03\" \n\x12LeaseRevokeRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"C\n\x13LeaseRevokeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\"#\n\x15LeaseKeepAliveRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"p\n\x16LeaseKeepAliveResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\x12\x0f\n\x06TTL_ms\x18\xe8\x07 \x01(\x03\"2\n\x16LeaseTimeToLiveRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\x12\x0c\n\x04keys\x18\x02 \x01(\x08\"\xab\x01\n\x17LeaseTimeToLiveResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\x12\x12\n\ngrantedTTL\x18\x04 \x01(\x03\x12\x0c\n\x04keys\x18\x05 \x03(\x0c\x12\x0f\n\x06TTL_ms\x18\xe8\x07 \x01(\x03\x12\x16\n\rgrantedTTL_ms\x18\xe9\x07 \x01(\x03\"\x14\n\x12LeaseLeasesRequest\"\x19\n\x0bLeaseStatus\x12\n\n\x02ID\x18\x01 \x01(\x03\"n\n\x13LeaseLeasesResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12)\n\x06leases\x18\x02 \x03(\x0b\x32\x19.chainfire.v1.LeaseStatus2\xc1\x03\n\x05Lease\x12O\n\nLeaseGrant\x12\x1f.chainfire.v1.LeaseGrantRequest\x1a .chainfire.v1.LeaseGrantResponse\x12R\n\x0bLeaseRevoke\x12 .chainfire.v1.LeaseRevokeRequest\x1a!.chainfire.v1.LeaseRevokeResponse\x12_\n\x0eLeaseKeepAlive\x12#.chainfire.v1.LeaseKeepAliveRequest\x1a$.chainfire.v1.LeaseKeepAliveResponse(\x01\x30\x01\x12^\n\x0fLeaseTimeToLive\x12$.chainfire.v1.LeaseTimeToLiveRequest\x1a%.chainfire.v1.LeaseTimeToLiveResponse\x12R\n\x0bLeaseLeases\x12 .chainfire.v1.LeaseLeasesRequest\x1a!.chainfire.v1.LeaseLeasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainfire.proto.lease_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LEASEGRANTREQUEST']._serialized_start=71
-  _globals['_LEASEGRANTREQUEST']._serialized_end=115
-  _globals['_LEASEGRANTRESPONSE']._serialized_start=117
-  _globals['_LEASEGRANTRESPONSE']._serialized_end=223
-  _globals['_LEASEREVOKEREQUEST']._serialized_start=225
-  _globals['_LEASEREVOKEREQUEST']._serialized_end=257
-  _globals['_LEASEREVOKERESPONSE']._serialized_start=259
-  _globals['_LEASEREVOKERESPONSE']._serialized_end=326
-  _globals['_LEASEKEEPALIVEREQUEST']._serialized_start=328
-  _globals['_LEASEKEEPALIVEREQUEST']._serialized_end=363
-  _globals['_LEASEKEEPALIVERESPONSE']._serialized_start=365
-  _globals['_LEASEKEEPALIVERESPONSE']._serialized_end=460
-  _globals['_LEASETIMETOLIVEREQUEST']._serialized_start=462
-  _globals['_LEASETIMETOLIVEREQUEST']._serialized_end=512
-  _globals['_LEASETIMETOLIVERESPONSE']._serialized_start=515
-  _globals['_LEASETIMETOLIVERESPONSE']._serialized_end=645
-  _globals['_LEASELEASESREQUEST']._serialized_start=647
-  _globals['_LEASELEASESREQUEST']._serialized_end=667
-  _globals['_LEASESTATUS']._serialized_start=669
-  _globals['_LEASESTATUS']._serialized_end=694
-  _globals['_LEASELEASESRESPONSE']._serialized_start=696
-  _globals['_LEASELEASESRESPONSE']._serialized_end=806
-  _globals['_LEASE']._serialized_start=809
-  _globals['_LEASE']._serialized_end=1258
+  _globals['_LEASEGRANTREQUEST']._serialized_end=132
+  _globals['_LEASEGRANTRESPONSE']._serialized_start=134
+  _globals['_LEASEGRANTRESPONSE']._serialized_end=257
+  _globals['_LEASEREVOKEREQUEST']._serialized_start=259
+  _globals['_LEASEREVOKEREQUEST']._serialized_end=291
+  _globals['_LEASEREVOKERESPONSE']._serialized_start=293
+  _globals['_LEASEREVOKERESPONSE']._serialized_end=360
+  _globals['_LEASEKEEPALIVEREQUEST']._serialized_start=362
+  _globals['_LEASEKEEPALIVEREQUEST']._serialized_end=397
+  _globals['_LEASEKEEPALIVERESPONSE']._serialized_start=399
+  _globals['_LEASEKEEPALIVERESPONSE']._serialized_end=511
+  _globals['_LEASETIMETOLIVEREQUEST']._serialized_start=513
+  _globals['_LEASETIMETOLIVEREQUEST']._serialized_end=563
+  _globals['_LEASETIMETOLIVERESPONSE']._serialized_start=566
+  _globals['_LEASETIMETOLIVERESPONSE']._serialized_end=737
+  _globals['_LEASELEASESREQUEST']._serialized_start=739
+  _globals['_LEASELEASESREQUEST']._serialized_end=759
+  _globals['_LEASESTATUS']._serialized_start=761
+  _globals['_LEASESTATUS']._serialized_end=786
+  _globals['_LEASELEASESRESPONSE']._serialized_start=788
+  _globals['_LEASELEASESRESPONSE']._serialized_end=898
+  _globals['_LEASE']._serialized_start=901
+  _globals['_LEASE']._serialized_end=1350
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,55 @@
+"""When to look at which lease again: slots of time on integers.
+
+Renewals outnumber everything else, so a renewal does not touch this: a lease
+stays in the slot it was put into, which begins at its deadline of then (within
+`SLOT_MS`), and whoever takes it out of there looks what its deadline has become
+and puts it back if that is still to come. A lease that is gone is noticed then, too; for
+that, and so that revoked ones do not stay for years, no slot lies further
+ahead than `LOOK_AHEAD_MS`.
+
+Costs: `add` is O(1); a lease is taken out about once in its TTL, or once in
+`LOOK_AHEAD_MS` if its TTL is longer.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Final
+
+SLOT_MS: Final = 50
+LOOK_AHEAD_MS: Final = 60_000
+
+
+class Deadlines:
+    """Names of leases (integers) by the slot in which to look at them."""
+
+    __slots__ = ("_heap", "_slots")
+
+    def __init__(self) -> None:
+        self._slots: dict[int, list[int]] = {}
+        self._heap: list[int] = []  # the keys of `_slots`
+
+    def add(self, name: int, deadline_ms: int, now_ms: int) -> None:
+        """`take` names it within SLOT_MS after its deadline, or earlier where that is far away."""
+        number = -(-min(deadline_ms, now_ms + LOOK_AHEAD_MS) // SLOT_MS)
+        slot = self._slots.get(number)
+        if slot is None:
+            self._slots[number] = [name]
+            heappush(self._heap, number)
+        else:
+            slot.append(name)
+
+    def take(self, now_ms: int, count_max: int) -> list[int]:
+        """Take out those in slots that have begun, earliest slots first; a name may come twice."""
+        taken: list[int] = []
+        heap, slots = self._heap, self._slots
+        while heap and heap[0] * SLOT_MS <= now_ms and len(taken) < count_max:
+            slot = slots[heap[0]]
+            room = count_max - len(taken)
+            if len(slot) > room:
+                taken += slot[-room:]
+                del slot[-room:]
+            else:
+                taken += slot
+                del slots[heappop(heap)]
+        return taken

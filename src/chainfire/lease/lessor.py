@@ -1,0 +1,206 @@
+"""Grants, renewals and ends of leases, on the replicated clock.
+
+Pure: `clock_ms` is what applied commands brought along (design: lease clock),
+and only goes forward. Effects go to the staged rows at once, as in mvcc; what
+is kept in memory is what a million leases may cost: one integer each for what
+they are called and for what they are. Which keys a lease has, only the rows
+say.
+
+A lease lives until it is removed, however long ago its deadline was: whoever
+removes it for that reason asks `is_overdue` in the same step.
+
+Two things here belong to this member alone and are in no row: `look` finds
+leases whose time is up, `overdue` tells which. Every member looks, leader or
+not, so that a new leader need not begin with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from chainfire.errors import Damaged, InvalidArgument, LeaseExists
+from chainfire.lease import rows
+from chainfire.lease.deadlines import Deadlines
+from chainfire.storage.backend import Reader, Writer
+from chainfire.types import LeaseMove
+
+TTL_MS_MAX: Final = 9_000_000_000_000  # etcd's limit, in ms
+LOOKED_AT_MAX: Final = 20_000  # leases per `look`: about 10 ms
+_LISTED_PER_SLICE: Final = 10_000
+
+# A lease's name: its keyspace and the 64 bits of its id. What it is: deadline and TTL.
+_ID_BITS: Final = 64
+_ID_MASK: Final = (1 << _ID_BITS) - 1
+_SIGN: Final = 1 << (_ID_BITS - 1)
+_TTL_BITS: Final = 44
+_TTL_MASK: Final = (1 << _TTL_BITS) - 1
+assert TTL_MS_MAX <= _TTL_MASK
+
+
+def _name(keyspace: int, lease: int) -> int:
+    return keyspace << _ID_BITS | lease & _ID_MASK
+
+
+def _keyspace_and_id(name: int) -> tuple[int, int]:
+    return name >> _ID_BITS, ((name & _ID_MASK) ^ _SIGN) - _SIGN
+
+
+@dataclass(slots=True, frozen=True)
+class Lease:
+    ttl_ms: int
+    deadline_ms: int  # on the replicated clock
+
+
+class Lessor:
+    __slots__ = ("_deadlines", "_leases", "_overdue", "clock_ms")
+
+    def __init__(self, reader: Reader, counts: Iterable[tuple[int, int]], clock_ms: int) -> None:
+        """`counts`: each keyspace and how many leases it has.
+
+        Raises UnknownFormat, Corrupt, Damaged.
+        """
+        self.clock_ms = clock_ms
+        self._leases: dict[int, int] = {}  # by name: deadline and TTL
+        self._deadlines = Deadlines()
+        self._overdue: dict[int, None] = {}  # names that `look` found, in that order
+        for keyspace, count in counts:
+            if count:
+                self._read(reader, keyspace, count)
+
+    def _read(self, reader: Reader, keyspace: int, count: int) -> None:
+        before, base = len(self._leases), keyspace << _ID_BITS
+        leases, add, clock_ms = self._leases, self._deadlines.add, self.clock_ms
+        id_bits, decode = rows.id_bits, rows.decode_lease
+        for key, row in reader.iterate(rows.FAMILY, *rows.lease_bounds(keyspace)):
+            name = base | id_bits(key)
+            ttl_ms, deadline_ms = decode(row)
+            leases[name] = deadline_ms << _TTL_BITS | ttl_ms
+            add(name, deadline_ms, clock_ms)
+        found = len(leases) - before
+        if found != count:
+            raise Damaged(
+                f"state/ holds {found} leases of keyspace {keyspace}, its counter says {count}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def exists(self, keyspace: int, lease: int) -> bool:
+        return _name(keyspace, lease) in self._leases
+
+    def get(self, keyspace: int, lease: int) -> Lease | None:
+        packed = self._leases.get(_name(keyspace, lease))
+        return None if packed is None else Lease(packed & _TTL_MASK, packed >> _TTL_BITS)
+
+    def keys(self, reader: Reader, keyspace: int, lease: int) -> list[bytes]:
+        """The keys that are attached to the lease, in key order."""
+        found = reader.iterate(rows.FAMILY, *rows.attachment_bounds(keyspace, lease))
+        return [rows.attached_key(row_key) for row_key, _ in found]
+
+    def ids_steps(self, keyspace: int) -> Generator[None, None, list[int]]:
+        """All leases of the keyspace, those that end first first; in slices (node.steps)."""
+        names, leases = list(self._leases), self._leases
+        runs: list[list[tuple[int, int]]] = []
+        for at in range(0, len(names), _LISTED_PER_SLICE):
+            part = [n for n in names[at : at + _LISTED_PER_SLICE] if n >> _ID_BITS == keyspace]
+            runs.append(
+                sorted((leases[name] >> _TTL_BITS, name) for name in part if name in leases)
+            )
+            yield
+        ids: list[int] = []
+        for _, name in merge(*runs):
+            ids.append(_keyspace_and_id(name)[1])
+            if len(ids) % _LISTED_PER_SLICE == 0:
+                yield
+        return ids
+
+    # ── what commands do: the same on every member ──────────────────────────
+
+    def grant(self, staged: Writer, keyspace: int, lease: int, ttl_ms: int) -> None:
+        """Raises LeaseExists, InvalidArgument, with nothing changed."""
+        if lease == 0 or not 0 < ttl_ms <= TTL_MS_MAX:
+            raise InvalidArgument(f"no lease can have id {lease} and a TTL of {ttl_ms} ms")
+        name = _name(keyspace, lease)
+        if name in self._leases:
+            raise LeaseExists(f"lease {lease:x}")
+        self._put(staged, keyspace, lease, name, ttl_ms)
+        self._deadlines.add(name, self.clock_ms + ttl_ms, self.clock_ms)
+
+    def renew(self, staged: Writer, keyspace: int, lease: int) -> int:
+        """Let the TTL begin anew, and return it; 0 = there is no such lease."""
+        name = _name(keyspace, lease)
+        packed = self._leases.get(name)
+        if packed is None:
+            return 0
+        ttl_ms = packed & _TTL_MASK
+        deadline_ms = self.clock_ms + ttl_ms
+        if packed >> _TTL_BITS != deadline_ms:  # twice in one turn is written once
+            self._put(staged, keyspace, lease, name, ttl_ms)
+            if name in self._overdue:
+                del self._overdue[name]
+                self._deadlines.add(name, deadline_ms, self.clock_ms)
+        return ttl_ms
+
+    def _put(self, staged: Writer, keyspace: int, lease: int, name: int, ttl_ms: int) -> None:
+        deadline_ms = self.clock_ms + ttl_ms
+        self._leases[name] = deadline_ms << _TTL_BITS | ttl_ms
+        row = rows.encode_lease(ttl_ms, deadline_ms)
+        staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
+
+    def is_overdue(self, keyspace: int, lease: int) -> bool:
+        """Whether the lease exists and its deadline has come."""
+        packed = self._leases.get(_name(keyspace, lease))
+        return packed is not None and packed >> _TTL_BITS <= self.clock_ms
+
+    def remove(self, staged: Writer, keyspace: int, lease: int) -> None:
+        """End the lease; its keys are deleted, and so detached, before."""
+        name = _name(keyspace, lease)
+        del self._leases[name]
+        self._overdue.pop(name, None)
+        staged.delete(rows.FAMILY, rows.lease_key(keyspace, lease))
+
+    def move(self, staged: Writer, keyspace: int, moves: Sequence[LeaseMove]) -> None:
+        """Keys have changed their lease, in this order."""
+        for key, before, after in moves:
+            if before:
+                staged.delete(rows.FAMILY, rows.attachment_key(keyspace, before, key))
+            if after:
+                row_key = rows.attachment_key(keyspace, after, key)
+                staged.put(rows.FAMILY, row_key, rows.ATTACHED)
+
+    # ── what this member finds out for itself ───────────────────────────────
+
+    def look(self, now_ms: int) -> None:
+        """Find leases whose deadline is not after `now_ms`; a large crowd takes several calls."""
+        leases = self._leases
+        for name in self._deadlines.take(now_ms, LOOKED_AT_MAX):
+            packed = leases.get(name)
+            if packed is None:
+                continue
+            deadline_ms = packed >> _TTL_BITS
+            if deadline_ms <= now_ms:
+                self._overdue[name] = None
+            else:
+                self._deadlines.add(name, deadline_ms, now_ms)
+
+    @property
+    def overdue_count(self) -> int:
+        return len(self._overdue)
+
+    def overdue(self, now_ms: int, count_max: int) -> tuple[int, list[int]]:
+        """A keyspace, and leases of it that `look` found and that still exist.
+
+        `now_ms` as for `look`; but it may have gone back since, where another member leads.
+        """
+        leases = self._leases
+        pairs = [
+            _keyspace_and_id(name)
+            for name in islice(self._overdue, count_max)
+            if leases[name] >> _TTL_BITS <= now_ms
+        ]
+        keyspace = pairs[0][0] if pairs else 0
+        return keyspace, [lease for owner, lease in pairs if owner == keyspace]

@@ -1,0 +1,236 @@
+"""The lessor against a slow, obvious twin; then what the twin does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainfire.errors import Damaged, InvalidArgument, LeaseExists, UnknownFormat
+from chainfire.lease import TTL_MS_MAX, Lease, Lessor, lessor, rows
+from chainfire.lease.deadlines import LOOK_AHEAD_MS, SLOT_MS, Deadlines
+from chainfire.storage.memory import MemoryBackend
+from chainfire.storage.staged import Staged
+
+IDS = (1, 2, -1, 2**63 - 1, -(2**63))
+KEYSPACES = (0, 7)
+
+
+class World:
+    """A lessor over the memory backend, with a clock to move."""
+
+    def __init__(self) -> None:
+        self.backend = MemoryBackend(("leases",))
+        self.staged = Staged(self.backend)
+        self.lessor = Lessor(self.backend, (), 0)
+
+    def grant(self, lease: int, ttl_ms: int, keyspace: int = 0) -> None:
+        self.lessor.grant(self.staged, keyspace, lease, ttl_ms)
+
+    def attach(self, lease: int, *keys: bytes) -> None:
+        self.lessor.move(self.staged, 0, [(key, 0, lease) for key in keys])
+
+    def keys(self, lease: int) -> list[bytes]:
+        return self.lessor.keys(self.staged, 0, lease)
+
+    def reopened(self) -> Lessor:
+        batch = self.backend.batch()
+        self.staged.drain_into(batch)
+        self.backend.write(batch)
+        self.staged.clear()
+        counts = [(space, len(self.ids(space))) for space in KEYSPACES]
+        return Lessor(self.backend, counts, self.lessor.clock_ms)
+
+    def ids(self, keyspace: int = 0) -> list[int]:
+        steps = self.lessor.ids_steps(keyspace)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: list[int] = end.value
+                return found
+
+
+class Twin:
+    """Leases in a dict, every question answered by looking at all of them."""
+
+    def __init__(self) -> None:
+        self.clock_ms = 0
+        self.leases: dict[tuple[int, int], Lease] = {}
+
+    def grant(self, keyspace: int, lease: int, ttl_ms: int) -> None:
+        self.leases[keyspace, lease] = Lease(ttl_ms, self.clock_ms + ttl_ms)
+
+    def renew(self, keyspace: int, lease: int) -> int:
+        known = self.leases.get((keyspace, lease))
+        if known is None:
+            return 0
+        self.grant(keyspace, lease, known.ttl_ms)
+        return known.ttl_ms
+
+    def overdue(self, now_ms: int) -> set[tuple[int, int]]:
+        return {name for name, lease in self.leases.items() if lease.deadline_ms <= now_ms}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["grant", "renew", "remove", "pass", "look"]),
+        st.sampled_from(KEYSPACES),
+        st.sampled_from(IDS),
+        st.sampled_from([1, SLOT_MS, 999, 5000, LOOK_AHEAD_MS, 3 * LOOK_AHEAD_MS, TTL_MS_MAX]),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(STEPS)
+def test_does_what_a_dict_of_leases_would_do(steps: list[tuple[str, int, int, int]]) -> None:
+    world, twin = World(), Twin()
+    for what, keyspace, lease, ms in steps:
+        tested = world.lessor
+        exists = (keyspace, lease) in twin.leases
+        assert tested.exists(keyspace, lease) is exists
+        if what == "grant" and exists:
+            with pytest.raises(LeaseExists):
+                world.grant(lease, ms, keyspace)
+        elif what == "grant":
+            world.grant(lease, ms, keyspace)
+            twin.grant(keyspace, lease, ms)
+        elif what == "renew":
+            assert tested.renew(world.staged, keyspace, lease) == twin.renew(keyspace, lease)
+        elif what == "remove" and exists:
+            tested.remove(world.staged, keyspace, lease)
+            del twin.leases[keyspace, lease]
+        elif what == "pass":
+            twin.clock_ms = tested.clock_ms = twin.clock_ms + ms % (10 * LOOK_AHEAD_MS)
+        elif what == "look":
+            tested.look(twin.clock_ms)
+            found = {
+                (space, id_)
+                for space, id_ in map(lessor._keyspace_and_id, tested._overdue)
+                if twin.leases[space, id_].deadline_ms <= twin.clock_ms
+            }
+            # Within one slot of the deadline; exactly, when one has passed since.
+            assert found <= twin.overdue(twin.clock_ms)
+            assert found >= twin.overdue(twin.clock_ms - SLOT_MS)
+    for space in KEYSPACES:
+        in_order = sorted(
+            (lease.deadline_ms, id_ % 2**64, id_)
+            for (owner, id_), lease in twin.leases.items()
+            if owner == space
+        )
+        assert world.ids(space) == [id_ for _, _, id_ in in_order]
+    again = world.reopened()
+    for (space, id_), expected in twin.leases.items():
+        assert again.get(space, id_) == world.lessor.get(space, id_) == expected
+        overdue = expected.deadline_ms <= twin.clock_ms
+        assert again.is_overdue(space, id_) is overdue
+    assert len(again) == len(twin.leases)
+
+
+@contextmanager
+def looking_at(count_max: int) -> Iterator[None]:
+    usual = lessor.LOOKED_AT_MAX
+    lessor.LOOKED_AT_MAX = count_max  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        lessor.LOOKED_AT_MAX = usual  # type: ignore[misc]
+
+
+def test_a_crowd_that_ends_together_is_looked_at_a_part_at_a_time() -> None:
+    world = World()
+    for lease in range(1, 11):
+        world.grant(lease, 1000)
+    with looking_at(4):
+        world.lessor.look(1000)
+        assert world.lessor.overdue_count == 4
+        world.lessor.look(1000)
+        world.lessor.look(1000)
+    assert world.lessor.overdue_count == 10
+    keyspace, first = world.lessor.overdue(1000, 3)
+    assert (keyspace, len(first)) == (0, 3)
+
+
+def test_overdue_names_leases_of_one_keyspace() -> None:
+    world = World()
+    world.grant(1, 10)
+    world.grant(2, 10, keyspace=7)
+    world.grant(3, 10)
+    world.lessor.look(SLOT_MS)
+    assert world.lessor.overdue(SLOT_MS, 10) == (0, [1, 3])
+
+
+def test_a_renewed_lease_is_not_overdue_any_more() -> None:
+    world = World()
+    world.grant(1, 1000)
+    world.lessor.look(2000)
+    assert world.lessor.overdue(2000, 10) == (0, [1])
+    world.lessor.clock_ms = 2000
+    assert world.lessor.renew(world.staged, 0, 1) == 1000
+    assert world.lessor.overdue(2000, 10) == (0, [])
+    world.lessor.look(3000)
+    assert world.lessor.overdue(3000, 10) == (0, [1])
+
+
+def test_a_clock_that_went_back_makes_nothing_overdue() -> None:
+    """Another member leads now, and its reading is behind what ours was."""
+    world = World()
+    world.grant(1, 1000)
+    world.lessor.look(1000)
+    assert world.lessor.overdue(999, 10) == (0, [])
+
+
+def test_renewals_at_one_reading_of_the_clock_are_written_once() -> None:
+    world = World()
+    world.grant(1, 1000)
+    world.lessor.clock_ms = 1
+    world.staged.take_rows()
+    world.lessor.renew(world.staged, 0, 1)
+    world.lessor.renew(world.staged, 0, 1)
+    assert len(world.staged.take_rows()) == 1
+
+
+def test_keys_are_those_attached_and_not_moved_away_in_order() -> None:
+    world = World()
+    world.attach(1, b"c", b"a", b"b", b"\x00", b"\xff\xff")
+    world.attach(2, b"z")
+    world.attach(-1, b"y")
+    world.lessor.move(world.staged, 0, [(b"b", 1, 2), (b"c", 1, 0), (b"c", 0, 1)])
+    assert world.keys(1) == [b"\x00", b"a", b"c", b"\xff\xff"]
+    assert world.keys(2) == [b"b", b"z"]
+    assert world.keys(-1) == [b"y"]
+    assert world.keys(3) == []
+
+
+@pytest.mark.parametrize(("lease", "ttl_ms"), [(0, 1), (1, 0), (1, -1), (1, TTL_MS_MAX + 1)])
+def test_grants_that_no_door_lets_through_are_refused(lease: int, ttl_ms: int) -> None:
+    world = World()
+    with pytest.raises(InvalidArgument):
+        world.grant(lease, ttl_ms)
+    assert world.staged.take_rows() == []
+
+
+def test_leases_that_are_missing_at_open_are_damage() -> None:
+    world = World()
+    world.grant(1, 1000)
+    world.reopened()
+    with pytest.raises(Damaged):
+        Lessor(world.backend, [(0, 2)], 0)
+
+
+def test_a_row_of_another_version_is_refused() -> None:
+    with pytest.raises(UnknownFormat):
+        rows.decode_lease(b"\x02" + bytes(16))
+
+
+def test_a_slot_is_never_further_ahead_than_its_bound() -> None:
+    """Or names of revoked leases with a long TTL would stay in memory for years."""
+    deadlines = Deadlines()
+    deadlines.add(5, TTL_MS_MAX, 1000)
+    assert deadlines.take(1000 + LOOK_AHEAD_MS - 1, 10) == []
+    assert deadlines.take(1000 + LOOK_AHEAD_MS, 10) == [5]
