@@ -4,8 +4,8 @@
 //! python.rs    the module: Door.drain() -> list of events, Door.send(list of replies)
 //! border.rs    the two queues between the threads, ids, back-pressure
 //! door.rs      the thread: listeners, TLS, which protocol, the tick
-//! http2.rs     a connection of HTTP/2: calls, streams, flow control, deadlines
-//! http1.rs     a connection of HTTP/1.1
+//! http2/       a connection of HTTP/2: calls, streams, flow control, deadlines
+//! http1/       a connection of HTTP/1.1
 //! grpc.rs      gRPC's own encodings            pure
 //! manners.rs   limits against abuse            pure
 //! io.rs tls.rs settings.rs

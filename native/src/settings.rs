@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 /// Bytes that either side of a stream may have under way before the other must give some back.
-/// The same number stands in `grpc_native.py`.
 pub const STREAM_CREDIT_BYTES: usize = 256 * 1024;
 /// Credit is given back in lumps of at least this. Less than the credit, so a stream never sticks.
 pub const CREDIT_LUMP_BYTES: usize = 64 * 1024;

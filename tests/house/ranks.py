@@ -94,7 +94,11 @@ UNITS: dict[str, Unit] = {
 # A foreign module that only these files may import (paths below src/chainfire).
 OWNERS: dict[str, tuple[str, ...]] = {
     "rocksdict": ("storage/rocks.py",),
-    "chainfire_native": ("gateway/grpc_native.py", "cli/bench.py"),
+    "chainfire_native": (
+        "gateway/grpc_native.py",
+        "gateway/native_stream.py",
+        "cli/bench.py",
+    ),
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),
     "uvicorn": ("gateway/",),

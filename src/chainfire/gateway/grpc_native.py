@@ -8,35 +8,28 @@ no future, no closure. Only streams and HTTP requests have a task each.
 Rust ends a call that is reset, past its deadline or disconnected, and says
 CANCEL; answers to it that are under way go nowhere, because ids are never
 used twice. Messages of streams are counted against a credit in each direction
-(`_Stream`), so nothing piles up on either side.
+(`native_stream.py`), so nothing piles up on either side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import chainfire_native as native
 
 from chainfire.api.admission import admit
-from chainfire.api.call import Call, Metadata, answer_to
-from chainfire.api.counters import MethodCounters
+from chainfire.api.call import Metadata
 from chainfire.api.services import Services
-from chainfire.api.table import (
-    METHODS,
-    Kind,
-    StreamHandler,
-    UnaryHandler,
-    run,
-    unknown_method,
-)
-from chainfire.errors import Code, ConfigError, DoorFailed, RequestError, Stopped
+from chainfire.api.table import METHODS, Kind, StreamHandler, run, unknown_method
+from chainfire.errors import Code, ConfigError, DoorFailed, Stopped
 from chainfire.gateway import asgi
 from chainfire.gateway.listen import Address, bind
+from chainfire.gateway.native_calls import NativeCall, NativeStream, Served
+from chainfire.gateway.native_http import HttpExchange, request_head
+from chainfire.gateway.native_stream import MessageStream, Peer
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
 
 log = logging.getLogger(__name__)
@@ -45,24 +38,6 @@ VERSION: Final = native.__version__
 EVENTS_PER_TURN = 1000
 STREAMS_MAX = 65_536  # per connection, whatever the configuration allows
 _CONNECTION_SHIFT = 30  # an id's upper bits
-
-
-@dataclass(slots=True, frozen=True)
-class _Served:
-    """One method of the table, as a turn needs it."""
-
-    path: str
-    counters: MethodCounters
-    unary: UnaryHandler | None
-    stream: StreamHandler | None
-
-
-@dataclass(slots=True, frozen=True)
-class Peer:
-    """The other side of a connection."""
-
-    address: str  # "host:port", "unix:"
-    certificate: bytes | None  # DER
 
 
 class NativeServer:
@@ -91,10 +66,10 @@ class NativeServer:
         self.loop = asyncio.get_running_loop()
         self._settings = settings or GrpcSettings()
         self._served = [
-            _Served(path, services.counters.method(path), method.unary, method.stream)
+            Served(path, services.counters.method(path), method.unary, method.stream)
             for path, method in METHODS.items()
         ]
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, MessageStream] = {}
         self._peers: dict[int, Peer] = {}
         self._stopping = False
         self._drained = asyncio.Event()
@@ -222,7 +197,7 @@ class NativeServer:
 
     def _open(
         self,
-        method: _Served,
+        method: Served,
         id_: int,
         body: bytes,
         metadata: Metadata | None,
@@ -255,21 +230,12 @@ class NativeServer:
         self, id_: int, _body: bytes, metadata: Metadata | None, _timeout: object
     ) -> None:
         assert metadata is not None
-        method, target, version = (_text(pair[1]) for pair in metadata[:3])
-        peer = self.peer_of(id_)
-        host, _, port = ("" if peer is None else peer.address).rpartition(":")
-        head = asgi.RequestHead(
-            method,
-            target,
-            version,
-            [(name.encode(), _bytes(value)) for name, value in metadata[3:]],
-            (host, int(port)) if port else None,
-        )
-        exchange = _HttpExchange(self, id_, head)
+        head = request_head(metadata, self.peer_of(id_))
+        exchange = HttpExchange(self, id_, head, self._application_made)
         self._streams[id_] = exchange
         exchange.start(exchange.serve(), self._streams)
 
-    async def application(self) -> asgi.Application | None:
+    async def _application_made(self) -> asgi.Application | None:
         if self._make_application is None:
             return None
         if self._application is None:
@@ -305,7 +271,8 @@ class NativeServer:
     # ── the door itself ─────────────────────────────────────────────────────
 
     def _on_opened(self, id_: int, address: bytes, metadata: Metadata | None, *_: Any) -> None:
-        certificate = _bytes(metadata[0][1]) if metadata else None
+        certificate = metadata[0][1] if metadata else None
+        assert not isinstance(certificate, str)
         self._peers[id_ >> _CONNECTION_SHIFT] = Peer(address.decode(), certificate)
 
     def _on_closed(self, id_: int, *_: Any) -> None:
@@ -318,252 +285,3 @@ class NativeServer:
         log.error("native door panicked", extra={"panic": text.decode("utf-8", "replace")})
         if whole:
             self.services.node.halt(DoorFailed(f"the native door panicked: {text.decode()}"))
-
-
-class NativeCall(Call):
-    """A unary call: its answer joins the turn's replies."""
-
-    __slots__ = ("counters", "id", "server")
-
-    def __init__(
-        self,
-        server: NativeServer,
-        method: _Served,
-        id_: int,
-        request: bytes,
-        metadata: Metadata | None,
-        timeout: float | None,
-    ) -> None:
-        # Not Call.__init__: this is made for every call, and a call costs what it costs.
-        self.services = server.services
-        self.method = method.path
-        self.request = request
-        self.metadata = () if metadata is None else metadata
-        self.deadline = None if timeout is None else server.loop.time() + timeout
-        self.message = None
-        self.work = None
-        self.finished = False
-        self.counters = method.counters
-        self.id = id_
-        self.server = server
-
-    @property
-    def peer(self) -> str:  # type: ignore[override]
-        peer = self.server.peer_of(self.id)
-        return "" if peer is None else peer.address
-
-    def send_reply(self, body: bytes) -> None:
-        server = self.server
-        server.calls.pop(self.id, None)
-        counters = self.counters
-        counters.handled[0] += 1
-        counters.sent_messages += 1
-        self.services.counters.sent_bytes += len(body)
-        server.push((self.id, 0, body))
-
-    def send_error(self, error: RequestError) -> None:
-        server = self.server
-        server.calls.pop(self.id, None)
-        self.counters.handled[error.code] += 1
-        server.push((self.id, int(error.code), error.message))
-
-
-class _Stream:
-    """Messages on a call id, both ways, each within its credit."""
-
-    is_http = False
-
-    def __init__(self, server: NativeServer, id_: int) -> None:
-        self._server = server
-        self._id = id_
-        self._task: asyncio.Task[Any] | None = None
-        self._over = False  # the client is gone, or the end was sent
-        self._error: RequestError | None = None  # to end with, when cancelled
-        self._arrived: deque[bytes] = deque()
-        self._half_closed = False
-        self._consumed = 0  # of the client's credit, not yet given back
-        self._credit = native.STREAM_CREDIT_BYTES  # of ours
-        self._waiter: asyncio.Future[None] | None = None  # for a message
-        self._blocked: asyncio.Future[None] | None = None  # for credit
-
-    def start(self, work: Any, owner: dict[int, Any]) -> None:
-        """`owner` forgets the stream when its task is done."""
-        self._task = asyncio.create_task(work)
-
-        def done(task: asyncio.Task[Any]) -> None:
-            owner.pop(self._id, None)
-            self._finish(task)
-
-        self._task.add_done_callback(done)
-
-    def cancel(self) -> None:
-        """The client is gone."""
-        self._over = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def end_with(self, error: RequestError) -> None:
-        self._error = error
-        if self._task is not None:
-            self._task.cancel()
-
-    def _finish(self, task: asyncio.Task[Any]) -> None:
-        raise NotImplementedError
-
-    # ── from the door ───────────────────────────────────────────────────────
-
-    def on_message(self, body: bytes) -> None:
-        self._arrived.append(body)
-        _wake(self._waiter)
-
-    def on_half_close(self) -> None:
-        self._half_closed = True
-        _wake(self._waiter)
-
-    def on_writable(self, credit: int) -> None:
-        self._credit += credit
-        if self._credit > 0:
-            _wake(self._blocked)
-
-    # ── for the handler ─────────────────────────────────────────────────────
-
-    async def _next(self) -> bytes | None:
-        """The client's next message; None once it has half-closed."""
-        while not self._arrived:
-            if self._half_closed:
-                return None
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        body = self._arrived.popleft()
-        self._consumed += len(body) + native.MESSAGE_OVERHEAD_BYTES
-        if self._consumed >= native.CREDIT_LUMP_BYTES:
-            self._server.push((self._id, native.CREDIT, self._consumed))
-            self._consumed = 0
-        return body
-
-    async def _send(self, body: bytes) -> None:
-        self._server.push((self._id, native.MESSAGE, body))
-        self._credit -= len(body) + native.MESSAGE_OVERHEAD_BYTES
-        while self._credit <= 0:
-            self._blocked = asyncio.get_running_loop().create_future()
-            try:
-                await self._blocked
-            finally:
-                self._blocked = None
-
-
-class NativeStream(_Stream):
-    """A streaming call, as `api.call.Stream`."""
-
-    def __init__(
-        self,
-        server: NativeServer,
-        id_: int,
-        method: str,
-        counters: MethodCounters,
-        request: bytes,
-        metadata: Metadata,
-    ) -> None:
-        super().__init__(server, id_)
-        peer = server.peer_of(id_)
-        self.method = method
-        self.request = request
-        self.metadata = metadata
-        self.deadline: float | None = None
-        self.peer = "" if peer is None else peer.address
-        self._counters = counters
-        self._totals = server.services.counters
-
-    async def send(self, body: bytes) -> None:
-        self._counters.sent_messages += 1
-        self._totals.sent_bytes += len(body)
-        await self._send(body)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (body := await self._next()) is not None:
-            self._counters.received_messages += 1
-            self._totals.received_bytes += len(body)
-            yield body
-
-    def _finish(self, task: asyncio.Task[Any]) -> None:
-        error = self._error
-        if task.cancelled():
-            if self._over or error is None:
-                self._counters.handled[Code.CANCELLED] += 1
-                return
-        else:
-            exc = task.exception()
-            if isinstance(exc, Exception):
-                error = answer_to(exc, self._server.services, self.method)
-            elif exc is not None:
-                raise exc
-            else:
-                error = None
-        self._counters.handled[Code.OK if error is None else error.code] += 1
-        if error is None:
-            self._server.push((self._id, 0, None))
-        else:
-            self._server.push((self._id, int(error.code), error.message))
-
-
-class _HttpExchange(_Stream):
-    """An HTTP request and its answer, as `asgi.Exchange`."""
-
-    is_http = True
-
-    def __init__(self, server: NativeServer, id_: int, head: asgi.RequestHead) -> None:
-        super().__init__(server, id_)
-        self._head = head
-        self._begun = False
-        self._ended = False
-
-    async def serve(self) -> bool:
-        application = await self._server.application()
-        if application is None:
-            self.begin(415, [("content-length", "0")])
-            return True
-        return await asgi.serve(application, self._head, self)
-
-    async def read(self) -> bytes | None:
-        if self._ended:
-            await asyncio.get_running_loop().create_future()  # until the client is gone
-        body = await self._next()
-        self._ended = body is None
-        return body
-
-    def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        self._begun = True
-        self._server.push((self._id, native.HEAD, (status, list(headers))))
-
-    async def send(self, body: bytes) -> None:
-        await self._send(body)
-
-    def _finish(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
-            return
-        exc = task.exception()
-        if exc is not None:
-            log.error("http handler failed", exc_info=exc, extra={"target": self._head.target})
-        if exc is None and task.result():
-            self._server.push((self._id, 0, None))
-        elif self._begun:
-            self._server.push((self._id, native.RESET, None))
-        else:
-            self.begin(500, [("content-length", "0")])
-            self._server.push((self._id, 0, None))
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("latin-1")

@@ -1,0 +1,282 @@
+//! One HTTP/1.1 connection: one request at a time, its body and its answer as pieces.
+//!
+//! Over the border a request looks like one of HTTP/2 that is not gRPC. The answer goes out with
+//! the length that its headers give, else in chunks, else (HTTP/1.0) until the connection closes.
+//! A client that closes cancels its request. What is refused here: heads over the limit or later
+//! than the handshake deadline, bodies whose length is unclear (request smuggling), upgrades.
+//!
+//! ```text
+//! parse.rs      heads and bodies from bytes    pure
+//! answer.rs     an answer's head and framing   pure
+//! ```
+
+mod answer;
+mod parse;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{sleep, timeout};
+
+use crate::border::{Action, Border, Connection, Event, Reply, TICK, call_id, what};
+use crate::grpc::Pairs;
+use crate::io::Transport;
+use crate::settings::{CREDIT_LUMP_BYTES, MESSAGE_OVERHEAD_BYTES, STREAM_CREDIT_BYTES};
+use answer::{Answer, Framing};
+use parse::{Body, Head, next_piece, parse_head};
+
+const IDLE: Duration = Duration::from_secs(120); // between requests
+const REQUESTS_MAX: u32 = 1 << 29; // what an id can count
+const READ_BYTES: usize = 16 * 1024;
+
+/// What the border holds of a connection; the rest lives in its task.
+struct Http1 {
+    replies: UnboundedSender<Reply>, // bounded by the streams' credit
+    stopping: AtomicBool,
+}
+
+impl Connection for Http1 {
+    fn deliver(self: Arc<Self>, replies: Vec<Reply>, _wait: bool) -> Result<(), Vec<Reply>> {
+        for reply in replies {
+            let _ = self.replies.send(reply); // the task is gone: so is the caller
+        }
+        Ok(())
+    }
+
+    fn unsent_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::default() // one answer at a time, within its credit
+    }
+
+    fn tick(self: Arc<Self>) {}
+
+    fn wake(&self) {}
+
+    fn stop(self: Arc<Self>) {
+        self.stopping.store(true, Ordering::Release);
+        // A reply to no call: the task looks up.
+        let _ = self.replies.send(Reply { id: 0, action: Action::Credit(0) });
+    }
+
+    fn abandon(self: Arc<Self>) {
+        self.stop();
+    }
+}
+
+pub async fn serve(border: Arc<Border>, number: u64, transport: Transport, prefix: Vec<u8>, opened: Event) {
+    let (sender, replies) = unbounded_channel();
+    let shared = Arc::new(Http1 { replies: sender, stopping: AtomicBool::new(false) });
+    border.register(number, shared.clone());
+    border.push(&mut vec![opened]);
+    let mut task = Task {
+        border: border.clone(),
+        shared,
+        number,
+        transport,
+        input: BytesMut::from(&prefix[..]),
+        output: Vec::new(),
+        replies,
+        current: None,
+    };
+    // A client's going is no error of ours; whatever ended it, the connection is over.
+    let _guard = Leave { border, number };
+    let _ = task.run().await;
+    if let Some(id) = task.current {
+        task.border.push(&mut vec![Event::new(id, what::CANCEL)]);
+    }
+    let _ = task.transport.shutdown().await;
+}
+
+/// Also when the task is dropped or panics.
+struct Leave {
+    border: Arc<Border>,
+    number: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.border.unregister(self.number);
+        self.border.push(&mut vec![Event::new(call_id(self.number, 0), what::CLOSED)]);
+    }
+}
+
+/// The connection cannot go on.
+struct Over;
+
+impl From<std::io::Error> for Over {
+    fn from(_: std::io::Error) -> Self {
+        Over
+    }
+}
+
+struct Task {
+    border: Arc<Border>,
+    shared: Arc<Http1>,
+    number: u64,
+    transport: Transport,
+    input: BytesMut,
+    output: Vec<u8>,
+    replies: UnboundedReceiver<Reply>,
+    current: Option<u64>, // the request that Python is at
+}
+
+impl Task {
+    async fn run(&mut self) -> Result<(), Over> {
+        for serial in 0..REQUESTS_MAX {
+            let patience = if serial == 0 { self.border.settings.handshake } else { IDLE };
+            let Some(head) = timeout(patience, self.head()).await.map_err(|_| Over)?? else {
+                return Ok(());
+            };
+            while self.border.is_full() {
+                sleep(TICK).await;
+            }
+            if !self.request(serial, head).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// None: the client is done, or we are.
+    async fn head(&mut self) -> Result<Option<Head>, Over> {
+        loop {
+            match parse_head(&self.input) {
+                Ok(Some((length, head))) => {
+                    self.input.advance(length);
+                    return Ok(Some(head));
+                }
+                Ok(None) if self.input.len() > self.border.settings.header_list_bytes_max as usize => {
+                    return self.refuse("431 Request Header Fields Too Large").await;
+                }
+                Ok(None) => {}
+                Err(status) => return self.refuse(status).await,
+            }
+            if self.shared.stopping.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            self.input.reserve(READ_BYTES);
+            tokio::select! {
+                length = self.transport.read_buf(&mut self.input) => if length? == 0 { return Ok(None) },
+                reply = self.replies.recv() => drop(reply), // late ones, or a word to stop
+            }
+        }
+    }
+
+    async fn refuse(&mut self, status: &str) -> Result<Option<Head>, Over> {
+        let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        self.transport.write_all(text.as_bytes()).await?;
+        Ok(None)
+    }
+
+    /// One request and its answer. False: the connection ends here.
+    async fn request(&mut self, serial: u32, mut head: Head) -> Result<bool, Over> {
+        let id = call_id(self.number, serial << 1 | 1);
+        let metadata = Some(Box::new(std::mem::take(&mut head.pairs)));
+        self.border.push(&mut vec![Event { metadata, ..Event::new(id, what::HTTP) }]);
+        self.current = Some(id);
+        if head.expects_continue && head.body != Body::Complete {
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.flush().await?;
+        }
+        let mut answer = Answer::new(head.keep_alive);
+        let mut credit = STREAM_CREDIT_BYTES as isize;
+        let mut told = false; // that the body is complete
+        loop {
+            if !told && credit > 0 {
+                self.hand_over(id, &mut head.body, &mut credit)?;
+                if head.body == Body::Complete {
+                    told = true;
+                    self.border.push(&mut vec![Event::new(id, what::HALF_CLOSE)]);
+                }
+            }
+            // Beyond the body we read on (a closing client shows so), up to a bound.
+            let reading = if told { self.input.len() < READ_BYTES } else { credit > 0 };
+            self.input.reserve(READ_BYTES);
+            tokio::select! {
+                reply = self.replies.recv() => {
+                    let Some(reply) = reply else { return Err(Over) };
+                    if reply.id != id {
+                        continue;
+                    }
+                    if let Action::Credit(bytes) = reply.action {
+                        credit = credit.saturating_add_unsigned(bytes);
+                    } else if self.carry_out(&mut answer, &head, reply.action).await? {
+                        self.current = None;
+                        let stopping = self.shared.stopping.load(Ordering::Acquire);
+                        return Ok(answer.keep_alive && told && !stopping);
+                    }
+                }
+                length = self.transport.read_buf(&mut self.input), if reading => {
+                    if length? == 0 {
+                        return Err(Over);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has come of the body, to Python.
+    fn hand_over(&mut self, id: u64, body: &mut Body, credit: &mut isize) -> Result<(), Over> {
+        let mut events = Vec::new();
+        while let Some(piece) = next_piece(&mut self.input, body).map_err(|()| Over)? {
+            *credit -= (piece.len() + MESSAGE_OVERHEAD_BYTES) as isize;
+            events.push(Event::with(id, what::MESSAGE, piece));
+        }
+        self.border.push(&mut events);
+        Ok(())
+    }
+
+    /// True: that was the answer's end.
+    async fn carry_out(&mut self, answer: &mut Answer, head: &Head, action: Action) -> Result<bool, Over> {
+        match action {
+            Action::Head(reply) => {
+                if answer.framing == Framing::NotYet {
+                    answer.begin(&mut self.output, head, reply.0, &reply.1);
+                }
+                // Sent with the first piece of the body, unless that is not there yet.
+                if self.replies.is_empty() {
+                    self.flush().await?;
+                }
+                Ok(false)
+            }
+            Action::Message(message) | Action::Answer(message) => {
+                let body = message.body();
+                answer.piece(&mut self.output, &body);
+                if answer.framing == Framing::Raw {
+                    self.flush().await?;
+                    self.transport.write_all(&body).await?; // large ones are not copied again
+                }
+                self.flush().await?;
+                answer.left_bytes += body.len() + MESSAGE_OVERHEAD_BYTES;
+                if answer.left_bytes >= CREDIT_LUMP_BYTES {
+                    let amount = std::mem::take(&mut answer.left_bytes) as f64;
+                    let id = self.current.unwrap_or_default();
+                    self.border.push(&mut vec![Event { amount, ..Event::new(id, what::WRITABLE) }]);
+                }
+                Ok(false)
+            }
+            Action::Status(_) => {
+                if answer.framing == Framing::NotYet {
+                    answer.begin(&mut self.output, head, 500, &Pairs::new());
+                }
+                if answer.framing == Framing::Chunked {
+                    self.output.extend_from_slice(b"0\r\n\r\n");
+                }
+                self.flush().await?;
+                Ok(true)
+            }
+            Action::Reset => Err(Over),
+            Action::Credit(_) => Ok(false),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Over> {
+        self.transport.write_all(&self.output).await?;
+        self.output.clear();
+        self.transport.flush().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! Requests from bytes: heads, and bodies by length or in chunks. What can be read in two ways is
+//! refused (request smuggling).
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::grpc::{Pairs, Value};
+
+const HEADERS_MAX: usize = 100;
+const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// How much of a request's body is still to come.
+#[derive(Debug, PartialEq)]
+pub(super) enum Body {
+    Length(u64),
+    Chunk(u64), // left of this chunk, its line end included; 0: a chunk's line comes next
+    Trailers,
+    Complete,
+}
+
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) pairs: Pairs,
+    pub(super) body: Body,
+    pub(super) keep_alive: bool,
+    pub(super) is_head: bool,
+    pub(super) version: u8, // the minor one
+    pub(super) expects_continue: bool,
+}
+
+/// The head and its length, None if it is not complete, or the status line to refuse it with.
+pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
+    const BAD: &str = "400 Bad Request";
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(input) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
+        Err(httparse::Error::Version) => return Err("505 HTTP Version Not Supported"),
+        Err(_) => return Err(BAD),
+    };
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(BAD);
+    };
+    let text = |text: &str| Value::Text(text.to_owned());
+    let mut head = Head {
+        pairs: vec![
+            (":method".to_owned(), text(method)),
+            (":target".to_owned(), text(target)),
+            (":version".to_owned(), text(if version == 0 { "1.0" } else { "1.1" })),
+        ],
+        body: Body::Complete,
+        keep_alive: version == 1,
+        is_head: method == "HEAD",
+        version,
+        expects_continue: false,
+    };
+    let (mut content_length, mut chunked) = (None, false);
+    for header in &*request.headers {
+        let name = header.name.to_ascii_lowercase();
+        let has = |token: &str| {
+            header
+                .value
+                .split(|byte| *byte == b',')
+                .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        };
+        match &*name {
+            "connection" if has("close") => head.keep_alive = false,
+            "connection" if has("keep-alive") => head.keep_alive = true,
+            "expect" => head.expects_continue = has("100-continue"),
+            // RFC 9112 §6.3: a length that can be read in two ways is an attack.
+            "content-length" => {
+                let value = header.value.trim_ascii();
+                if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+                    return Err(BAD);
+                }
+                let length = value.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+                if content_length.replace(length).is_some_and(|other| other != length) {
+                    return Err(BAD);
+                }
+            }
+            "transfer-encoding" => {
+                if chunked || version == 0 || !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(BAD);
+                }
+                chunked = true;
+            }
+            _ => {}
+        }
+        head.pairs.push((name, Value::Binary(header.value.to_vec())));
+    }
+    head.body = match (chunked, content_length) {
+        (true, Some(_)) => return Err(BAD),
+        (true, None) => Body::Chunk(0),
+        (false, Some(length)) if length > 0 => Body::Length(length),
+        (false, _) => Body::Complete,
+    };
+    Ok(Some((length, head)))
+}
+
+/// The next piece of the body, None if more bytes are needed or the body is complete.
+pub(super) fn next_piece(input: &mut BytesMut, body: &mut Body) -> Result<Option<Bytes>, ()> {
+    loop {
+        match body {
+            Body::Complete => return Ok(None),
+            Body::Length(left) => {
+                let length = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= length as u64;
+                if *left == 0 {
+                    *body = Body::Complete;
+                }
+                return Ok((length > 0).then(|| input.split_to(length).freeze()));
+            }
+            Body::Chunk(left) if *left > 2 => {
+                let length = input.len().min(usize::try_from(*left - 2).unwrap_or(usize::MAX));
+                *left -= length as u64;
+                return Ok((length > 0).then(|| input.split_to(length).freeze()));
+            }
+            Body::Chunk(2) => {
+                if input.len() < 2 {
+                    return Ok(None);
+                }
+                if input.split_to(2)[..] != b"\r\n"[..] {
+                    return Err(());
+                }
+                *body = Body::Chunk(0);
+            }
+            Body::Chunk(_) => {
+                let Some(line) = take_line(input)? else { return Ok(None) };
+                let digits =
+                    line[..].split(|byte: &u8| *byte == b';').next().unwrap_or_default().trim_ascii();
+                let size = std::str::from_utf8(digits).map_err(|_| ())?;
+                if size.is_empty() || size.len() > 12 || !size.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    return Err(());
+                }
+                let size = u64::from_str_radix(size, 16).map_err(|_| ())?;
+                *body = if size == 0 { Body::Trailers } else { Body::Chunk(size + 2) };
+            }
+            Body::Trailers => {
+                let Some(line) = take_line(input)? else { return Ok(None) };
+                if line.is_empty() {
+                    *body = Body::Complete;
+                }
+            }
+        }
+    }
+}
+
+fn take_line(input: &mut BytesMut) -> Result<Option<BytesMut>, ()> {
+    match input.windows(2).position(|pair| pair == b"\r\n") {
+        Some(end) if end <= CHUNK_LINE_BYTES_MAX => {
+            let line = input.split_to(end);
+            input.advance(2);
+            Ok(Some(line))
+        }
+        None if input.len() <= CHUNK_LINE_BYTES_MAX => Ok(None),
+        _ => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<Option<(usize, Head)>, &'static str> {
+        parse_head(text.as_bytes())
+    }
+
+    #[test]
+    fn a_head_is_read_when_it_is_complete() {
+        let text = "GET /health?x=1 HTTP/1.1\r\nHost: a\r\n\r\nrest";
+        let (length, found) = head(text).unwrap().unwrap();
+        assert_eq!(length, text.len() - 4);
+        assert!(found.keep_alive);
+        assert_eq!(found.body, Body::Complete);
+        assert_eq!(found.pairs[1], (":target".into(), Value::Text("/health?x=1".into())));
+        for length in 0..length {
+            assert!(head(&text[..length]).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_body_whose_length_is_unclear_is_refused() {
+        for lines in [
+            "content-length: 5\r\ntransfer-encoding: chunked",
+            "content-length: 5\r\ncontent-length: 6",
+            "content-length: +5",
+            "content-length: 5, 5",
+            "content-length: 9999999999999999999",
+            "transfer-encoding: gzip, chunked",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        ] {
+            assert!(head(&format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n")).is_err(), "{lines}");
+        }
+        assert!(head("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn chunks_are_joined_however_the_bytes_are_cut() {
+        let wire = b"3\r\nabc\r\n000A;x=y\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nnext";
+        for size in [1, 2, 3, 5, wire.len()] {
+            let (mut input, mut body) = (BytesMut::new(), Body::Chunk(0));
+            let mut found = Vec::new();
+            for piece in wire.chunks(size) {
+                input.extend_from_slice(piece);
+                while let Some(data) = next_piece(&mut input, &mut body).unwrap() {
+                    found.extend_from_slice(&data);
+                }
+            }
+            assert_eq!((&found[..], body, &input[..]), (&b"abc0123456789"[..], Body::Complete, &b"next"[..]));
+        }
+    }
+
+    #[test]
+    fn broken_chunks_are_refused() {
+        for wire in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"1\r\nabc", b"fffffffffffff\r\n", &[b'1'; 300]] {
+            let (mut input, mut body) = (BytesMut::from(wire), Body::Chunk(0));
+            let mut result = next_piece(&mut input, &mut body);
+            while let Ok(Some(_)) = result {
+                result = next_piece(&mut input, &mut body);
+            }
+            assert!(result.is_err(), "{wire:?}");
+        }
+    }
+}
