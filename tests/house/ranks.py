@@ -66,7 +66,7 @@ UNITS: dict[str, Unit] = {
         banned=PURE | only("grpc"),
         except_in=only(
             *("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
-            *("peers",),
+            *("peers", "link", "dialer", "accepting", "transport", "peertls"),
         ),
     ),
     # 5

@@ -94,7 +94,7 @@ async def running(
         await node.aclose()
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Return when it holds; fails after the deadline."""
     give_up = asyncio.get_running_loop().time() + DEADLINE_SECONDS
     while not condition():

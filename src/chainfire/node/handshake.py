@@ -31,7 +31,7 @@ PONG: Final = 68
 MAGIC: Final = 0x43465031  # "CFP1"
 FORMAT_OLDEST: Final = 1  # of those that this version speaks
 FORMAT_NEWEST: Final = 1
-HELLO_BYTES_MAX: Final = 4096
+HELLO_BYTES_MAX: Final = 4096  # also of a Denied
 
 _HELLO = struct.Struct(">BIBBBB6Q")
 _LOST_DATA = 1

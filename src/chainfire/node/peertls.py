@@ -1,0 +1,86 @@
+"""TLS between members: contexts from the files that etcd's --peer-… flags name.
+
+One certificate serves both directions. Files are read anew when they change,
+so that a renewed certificate needs no restart: for each connection that is
+dialled, and for those accepted whenever `refresh` is called.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from chainfire.errors import ConfigError
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class PeerTlsFiles:
+    cert_file: str = ""
+    key_file: str = ""
+    trusted_ca_file: str = ""  # empty: the system's
+    client_cert_auth: bool = False  # who dials us must show a certificate of that CA
+
+    def __bool__(self) -> bool:
+        return bool(self.cert_file or self.trusted_ca_file)
+
+
+class PeerTls:
+    """Raises ConfigError for files that cannot be used."""
+
+    def __init__(self, files: PeerTlsFiles) -> None:
+        self._files = files
+        self._stamp = self._stamps()
+        self.server = self._server() if files.cert_file else None
+
+    def client(self) -> ssl.SSLContext:
+        """For one connection that is dialled."""
+        context = ssl.create_default_context(
+            ssl.Purpose.SERVER_AUTH, cafile=self._files.trusted_ca_file or None
+        )
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._files.cert_file:
+            self._load_chain(context)
+        return context
+
+    def refresh(self) -> None:
+        """Take changed files for what is accepted from now on; broken ones leave what was."""
+        stamp = self._stamps()
+        if self.server is None or stamp == self._stamp:
+            return
+        self._load_chain(self.server)
+        if self._files.trusted_ca_file:
+            self.server.load_verify_locations(self._files.trusted_ca_file)
+        self._stamp = stamp
+
+    def _server(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._load_chain(context)
+        files = self._files
+        try:
+            if files.trusted_ca_file:
+                context.load_verify_locations(files.trusted_ca_file)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(f"peer-trusted-ca-file: {files.trusted_ca_file}: {exc}") from exc
+        if files.client_cert_auth:
+            if not files.trusted_ca_file:
+                context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def _load_chain(self, context: ssl.SSLContext) -> None:
+        files = self._files
+        try:
+            context.load_cert_chain(files.cert_file, files.key_file or None)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(
+                f"peer-cert-file, peer-key-file: {files.cert_file}, {files.key_file}: {exc}"
+            ) from exc
+
+    def _stamps(self) -> tuple[float, ...]:
+        names = (self._files.cert_file, self._files.key_file, self._files.trusted_ca_file)
+        try:
+            return tuple(Path(name).stat().st_mtime for name in names if name)
+        except OSError:
+            return ()
