@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainfire.command import BODY_NAMES, CommandKind, Envelope, decode, decode_request
+from chainfire.command import BODY_NAMES, CommandKind, Envelope, decode, decode_request, stamp
 from chainfire.errors import Malformed, UnknownFormat
 from chainfire.proto import kv_pb2
 from chainfire.proto.command_pb2 import Command
@@ -115,3 +115,11 @@ def test_fields_that_this_version_does_not_know_stay_in_the_log_and_mean_nothing
     data = ENVELOPE.encode(1, CommandKind.PUT, body)
     assert data.endswith(body)
     assert decode(data).put.key == b"k"
+
+
+def test_a_leaders_stamp_replaces_term_and_clock_of_a_forwarded_command() -> None:
+    data = ENVELOPE.encode(1, CommandKind.PUT, kv_pb2.PutRequest(key=b"k").SerializeToString())
+    stamped = decode(data + stamp(9, 12_345))
+    assert (stamped.proposing_term, stamped.leader_clock_ms) == (9, 12_345)
+    assert (stamped.sequence, stamped.put.key) == (1, b"k")
+    assert stamp(0, 0) == b""

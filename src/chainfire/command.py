@@ -2,7 +2,8 @@
 
 `Envelope.encode` puts a prefix in front of the client's own request bytes; no
 message is built. The result equals what protobuf would write for the same
-`chainfire.v1.Command`, byte for byte (docs/formats.md, "Command").
+`chainfire.v1.Command`, byte for byte (docs/formats.md, "Command"); a command
+that was forwarded has the leader's `stamp` behind it.
 
 Three rules:
 
@@ -110,6 +111,14 @@ class Envelope:
             body,
         )
         return b"".join(parts)
+
+
+def stamp(proposing_term: int, leader_clock_ms: int) -> bytes:
+    """What a leader appends to a command that another member has forwarded to it.
+
+    Both fields stand at the end then; of a field that is there twice the last one counts.
+    """
+    return _number(6, proposing_term) + _number(7, leader_clock_ms)
 
 
 def decode(data: bytes) -> Command:

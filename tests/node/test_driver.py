@@ -245,11 +245,10 @@ def test_a_late_sync_does_not_promise_again_what_a_new_leader_has_replaced() -> 
     world = World(voters=(ME, 2, 3))
     driver, notes = world.driver, world.witness.notes
     old = [Entry(1, index, data=b"") for index in range(1, 11)]
-    driver.step(Message(MessageType.APPEND, ME, 2, 1, entries=old, commit=0))
+    driver.received(2, [Message(MessageType.APPEND, ME, 2, 1, entries=old, commit=0)])
     effects = world.turn()  # written; its sync is under way
-    driver.step(
-        Message(MessageType.APPEND, ME, 3, 2, log_term=1, index=5, entries=[Entry(2, 6)], commit=0)
-    )
+    append = Message(MessageType.APPEND, ME, 3, 2, log_term=1, index=5, entries=[Entry(2, 6)])
+    driver.received(3, [append])
     world.turn()
     assert notes[-1][:2] == (5, 1)
     world.sync(effects)

@@ -18,7 +18,7 @@ class Caller:
 
 def test_a_sequence_is_settled_once() -> None:
     proposals, caller = Proposals(pending_max=10, timeout_ms=7000), Caller()
-    sequence = proposals.add(caller)
+    sequence = proposals.add(caller, 16, b"").sequence
     assert proposals.settle(sequence) is caller
     assert proposals.settle(sequence) is None
 
@@ -26,7 +26,7 @@ def test_a_sequence_is_settled_once() -> None:
 @given(st.lists(st.integers(1, 20), max_size=40))
 def test_lowest_unsettled_is_the_lowest_that_waits(settled: list[int]) -> None:
     proposals = Proposals(pending_max=100, timeout_ms=7000)
-    waiting = {proposals.add(Caller()) for _ in range(20)}
+    waiting = {proposals.add(Caller(), 16, b"").sequence for _ in range(20)}
     for sequence in settled:
         proposals.settle(sequence)
         waiting.discard(sequence)
@@ -35,9 +35,9 @@ def test_lowest_unsettled_is_the_lowest_that_waits(settled: list[int]) -> None:
 
 def test_only_what_is_older_than_the_timeout_is_overdue() -> None:
     proposals, old, young = Proposals(pending_max=10, timeout_ms=100), Caller(), Caller()
-    proposals.add(old)
+    proposals.add(old, 16, b"")
     proposals.mark_turn(now_ms=0)
-    proposals.add(young)
+    proposals.add(young, 16, b"")
     proposals.mark_turn(now_ms=50)
     assert proposals.overdue(99) == []
     assert proposals.overdue(100) == [old]

@@ -15,7 +15,7 @@ class Reader:
 
 
 def test_a_read_waits_for_its_index_and_its_revision() -> None:
-    reads, a, b = Reads(7000), Reader(), Reader()
+    reads, a, b = Reads(7000, 1), Reader(), Reader()
     reads.wait(5, 0, 0, None, a)
     reads.wait(3, 9, 0, None, b)
     assert reads.ready(applied=4, revision=8) == []
@@ -25,7 +25,7 @@ def test_a_read_waits_for_its_index_and_its_revision() -> None:
 
 
 def test_all_reads_of_a_turn_share_one_round_and_later_ones_do_not() -> None:
-    reads, a, b, late = Reads(7000), Reader(), Reader(), Reader()
+    reads, a, b, late = Reads(7000, 1), Reader(), Reader(), Reader()
     reads.wait_for_round(0, 0, None, a)
     reads.wait_for_round(0, 0, None, b)
     first = reads.start_round()
@@ -37,7 +37,7 @@ def test_all_reads_of_a_turn_share_one_round_and_later_ones_do_not() -> None:
 
 
 def test_a_repeated_round_gets_a_new_number_and_the_old_answer_is_ignored() -> None:
-    reads, a = Reads(7000), Reader()
+    reads, a = Reads(7000, 1), Reader()
     reads.wait_for_round(0, 0, None, a)
     old = reads.start_round()
     assert old is not None
@@ -51,7 +51,7 @@ def test_a_repeated_round_gets_a_new_number_and_the_old_answer_is_ignored() -> N
 
 
 def test_the_callers_deadline_and_ours_give_different_errors() -> None:
-    reads, mine, yours = Reads(7000), Reader(), Reader()
+    reads, mine, yours = Reads(7000, 1), Reader(), Reader()
     reads.wait(9, 0, 0, None, mine)
     reads.wait(9, 0, 0, 100, yours)
     [(who, error)] = reads.overdue(100)
@@ -61,7 +61,7 @@ def test_the_callers_deadline_and_ours_give_different_errors() -> None:
 
 
 def test_reads_whose_caller_is_gone_are_forgotten_long_before_their_deadline() -> None:
-    reads, gone, there = Reads(7000), Reader(), Reader()
+    reads, gone, there = Reads(7000, 1), Reader(), Reader()
     for who in (gone, there):
         reads.wait(9, 5, 0, 3_600_000, who)
         reads.wait_for_round(0, 0, None, who)

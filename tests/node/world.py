@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chainfire.command import CommandKind
@@ -76,22 +77,26 @@ class World:
         log: MemoryBackend | None = None,
         state: MemoryBackend | None = None,
         *,
+        me: int = ME,
+        draw: Callable[[int], int] = lambda n: 0,
         voters: tuple[int, ...] = (ME,),
         limits: Limits | None = None,
+        start_number: int = 0,
         auto_compactor: AutoCompactor | None = None,
     ) -> None:
         if state is None:
             state = MemoryBackend(STATE_FAMILIES)
             members = [Member(ID=id, peerURLs=[f"http://127.0.0.1:{id}"]) for id in voters]
             Machine.bootstrap(state, members, ConfState(voters=voters), CLUSTER_VERSION)
+        self.me = me
         self.state = state
         self.log = log or MemoryBackend(LOG_FAMILIES)
         self.machine = Machine(state, cache_bytes=1 << 20)
         self.log_store = LogStore(self.log, self.machine.conf_state)
         self.witness = FakeWitness()
         config = Config(
-            id=ME,
-            draw=lambda n: 0,
+            id=me,
+            draw=draw,
             applied_index=self.machine.applied_index,
             applying_bytes_max=64 << 10,
             async_storage_writes=True,
@@ -102,15 +107,15 @@ class World:
             log=self.log_store,
             machine=self.machine,
             witness=self.witness,
-            duties=Duties(ME, self.machine, self.duty_settings(auto_compactor)),
-            member_id=ME,
-            start_number=self.machine.start_number(ME) + 1,
+            duties=Duties(me, self.machine, self.duty_settings(auto_compactor)),
+            member_id=me,
+            start_number=start_number or self.machine.start_number(me) + 1,
             limits=limits or Limits(pending_max=100, request_timeout_ms=7000),
         )
 
     def duty_settings(self, auto_compactor: AutoCompactor | None = None) -> DutySettings:
         return DutySettings(
-            name="m1",
+            name=f"m{self.me}",
             client_urls=("http://127.0.0.1:2379",),
             quota_bytes=1 << 30,
             auto_clear_space_alarm=True,

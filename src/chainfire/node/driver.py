@@ -12,9 +12,9 @@ Durable before shown: what raft wants to say after a storage write hangs on
 that write (its `responses`) and is stepped only by `synced`. Entries are
 applied only after our own disk has them.
 
-Its parts: `proposer` (commands on their way into the log), `readgate` (reads),
-`logwriter` (what is written, what hangs on it), `applier` (the machine),
-`effects` (what comes out).
+Its parts: `proposer` (commands on their way into the log, forwarding), `readgate`
+(reads), `leadership` (who leads, since when), `logwriter` (what is written, what
+hangs on it), `applier` (the machine), `effects` (what comes out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -23,19 +23,28 @@ the next turn, and new proposals are refused meanwhile.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from chainfire.errors import Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
 from chainfire.node.duties import Duties
 from chainfire.node.effects import Answer, Effects
+from chainfire.node.frames import Forward, Frame, Refused
+from chainfire.node.leadership import Leadership
 from chainfire.node.logstore import LogStore
 from chainfire.node.logwriter import LogWriter, WitnessFile
 from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
-from chainfire.raft.messages import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Message
+from chainfire.raft.messages import (
+    AFTER_SYNC,
+    LOCAL_APPEND_THREAD,
+    LOCAL_APPLY_THREAD,
+    Message,
+    MessageType,
+)
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.types import Pending
@@ -48,6 +57,7 @@ class Limits:
     pending_max: int = 5000  # proposals of this member without an answer
     reads_max: int = 20_000  # reads that wait
     request_timeout_ms: int = 7000  # etcd: 5 s + 2 x election timeout
+    election_timeout_ms: int = 1000
 
 
 class Driver:
@@ -70,12 +80,12 @@ class Driver:
         self.member_id = member_id
         self.duties = duties
         self._now_ms = 0
-        self._last_leader = 0
-        self.leader_changes = 0  # leaders seen, the first one included
         self._effects = Effects()
+        self._leadership = Leadership(raft, limits.election_timeout_ms)
         self._proposer = Proposer(
             raft,
             machine,
+            self._leadership,
             self._effects,
             member_id=member_id,
             start_number=start_number,
@@ -85,6 +95,7 @@ class Driver:
         self._gate = ReadGate(
             raft,
             machine,
+            start_number=start_number,
             # A sole voter had committed whatever its disk held.
             gate_index=log.last_index() if self.is_sole_voter else log.hard_state.commit,
             reads_max=limits.reads_max,
@@ -103,6 +114,11 @@ class Driver:
     @property
     def proposals_pending(self) -> int:
         return len(self._proposer.pending)
+
+    @property
+    def leader_changes(self) -> int:
+        """Leaders seen, the first one included."""
+        return self._leadership.changes
 
     # ── in ──────────────────────────────────────────────────────────────────
 
@@ -140,9 +156,26 @@ class Driver:
             stalled=bool(self._storage_work),
         )
 
-    def step(self, message: Message) -> None:
-        """A message from another member."""
-        self.raft.step(message)
+    def received(self, sender: int, frames: Iterable[Frame]) -> None:
+        """What another member says; the transport vouches for `sender`."""
+        for frame in frames:
+            match frame:
+                case Message():
+                    self.raft.step(frame)
+                case Forward(commands):
+                    self._proposer.forwarded(sender, commands)
+                case Refused():
+                    self._proposer.refused(frame)
+
+    def unreachable(self, peer: int) -> None:
+        """Something for this member was dropped."""
+        self.raft.report_unreachable(peer)
+        if self._leadership.note_unreachable(peer):
+            self._proposer.repeat()
+
+    def snapshot_sent(self, peer: int, *, arrived: bool) -> None:
+        """How one of the `snapshots` of an Effects ended; once for each."""
+        self.raft.report_snapshot(peer, arrived)
 
     def begin(self, now_ms: int) -> None:
         """The clock's reading at the start: what comes before the first tick counts from here."""
@@ -161,15 +194,14 @@ class Driver:
 
     def synced(self, number: int) -> None:
         """The log writes up to `number` are durable: say what hangs on them."""
-        for response in self._writer.durable(number):
-            self._route(response)
+        self._route_all(self._writer.durable(number))
 
     # ── out ─────────────────────────────────────────────────────────────────
 
     def turn(self) -> Effects:
         """Carry everything that has arrived one step further."""
         # Group commit: one sync for everything that arrived during the last one.
-        self._proposer.turn(self._now_ms, may_propose=self._writer.unsynced is None)
+        self._proposer.turn(self._now_ms, may_append=self._writer.unsynced is None)
         self._gate.start_round()
         self._pump()
         effects = self._effects
@@ -199,28 +231,27 @@ class Driver:
                 self._effects.more = True
                 break
             ready = raft.ready()
-            if ready.soft_state is not None:
-                self._note_leader(ready.soft_state.leader)
+            if self._leadership.observe(self._now_ms):
+                self._gate.leader_changed()
+                if self._core.leader:
+                    self._proposer.leader_changed()
             for state in ready.read_states:
                 self._gate.confirm_round(state)
-            for message in ready.messages:
-                self._route(message)
+            self._route_all(_held_until_durable(ready.messages))
             self._work_off()
         self._gate.note_leadership(is_sole_voter=self.is_sole_voter)
 
-    def _note_leader(self, leader: int) -> None:
-        self._gate.leader_changed()
-        if leader and leader != self._last_leader:
-            self._last_leader = leader
-            self.leader_changes += 1
-
-    def _route(self, message: Message) -> None:
-        if message.to in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
-            self._storage_work.append(message)
-        elif message.to == self.member_id:
-            self.raft.step(message)
-        else:
-            self._effects.messages.append(message)
+    def _route_all(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            to = message.to
+            if to == self.member_id:
+                self.raft.step(message)
+            elif to in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
+                self._storage_work.append(message)
+            elif message.type is MessageType.SNAPSHOT:
+                self._effects.snapshots.append(message)
+            else:
+                self._effects.send(to, message)
 
     def _work_off(self) -> None:
         """Do the disk work that raft ordered, in its order, until done or stalled."""
@@ -229,12 +260,24 @@ class Driver:
             message = work[0]
             try:
                 if message.to == LOCAL_APPEND_THREAD:
-                    self._writer.append(message, is_sole_voter=self.is_sole_voter)
+                    due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
                 else:
                     self._applier.apply(message.entries)
+                    due = message.responses
             except Stalled:
                 return
             work.popleft()
-            if message.to == LOCAL_APPLY_THREAD:
-                for response in message.responses:
-                    self._route(response)
+            self._route_all(due)
+
+
+def _held_until_durable(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages of one Ready; those of AFTER_SYNC become responses of its STORAGE_APPEND."""
+    held = [message for message in messages if message.type in AFTER_SYNC]
+    if not held:
+        return messages
+    rest = [message for message in messages if message.type not in AFTER_SYNC]
+    for at, message in enumerate(rest):
+        if message.type is MessageType.STORAGE_APPEND:
+            rest[at] = replace(message, responses=(*message.responses, *held))
+            return rest
+    raise AssertionError("a vote is asked for in a term that is not stored")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chainfire.errors import RequestError
+from chainfire.node.frames import Frame
 from chainfire.node.reads import ReadPending
 from chainfire.raft.messages import Message
 from chainfire.types import Pending, Result
@@ -22,15 +23,31 @@ class Answer:
 class Effects:
     """Gathered by the driver's parts between two turns; `take` hands it out and begins anew."""
 
-    messages: list[Message] = field(default_factory=list)  # to other members
+    frames: dict[int, list[Frame]] = field(default_factory=dict)  # to other members, in order
+    snapshots: list[Message] = field(default_factory=list)  # to be sent; each one reported once
     sync: int | None = None  # make the log durable, then call synced() with this number
     answers: list[Answer] = field(default_factory=list)
     reads: list[ReadPending] = field(default_factory=list)  # the store may be read
     stalled: bool = False  # storage asked to wait: come back soon
     more: bool = False  # the turn was cut short: take another one at once
 
+    def send(self, to: int, frame: Frame) -> None:
+        frames = self.frames.get(to)
+        if frames is None:
+            self.frames[to] = [frame]
+        else:
+            frames.append(frame)
+
     def take(self) -> Effects:
-        taken = Effects(self.messages, self.sync, self.answers, self.reads, self.stalled, self.more)
-        self.messages, self.answers, self.reads = [], [], []
+        taken = Effects(
+            self.frames,
+            self.snapshots,
+            self.sync,
+            self.answers,
+            self.reads,
+            self.stalled,
+            self.more,
+        )
+        self.frames, self.snapshots, self.answers, self.reads = {}, [], [], []
         self.sync, self.stalled, self.more = None, False, False
         return taken

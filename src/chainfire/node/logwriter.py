@@ -49,26 +49,35 @@ class LogWriter:
         """The number of the last write that is not known to be durable."""
         return self._unsynced[-1].number if self._unsynced else None
 
-    def append(self, message: Message, *, is_sole_voter: bool) -> None:
-        """Carry out a STORAGE_APPEND. Raises Stalled with nothing changed."""
+    def append(self, message: Message, *, is_sole_voter: bool) -> Sequence[Message]:
+        """Carry out a STORAGE_APPEND; the responses that are due at once.
+
+        Raises Stalled with nothing changed.
+        """
         assert message.snapshot is None, "snapshots come with the cluster"
         entries, log = message.entries, self._log
         hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
         if entries and entries[0].index <= log.last_index():
             self._promise_no_more_than(entries[0].index - 1)
+        promises = hard_state is not None and self._promises(hard_state)
         # A sole voter's new commit index is not worth a write: whatever its log holds is
         # committed, and nothing is read after a start before all of it is applied.
-        for_free = hard_state is None or (is_sole_voter and self._is_only_a_commit(hard_state))
-        if entries or not for_free:
+        if entries or promises or (hard_state is not None and not is_sole_voter):
             log.append(entries, hard_state)
-        if message.responses:
-            self._written += 1
-            last, hard = log.last_index(), log.hard_state
-            self._unsynced.append(
-                _Unsynced(
-                    self._written, message.responses, last, log.term(last), hard.term, hard.vote
-                )
+        if not entries and not promises:
+            if not self._unsynced:
+                return message.responses
+            last = self._unsynced[-1]
+            last.responses = [*last.responses, *message.responses]
+            return ()
+        self._written += 1
+        index, hard = log.last_index(), log.hard_state
+        self._unsynced.append(
+            _Unsynced(
+                self._written, message.responses, index, log.term(index), hard.term, hard.vote
             )
+        )
+        return ()
 
     def durable(self, number: int) -> list[Message]:
         """The responses of all writes up to `number`, in the order of the writes."""
@@ -81,9 +90,9 @@ class LogWriter:
             self._witness.note(last.last_index, last.last_term, last.term, last.vote)
         return responses
 
-    def _is_only_a_commit(self, new: HardState) -> bool:
+    def _promises(self, new: HardState) -> bool:
         old = self._log.hard_state
-        return (new.term, new.vote) == (old.term, old.vote)
+        return (new.term, new.vote) != (old.term, old.vote)
 
     def _promise_no_more_than(self, index: int) -> None:
         """The log is about to be shortened to `index`.

@@ -4,21 +4,41 @@ A command's id is (member id, start number, sequence). It is settled once its
 caller has an answer, "unknown" included; every envelope says which sequences
 of its sender are all settled, so that the machine need not remember those.
 
+A command is kept whole until then, because it is proposed again, under the
+same id, when what was proposed may be lost.
+
 Invariant: _lowest <= every pending sequence < _next.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
+from chainfire.raft.changes import ConfChange
 from chainfire.types import Pending
+
+
+@dataclass(slots=True)
+class Own:
+    """One command of ours, or a membership change (`change`; `body` then describes members)."""
+
+    sequence: int
+    pending: Pending
+    kind: int
+    body: bytes
+    keyspace: int = 0
+    user: str = ""
+    auth_revision: int = 0
+    change: ConfChange | None = None
+    is_out: bool = False  # proposed or forwarded before: a copy of it may be in some log
 
 
 class Proposals:
     def __init__(self, *, pending_max: int, timeout_ms: int) -> None:
         self.pending_max = pending_max
         self._timeout_ms = timeout_ms
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, Own] = {}  # in the order of sequences
         self._next = 1
         self._lowest = 1
         self._deadlines: deque[tuple[int, int]] = deque()  # (ms, sequences below it)
@@ -39,20 +59,35 @@ class Proposals:
         self._lowest = lowest
         return lowest
 
-    def add(self, pending: Pending) -> int:
-        """Take the next sequence for this caller."""
+    def add(
+        self,
+        pending: Pending,
+        kind: int,
+        body: bytes,
+        keyspace: int = 0,
+        user: str = "",
+        auth_revision: int = 0,
+        change: ConfChange | None = None,
+    ) -> Own:
+        """Take the next sequence for this caller's command."""
         sequence = self._next
         self._next = sequence + 1
-        self._pending[sequence] = pending
-        return sequence
+        own = Own(sequence, pending, kind, body, keyspace, user, auth_revision, change)
+        self._pending[sequence] = own
+        return own
 
     def waits(self, sequence: int) -> bool:
         """Whether somebody still waits for this sequence."""
         return sequence in self._pending
 
+    def unsettled(self) -> list[Own]:
+        """All of them, in the order in which they came."""
+        return list(self._pending.values())
+
     def settle(self, sequence: int) -> Pending | None:
         """Who waits for this sequence; None when it was answered before."""
-        return self._pending.pop(sequence, None)
+        own = self._pending.pop(sequence, None)
+        return own.pending if own is not None else None
 
     def mark_turn(self, now_ms: int) -> None:
         """Start the clock of everything added since the last mark."""
@@ -65,13 +100,13 @@ class Proposals:
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             _, below = self._deadlines.popleft()
             for sequence in range(self.lowest_unsettled, below):
-                pending = self._pending.pop(sequence, None)
+                pending = self.settle(sequence)
                 if pending is not None:
                     late.append(pending)
         return late
 
     def take_all(self) -> list[Pending]:
         """Everybody who waits: the member stops."""
-        waiting = list(self._pending.values())
+        waiting = [own.pending for own in self._pending.values()]
         self._pending.clear()
         return waiting

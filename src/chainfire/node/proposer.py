@@ -1,30 +1,47 @@
-"""This member's own commands on their way into the log: queued, put into envelopes, proposed.
+"""Commands on their way into the log: our own, and at the leader those that others forward.
 
-`pending` knows who waits for which of them.
+    leader      proposes what is queued, one batch per turn, while no log write waits for its
+                sync; what was forwarded gets the leader's stamp
+    follower    forwards its own to the leader, one batch per turn
+    no leader, or one that hands over: they wait
+
+Whoever took a call answers it, from its own apply, by command id. So nothing
+need be known here of what became of a command that is out: it is proposed
+again under the same id when the leader changes, when something for the leader
+could not be sent, when the leader refuses, and after a while of silence. The
+machine applies it once. At its deadline its outcome is unknown.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from chainfire import command
 from chainfire.command import Envelope
-from chainfire.errors import RequestError, Timeout, TooManyRequests
+from chainfire.errors import TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.proposals import Proposals
-from chainfire.raft.messages import ProposalDropped
+from chainfire.node.frames import Forward, Refused
+from chainfire.node.leadership import Leadership
+from chainfire.node.proposals import Own, Proposals
+from chainfire.raft.messages import NOBODY, ProposalDropped
 from chainfire.raft.rawnode import RawNode
+from chainfire.raft.ready import Role
 from chainfire.types import Pending
+
+REPEAT_TICKS = 10  # a forwarded command that nothing was heard of is sent again; then twice as long
+FORWARDED_MAX = 20_000  # commands of others that wait here; more are refused
 
 
 @dataclass(slots=True)
-class _Queued:
-    sequence: int
-    kind: int
-    body: bytes
-    keyspace: int
-    user: str
-    auth_revision: int
+class _Out:
+    """Commands that were forwarded together."""
+
+    due_tick: int
+    wait_ticks: int
+    commands: list[Own]
 
 
 class Proposer:
@@ -32,6 +49,7 @@ class Proposer:
         self,
         raft: RawNode,
         machine: Machine,
+        leadership: Leadership,
         effects: Effects,
         *,
         member_id: int,
@@ -42,11 +60,18 @@ class Proposer:
         self.member_id = member_id
         self.start_number = start_number
         self.pending = Proposals(pending_max=pending_max, timeout_ms=timeout_ms)
+        self._timeout_ms = timeout_ms
         self._raft = raft
         self._core = raft.raft  # read, never written
         self._machine = machine
+        self._leadership = leadership
         self._effects = effects
-        self._queue: list[_Queued] = []  # not yet handed to raft
+        self._queue: list[Own] = []  # to be proposed or forwarded
+        self._forwarded: list[tuple[int, bytes]] = []  # at the leader: (from whom, command)
+        self._out: deque[_Out] = deque()  # at a follower, in the order in which they went
+        self._ticks = 0
+
+    # ── in ──────────────────────────────────────────────────────────────────
 
     def add(
         self,
@@ -58,57 +83,139 @@ class Proposer:
         auth_revision: int,
     ) -> None:
         """Queue a command for the next turn."""
-        sequence = self.pending.add(pending)
-        self._queue.append(_Queued(sequence, kind, body, keyspace, user, auth_revision))
+        self._queue.append(self.pending.add(pending, kind, body, keyspace, user, auth_revision))
 
-    def turn(self, now_ms: int, *, may_propose: bool) -> None:
-        """Hand what is queued to raft, if it may take it now."""
+    def forwarded(self, sender: int, commands: Sequence[bytes]) -> None:
+        """Another member takes us for the leader. If we are not, it will hear who is."""
+        if self._core.role is not Role.LEADER:
+            return
+        if len(self._forwarded) + len(commands) > FORWARDED_MAX:
+            self._refuse([(sender, data) for data in commands])
+        else:
+            self._forwarded += [(sender, data) for data in commands]
+
+    def refused(self, refusal: Refused) -> None:
+        """The leader has too much to do: send these again at the next tick.
+
+        No answer to a caller: an earlier copy of the command may be in the log.
+        """
+        if refusal.start_number == self.start_number:
+            sequences = set(refusal.sequences)
+            for out in self._out:
+                if any(own.sequence in sequences for own in out.commands):
+                    out.due_tick = self._ticks + 1
+
+    def repeat(self) -> None:
+        """Something for the leader was lost: send all that is out again, at the next tick."""
+        for out in self._out:
+            out.due_tick = self._ticks + 1
+
+    def leader_changed(self) -> None:
+        """What is out may be lost: all that is not settled is proposed again, in order."""
+        self._queue = self.pending.unsettled()
+        self._out.clear()
+        self._forwarded.clear()  # who sent it sees the change too, and sends it again
+
+    # ── time ────────────────────────────────────────────────────────────────
+
+    def turn(self, now_ms: int, *, may_append: bool) -> None:
+        """Propose or forward what is queued, if somebody may take it now."""
         if self._queue:
             self.pending.mark_turn(now_ms)
-            if may_propose and self._core.leader:
+        core = self._core
+        if core.role is Role.LEADER:
+            if may_append and core.transferee == NOBODY and (self._queue or self._forwarded):
                 self._propose()
+        elif core.leader and self._queue:
+            self._forward(core.leader)
 
     def tick(self, now_ms: int) -> None:
-        """Those whose time is over hear that their outcome is unknown."""
+        """Those whose time is over hear that their outcome is unknown; silence is asked again."""
+        self._ticks += 1
         late = self.pending.overdue(now_ms)
         if late:
-            self._effects.answers += [Answer(pending, Timeout()) for pending in late]
-            self._queue = [item for item in self._queue if self.pending.waits(item.sequence)]
+            error = self._leadership.timeout(now_ms - self._timeout_ms)
+            self._effects.answers += [Answer(pending, error) for pending in late]
+            self._queue = [own for own in self._queue if self.pending.waits(own.sequence)]
+        if self._out and self._core.leader:
+            self._repeat_overdue(self._core.leader)
 
     def stop(self) -> list[Pending]:
         """Everybody who waits; nothing more is proposed."""
         self._queue.clear()
+        self._forwarded.clear()
+        self._out.clear()
         return self.pending.take_all()
+
+    # ── at the leader ───────────────────────────────────────────────────────
 
     def _propose(self) -> None:
         queue, self._queue = self._queue, []
-        envelope = Envelope(
+        forwarded, self._forwarded = self._forwarded, []
+        term, clock_ms = self._core.term, self._machine.leader_clock_ms
+        datas = self._encoded(queue, term, clock_ms)
+        if forwarded:
+            stamp = command.stamp(term, clock_ms)
+            datas += [data + stamp for _, data in forwarded]
+        try:
+            self._raft.propose(datas)
+        except ProposalDropped:
+            self._queue = [own for own in queue if own.is_out]
+            for own in queue:
+                if not own.is_out and self.pending.settle(own.sequence):
+                    self._effects.answers.append(Answer(own.pending, TooManyRequests()))
+            self._refuse(forwarded)
+        else:
+            for own in queue:
+                own.is_out = True
+
+    def _refuse(self, forwarded: Sequence[tuple[int, bytes]]) -> None:
+        by_start: dict[tuple[int, int], list[int]] = {}
+        for sender, data in forwarded:
+            message = command.decode(data)
+            by_start.setdefault((sender, message.start_number), []).append(message.sequence)
+        for (sender, start_number), sequences in by_start.items():
+            refusal = Refused(start_number, sequences, TooManyRequests.code)
+            self._effects.send(sender, refusal)
+
+    # ── at a follower ───────────────────────────────────────────────────────
+
+    def _forward(self, leader: int) -> None:
+        queue, self._queue = self._queue, []
+        self._out.append(_Out(self._ticks + REPEAT_TICKS, REPEAT_TICKS, queue))
+        self._effects.send(leader, Forward(self._encoded(queue, 0, 0)))
+        for own in queue:
+            own.is_out = True
+
+    def _repeat_overdue(self, leader: int) -> None:
+        due = [out for out in self._out if out.due_tick <= self._ticks]
+        if not due:
+            return
+        self._out = deque(out for out in self._out if out.due_tick > self._ticks)
+        waits = self.pending.waits
+        for out in due:
+            left = [own for own in out.commands if waits(own.sequence)]
+            if left:
+                wait = 2 * out.wait_ticks
+                self._out.append(replace(out, due_tick=self._ticks + wait, wait_ticks=wait))
+                self._effects.send(leader, Forward(self._encoded(left, 0, 0)))
+
+    def _encoded(self, commands: Sequence[Own], term: int, clock_ms: int) -> list[bytes]:
+        encode = Envelope(
             member_id=self.member_id,
             start_number=self.start_number,
             lowest_unsettled=self.pending.lowest_unsettled,
-            proposing_term=self._core.term,
-            leader_clock_ms=self._machine.leader_clock_ms,
-        )
-        encode = envelope.encode
-        try:
-            self._raft.propose(
-                [
-                    encode(
-                        item.sequence,
-                        item.kind,
-                        item.body,
-                        keyspace=item.keyspace,
-                        user=item.user,
-                        auth_revision=item.auth_revision,
-                    )
-                    for item in queue
-                ]
+            proposing_term=term,
+            leader_clock_ms=clock_ms,
+        ).encode
+        return [
+            encode(
+                own.sequence,
+                own.kind,
+                own.body,
+                keyspace=own.keyspace,
+                user=own.user,
+                auth_revision=own.auth_revision,
             )
-        except ProposalDropped:
-            for item in queue:
-                self._answer(item.sequence, TooManyRequests())
-
-    def _answer(self, sequence: int, result: RequestError) -> None:
-        pending = self.pending.settle(sequence)
-        if pending is not None:
-            self._effects.answers.append(Answer(pending, result))
+            for own in commands
+        ]

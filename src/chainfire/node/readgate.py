@@ -19,7 +19,14 @@ READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
 
 class ReadGate:
     def __init__(
-        self, raft: RawNode, machine: Machine, *, gate_index: int, reads_max: int, timeout_ms: int
+        self,
+        raft: RawNode,
+        machine: Machine,
+        *,
+        start_number: int,
+        gate_index: int,
+        reads_max: int,
+        timeout_ms: int,
     ) -> None:
         """`gate_index`: what the last life may have shown; nothing is read before it is applied."""
         self._raft = raft
@@ -27,7 +34,7 @@ class ReadGate:
         self._machine = machine
         self._gate_index = gate_index
         self._reads_max = reads_max
-        self._reads = Reads(timeout_ms)
+        self._reads = Reads(timeout_ms, start_number)
         self._is_local = False  # a linearizable read needs no round of heartbeats
         self._ticks = 0
 

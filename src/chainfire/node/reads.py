@@ -42,11 +42,12 @@ class _Wait:
 class Reads:
     """Reads whose index is known, in no particular order, and those that wait for a round."""
 
-    def __init__(self, timeout_ms: int) -> None:
+    def __init__(self, timeout_ms: int, start_number: int) -> None:
         self._timeout_ms = timeout_ms
         self._waiting: list[_Wait] = []
         self._rounds: dict[bytes, list[_Wait]] = {}  # unconfirmed ReadIndex rounds
         self._next_round: list[_Wait] = []
+        self._start = start_number.to_bytes(8, "big")
         self._round_number = 0
 
     def __len__(self) -> int:
@@ -67,13 +68,13 @@ class Reads:
     def start_round(self) -> bytes | None:
         """The context of a new round for all that came since the last one; None if nobody did.
 
-        Numbers are never used twice, so that a late answer cannot confirm a
-        younger round (etcd#20418).
+        Numbers are never used twice, over restarts neither, so that a late answer
+        cannot confirm a younger round (etcd#20418).
         """
         if not self._next_round:
             return None
         self._round_number += 1
-        context = self._round_number.to_bytes(8, "big")
+        context = self._start + self._round_number.to_bytes(8, "big")
         self._rounds[context] = self._next_round
         self._next_round = []
         return context

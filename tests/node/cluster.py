@@ -1,0 +1,161 @@
+"""Several members in one process: Worlds joined by a network that a script or a seed may spoil.
+
+One step of `run` is one tick of everybody, then turns until all is quiet.
+Frames between two members arrive in order unless `network` says otherwise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chainfire.node.driver import Limits
+from chainfire.node.effects import Effects
+from chainfire.node.frames import Frame
+from chainfire.raft.ready import Role
+from tests.node.world import PLENTY, Caller, World
+
+TICK_MS = 100
+
+
+@dataclass(slots=True)
+class Packet:
+    """One frame on its way."""
+
+    sender: int
+    to: int
+    frame: Frame
+
+
+Network = Callable[[Packet], list[Packet]]  # what arrives instead, in order
+
+
+def reliable(packet: Packet) -> list[Packet]:
+    return [packet]
+
+
+class Cluster:
+    """Members 1 … n. `cut` isolates members; a member that is None is down."""
+
+    def __init__(self, size: int = 3, seed: int = 1, limits: Limits | None = None) -> None:
+        self.random = random.Random(seed)
+        self.ids = tuple(range(1, size + 1))
+        self.limits = limits
+        self.now_ms = 0
+        self.cut: set[int] = set()
+        self.network: Network = reliable
+        self.held: list[Packet] = []  # taken out by a script, to be delivered later
+        self.starts = dict.fromkeys(self.ids, 1)
+        self.members: dict[int, World] = {}
+        self.undelivered: list[Packet] = []
+        self.stalled_disks: set[int] = set()  # members whose log syncs do not end
+        for id_ in self.ids:
+            self.members[id_] = self._make(id_)
+
+    def _make(self, id_: int, before: World | None = None) -> World:
+        world = World(
+            before.log.crash(0) if before else None,
+            before.state.crash(0) if before else None,
+            me=id_,
+            draw=self.random.randrange,
+            voters=self.ids,
+            limits=self.limits,
+            start_number=self.starts[id_],
+        )
+        world.driver.begin(self.now_ms)
+        return world
+
+    # ── what happens to members ─────────────────────────────────────────────
+
+    def crash(self, id_: int) -> World:
+        """The process dies; nothing unsynced remains, nobody is answered."""
+        world = self.members.pop(id_)
+        self.undelivered = [p for p in self.undelivered if id_ not in (p.sender, p.to)]
+        return world
+
+    def restart(self, id_: int, before: World) -> World:
+        self.starts[id_] += 1
+        world = self.members[id_] = self._make(id_, before)
+        return world
+
+    # ── time ────────────────────────────────────────────────────────────────
+
+    def settle(self) -> None:
+        """Turns, syncs and deliveries until nothing moves."""
+        for _ in range(2000):
+            if not self.step():
+                return
+        raise AssertionError("the cluster talks without end")
+
+    def step(self) -> bool:
+        """One turn of every member, then one round of deliveries; False when all is quiet."""
+        moved = False
+        for id_, world in list(self.members.items()):
+            effects = world.turn()
+            moved |= bool(effects.answers or effects.reads)
+            self._post(id_, effects)
+            if effects.sync is not None and id_ not in self.stalled_disks:
+                world.sync(effects)
+                moved = True
+        packets, self.undelivered = self.undelivered, []
+        for packet in packets:
+            moved = True
+            for arriving in self.network(packet):
+                self.deliver(arriving)
+        return moved
+
+    def deliver(self, packet: Packet) -> None:
+        world = self.members.get(packet.to)
+        if world is not None and not self.cut & {packet.sender, packet.to}:
+            world.driver.received(packet.sender, [packet.frame])
+
+    def _post(self, sender: int, effects: Effects) -> None:
+        for to, frames in effects.frames.items():
+            if to in self.members and not self.cut & {sender, to}:
+                self.undelivered += [Packet(sender, to, frame) for frame in frames]
+            else:
+                self.members[sender].driver.unreachable(to)
+
+    def run(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.now_ms += TICK_MS
+            for world in list(self.members.values()):
+                world.driver.tick(self.now_ms, PLENTY)
+            self.settle()
+
+    def run_until(self, condition: Callable[[], bool], ticks_max: int = 200) -> None:
+        for _ in range(ticks_max):
+            if condition():
+                return
+            self.run(1)
+        raise AssertionError(f"not within {ticks_max} ticks")
+
+    # ── questions ───────────────────────────────────────────────────────────
+
+    @property
+    def leader(self) -> World | None:
+        """Who leads in the newest term, if anybody does."""
+        leaders = [w for w in self.members.values() if w.driver.raft.raft.role is Role.LEADER]
+        return max(leaders, key=lambda w: w.driver.raft.raft.term, default=None)
+
+    @property
+    def followers(self) -> list[World]:
+        return [world for world in self.members.values() if world is not self.leader]
+
+    def elect(self, id_: int = 1) -> World:
+        """This member leads, and everybody has heard of it."""
+        self.members[id_].driver.raft.campaign()
+        self.settle()
+        leader = self.leader
+        assert leader is not None and leader.me == id_
+        self.run(1)
+        return leader
+
+    def all_equal(self) -> bool:
+        """Everybody has applied the same, to the same effect."""
+        return len({(w.machine.applied_index, w.machine.hash) for w in self.members.values()}) == 1
+
+
+def answered(*callers: Caller) -> bool:
+    return all(caller.answered for caller in callers)

@@ -1,0 +1,379 @@
+"""Several members: every write is answered once and applied once, whatever the leader does."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainfire.errors import Timeout, TimeoutConnectionLost, TimeoutLeaderFailure
+from chainfire.node.frames import Forward, Refused
+from chainfire.node.proposer import FORWARDED_MAX
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
+from chainfire.raft.messages import Message, MessageType
+from chainfire.raft.ready import Role
+from chainfire.types import PutResult
+from tests.node.cluster import Cluster, Packet
+from tests.node.world import Caller, World
+
+
+def test_writes_are_taken_by_every_member_and_answered_by_the_one_that_took_them() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    puts = [world.put(b"k%d" % id_) for id_, world in cluster.members.items()]
+    cluster.settle()
+    assert sorted(put.result.revision for put in puts if isinstance(put.result, PutResult)) == [
+        2,
+        3,
+        4,
+    ]
+    cluster.run(2)
+    assert cluster.all_equal()
+
+
+def test_reads_of_every_level_are_served_by_every_member() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    leader.put(b"k")
+    cluster.settle()
+    for world in cluster.members.values():
+        reads = [world.read(level) for level in (LINEARIZABLE, SERIALIZABLE, LOCAL)]
+        cluster.settle()
+        assert all(read.may_read for read in reads)
+        assert world.machine.store.get_row(0, b"k") is not None
+
+
+def test_all_linearizable_reads_of_a_turn_ask_the_leader_once() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    asked: list[Packet] = []
+
+    def spy(packet: Packet) -> list[Packet]:
+        if isinstance(packet.frame, Message) and packet.frame.type is MessageType.READ_INDEX:
+            asked.append(packet)
+        return [packet]
+
+    cluster.network = spy
+    reads = [cluster.members[2].read(LINEARIZABLE) for _ in range(50)]
+    cluster.settle()
+    assert all(read.may_read for read in reads) and len(asked) == 1
+
+
+def test_local_and_serializable_reads_need_no_peer_and_linearizable_ones_do() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.cut = {2}
+    world = cluster.members[2]
+    assert world.read(LOCAL).may_read and world.read(SERIALIZABLE).may_read
+    waiting = world.read(LINEARIZABLE)
+    cluster.run(80)
+    assert not waiting.may_read and waiting.error is not None
+
+
+def test_a_min_revision_is_waited_for_on_a_follower() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    read = cluster.members[3].read(LOCAL, min_revision=2)
+    cluster.settle()
+    assert not read.answered
+    leader.put(b"k")
+    cluster.settle()
+    assert read.may_read
+
+
+def test_a_new_leader_is_asked_again_for_reads_that_the_old_one_did_not_answer() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.READ_INDEX_REPLY) else [packet]
+    read = cluster.members[3].read(LINEARIZABLE)
+    cluster.settle()
+    assert not read.answered
+    cluster.crash(1)
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: read.answered)
+    assert read.may_read
+
+
+def test_an_answer_to_a_read_of_an_earlier_start_confirms_nothing() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    held: list[Packet] = []
+
+    def hold(packet: Packet) -> list[Packet]:
+        if is_a(packet, MessageType.READ_INDEX_REPLY):
+            held.append(packet)
+            return []
+        return [packet]
+
+    cluster.network = hold
+    cluster.members[3].read(LINEARIZABLE)
+    cluster.settle()
+    before = cluster.crash(3)
+    world = cluster.restart(3, before)
+    cluster.run(2)
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.READ_INDEX) else [packet]
+    read = world.read(LINEARIZABLE)
+    cluster.settle()
+    for packet in held:
+        cluster.deliver(packet)
+    cluster.settle()
+    assert held and not read.may_read
+
+
+# ── changes of leader ───────────────────────────────────────────────────────
+
+
+def test_a_write_lost_with_its_leader_is_proposed_again_and_answered_at_once() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    cluster.crash(1)
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: cluster.leader is not None)
+    assert put.result == PutResult(revision=2)
+
+
+def test_a_write_committed_by_a_leader_that_dies_is_applied_once_and_answered() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    # Everybody holds the entry, nobody hears that it is committed.
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND_REPLY) else [packet]
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    cluster.crash(1)
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: put.answered)
+    assert put.result == PutResult(revision=2)
+    cluster.run(5)
+    assert [world.machine.revision for world in cluster.members.values()] == [2, 2]
+
+
+def test_the_leaders_own_unsettled_writes_go_to_its_successor() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.cut = {1}
+    put = leader.put(b"k")
+    cluster.run_until(lambda: cluster.leader is not None and cluster.leader.me != 1)
+    assert not put.answered
+    cluster.cut = set()
+    cluster.run_until(lambda: put.answered)
+    assert put.result == PutResult(revision=2)
+
+
+def test_a_forward_that_is_duplicated_and_reordered_is_applied_once() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    late: list[Packet] = []
+
+    def twice(packet: Packet) -> list[Packet]:
+        if isinstance(packet.frame, Forward):
+            late.append(packet)
+            return [packet, packet]
+        return [packet]
+
+    cluster.network = twice
+    first, second = cluster.members[2].put(b"k", b"1"), cluster.members[2].put(b"k", b"2")
+    cluster.settle()
+    for packet in reversed(late):
+        cluster.deliver(packet)
+    cluster.settle()
+    assert (first.result, second.result) == (PutResult(revision=2), PutResult(revision=3))
+    assert all(world.machine.revision == 3 for world in cluster.members.values())
+
+
+def test_a_forward_that_is_lost_without_a_word_is_sent_again() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.network = lambda packet: [] if isinstance(packet.frame, Forward) else [packet]
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: put.answered, ticks_max=15)
+    assert put.result == PutResult(revision=2)
+
+
+def test_a_forward_that_could_not_be_sent_is_repeated_at_the_next_tick() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.cut = {2}
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    cluster.cut = set()
+    cluster.run(1)
+    assert put.result == PutResult(revision=2)
+
+
+def test_what_the_leader_refuses_is_sent_again_and_not_answered_with_a_failure() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    forwarded: list[Forward] = []
+
+    def full(packet: Packet) -> list[Packet]:
+        if isinstance(packet.frame, Forward):
+            forwarded.append(packet.frame)
+            flood = Forward(list(packet.frame.commands) * (FORWARDED_MAX + 1))
+            return [Packet(packet.sender, packet.to, flood)] if len(forwarded) == 1 else [packet]
+        return [packet]
+
+    cluster.network = full
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    assert not put.answered and leader.machine.revision == 1
+    cluster.run(2)
+    assert put.result == PutResult(revision=2) and len(forwarded) == 2
+
+
+def test_a_refusal_of_an_earlier_start_means_nothing() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.members[2].driver.received(1, [Refused(start_number=0, sequences=[1], code=8)])
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    assert put.result == PutResult(revision=2)
+
+
+def test_during_a_transfer_writes_wait_and_then_go_to_the_new_leader() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    puts = [world.put(b"k") for world in cluster.members.values()]
+    assert leader.driver.raft.transfer_leader(2)
+    puts += [world.put(b"k") for world in cluster.members.values()]
+    cluster.settle()
+    assert cluster.leader is cluster.members[2]
+    assert all(isinstance(put.result, PutResult) for put in puts)
+    assert cluster.members[2].machine.revision == 1 + len(puts)
+
+
+# ── what a caller is told whose time is over ────────────────────────────────
+
+
+def test_without_a_leader_a_write_times_out_as_unknown() -> None:
+    cluster = Cluster()
+    put = cluster.members[1].put(b"k")
+    cluster.crash(2), cluster.crash(3)
+    cluster.run(75)
+    assert isinstance(put.error, Timeout)
+
+
+def test_a_write_that_waited_through_a_change_of_leader_is_told_of_it() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.run(30)
+    put = leader.put(b"k")
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    cluster.settle()
+    leader.driver.raft.step_down()
+    cluster.settle()
+    leader.driver.raft.campaign()
+    cluster.run(75)
+    assert isinstance(put.error, TimeoutLeaderFailure)
+
+
+def test_a_write_that_cannot_reach_its_leader_is_told_so() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.run(30)
+    world = cluster.members[2]
+
+    def one_way(packet: Packet) -> list[Packet]:
+        if packet.sender == 2 and isinstance(packet.frame, Forward):
+            world.driver.unreachable(packet.to)
+            return []
+        return [packet]
+
+    cluster.network = one_way
+    put = world.put(b"k")
+    cluster.run(75)
+    assert isinstance(put.error, TimeoutConnectionLost)
+
+
+# ── the disk ────────────────────────────────────────────────────────────────
+
+
+def test_votes_are_asked_for_only_when_the_own_term_is_durable() -> None:
+    cluster = Cluster()
+    cluster.stalled_disks = {1}
+    cluster.members[1].driver.raft.campaign()
+    cluster.settle()
+    assert all(
+        world.driver.raft.raft.vote == 0 for world in (cluster.members[2], cluster.members[3])
+    )
+    cluster.stalled_disks = set()
+    cluster.settle()
+    assert cluster.leader is cluster.members[1]
+
+
+def test_a_commit_index_alone_costs_a_follower_no_sync() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    syncs = {id_: world.log.statistics().sync_count for id_, world in cluster.members.items()}
+    for number in range(5):
+        leader.put(b"k%d" % number)
+        cluster.settle()
+    after = {id_: world.log.statistics().sync_count for id_, world in cluster.members.items()}
+    assert {id_: after[id_] - syncs[id_] for id_ in syncs} == {1: 5, 2: 5, 3: 5}
+
+
+# ── storms ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_lost_doubled_and_crashed_every_answered_write_is_there_once(seed: int) -> None:
+    cluster = Cluster(seed=seed)
+    dice = cluster.random
+    down: dict[int, World] = {}
+    puts: list[tuple[bytes, Caller]] = []
+
+    def spoil(packet: Packet) -> list[Packet]:
+        luck = dice.random()
+        if luck < 0.1:
+            return []
+        if luck < 0.2:
+            cluster.held.append(packet)
+            return []
+        arriving = [packet, packet] if luck < 0.3 else [packet]
+        if cluster.held and luck > 0.8:
+            arriving.append(cluster.held.pop(dice.randrange(len(cluster.held))))
+        return arriving
+
+    cluster.network = spoil
+    for number in range(150):
+        if dice.random() < 0.05 and not down:
+            id_ = dice.choice(sorted(cluster.members))
+            down[id_] = cluster.crash(id_)
+        elif down and dice.random() < 0.1:
+            id_, before = down.popitem()
+            cluster.restart(id_, before)
+        for _ in range(dice.randrange(3)):
+            world = cluster.members[dice.choice(sorted(cluster.members))]
+            key = b"%d-%d" % (number, len(puts))
+            puts.append((key, world.put(key)))
+        cluster.run(1)
+    cluster.network = lambda packet: [packet]
+    for id_, before in down.items():
+        cluster.restart(id_, before)
+    cluster.run_until(lambda: cluster.leader is not None and cluster.all_equal())
+    cluster.run(80)
+    world = cluster.members[1]
+    acknowledged = [key for key, put in puts if put.result is not None]
+    assert acknowledged
+    for key in acknowledged:
+        row = world.machine.store.get_row(0, key)
+        assert row is not None
+    applied = world.machine.revision - 1
+    assert len(acknowledged) <= applied <= len(puts)
+    assert cluster.all_equal()
+
+
+def is_a(packet: Packet, type_: MessageType) -> bool:
+    return isinstance(packet.frame, Message) and packet.frame.type is type_
+
+
+def test_the_leader_of_the_last_term_is_the_leader() -> None:
+    cluster = Cluster()
+    cluster.elect(2)
+    assert [w.driver.raft.raft.role for w in cluster.members.values()] == [
+        Role.FOLLOWER,
+        Role.LEADER,
+        Role.FOLLOWER,
+    ]
