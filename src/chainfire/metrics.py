@@ -114,6 +114,11 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self.families(self.take())
 
+    def memory(self) -> dict[str, float]:
+        """Of the process, by the names of its metrics."""
+        process = self._process.collect()
+        return {m.name: m.samples[0].value for m in process if m.name.endswith("_memory_bytes")}
+
     def families(self, sample: Sample) -> Iterator[Metric]:
         for part in (_server, _storage, _store, _network, _grpc, _health, _ours):
             yield from part(sample)

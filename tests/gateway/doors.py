@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import threading
 from collections.abc import Callable, Coroutine
 from types import ModuleType
@@ -10,9 +11,14 @@ from typing import Any, TypeVar
 
 import grpc
 
+from chainfire.gateway.access import Access
 from chainfire.gateway.grpc_python import GrpcServer
+from chainfire.gateway.http import HttpApp
+from chainfire.gateway.http_server import HttpServer
 from chainfire.gateway.settings import GrpcSettings
+from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from tests.api.fake_node import Api
+from tests.test_metrics import metrics_of
 
 try:
     from chainfire.gateway import grpc_native
@@ -90,6 +96,64 @@ class GrpcDoor:
     def close(self) -> None:
         self.channel.close()
         self.stop(0)
+        self.thread.close()
+
+
+class HttpDoor:
+    """The HTTP application over a fake member, by uvicorn or by the native door."""
+
+    def __init__(self, *listen: str, kind: str = "uvicorn", access: Access | None = None) -> None:
+        self.api = Api()
+        self.levels: list[str] = []  # as set by PUT /config/local/log
+        self.thread = LoopThread()
+        urls = listen or ("http://127.0.0.1:0",)
+
+        async def start() -> Any:
+            services = self.api.services
+            self.app = HttpApp(services, metrics_of(self.api), self.levels.append, access)
+            server: Any = (
+                HttpServer(self.app, urls)
+                if kind == "uvicorn"
+                else _native.NativeServer(services, urls, application=lambda: self.app)  # type: ignore[union-attr]
+            )
+            await server.start()
+            return server
+
+        try:
+            self.server = self.thread.run(start())
+        except BaseException:
+            self.thread.close()
+            raise
+        self.port: int = self.server.ports[0]
+
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        body: str | bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, str, http.client.HTTPMessage]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            sent = body.encode() if isinstance(body, str) else body
+            connection.request(method, path, sent, headers or {})
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode(), reply.headers
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: str, **headers: str) -> tuple[int, str]:
+        """With `_` for `-` in headers."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask(path, "POST", body, named)[:2]
+
+    def alarm(self, alarm: AlarmType) -> None:
+        request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=1, alarm=alarm)
+        self.thread.call(lambda: self.api.do("Maintenance.Alarm", request))
+
+    def close(self) -> None:
+        self.thread.call(self.app.stop)
+        self.thread.run(self.server.aclose())
         self.thread.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -12,47 +11,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chainfire.errors import ConfigError, NoLeader
-from chainfire.gateway.http import HttpServer, app
-from chainfire.proto.maintenance_pb2 import CORRUPT, NOSPACE, AlarmRequest, AlarmType
+from chainfire.proto.maintenance_pb2 import CORRUPT, NOSPACE
 from tests.api.fake_node import Api
-from tests.gateway.doors import LoopThread
-from tests.test_metrics import metrics_of
+from tests.gateway.doors import HttpDoor
 
 TEXT = "text/plain; charset=utf-8"
-
-
-class HttpDoor:
-    def __init__(self, *listen: str) -> None:
-        self.api = Api()
-        self.thread = LoopThread()
-
-        async def start() -> HttpServer:
-            server = HttpServer(app(self.api.services, metrics_of(self.api)), listen)
-            await server.start()
-            return server
-
-        try:
-            self.server = self.thread.run(start())
-        except BaseException:
-            self.thread.close()
-            raise
-
-    def ask(self, path: str, method: str = "GET") -> tuple[int, str, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.ports[0], timeout=10)
-        try:
-            connection.request(method, path)
-            reply = connection.getresponse()
-            return reply.status, reply.read().decode(), reply.headers
-        finally:
-            connection.close()
-
-    def alarm(self, alarm: AlarmType) -> None:
-        request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=1, alarm=alarm)
-        self.thread.call(lambda: self.api.do("Maintenance.Alarm", request))
-
-    def close(self) -> None:
-        self.thread.run(self.server.aclose())
-        self.thread.close()
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +144,7 @@ def test_metrics_are_prometheus_text(door: HttpDoor) -> None:
     assert found["readyz", "non_learner"] == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/readyz/nope", "/v3/kv/range"])
+@pytest.mark.parametrize("path", ["/", "/nope", "/readyz/nope", "/chainfire"])
 def test_unknown_paths_get_go_s_answer(door: HttpDoor, path: str) -> None:
     assert door.ask(path)[:2] == (404, "404 page not found\n")
 

@@ -53,7 +53,6 @@ FOREIGN: Final[dict[str, Foreign]] = {
     **_bools(_ENGINE, "memory-mlock"),
     **_bools("sockets are never shared here", "socket-reuse-port"),
     **_bools("addresses are reused anyway", "socket-reuse-address"),
-    **_bools("the JSON gateway is not there yet", "enable-grpc-gateway"),
     **_texts(_ONE_MEMBER, "raft-read-timeout", "raft-write-timeout", "max-learners"),
     **_texts("watches are not there yet", "watch-progress-notify-interval"),
     **_texts(_CHECKS, "corrupt-check-time", "compact-hash-check-time", "downgrade-check-time"),
@@ -87,8 +86,6 @@ FOREIGN: Final[dict[str, Foreign]] = {
         *("client-cert-auth", "auto-tls", "peer-client-cert-auth", "peer-auto-tls"),
         "peer-skip-client-san-verification",
     ),
-    "cors": Foreign("the JSON gateway is not there yet", harmless=frozenset({"", "*"})),
-    "host-whitelist": Foreign("hosts are not checked yet", harmless=frozenset({"", "*"})),
     # Auth
     "auth-token": Foreign(_AUTH, harmless=frozenset({"", "simple"})),
     **_texts(_AUTH, "auth-token-ttl", "bcrypt-cost"),

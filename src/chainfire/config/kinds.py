@@ -163,6 +163,22 @@ def duration(low_ms: int, *, bare_ms: bool = False) -> Kind:
     return Kind("ms" if bare_ms else "duration", parse, read, str)
 
 
+def _parse_words(text: str) -> tuple[str, ...]:
+    _identity(text)
+    return tuple(dict.fromkeys(word for word in map(str.strip, text.split(",")) if word))
+
+
+def _read_words(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return _parse_words(",".join(value))
+    return _only_text(_parse_words)(value)  # type: ignore[no-any-return]
+
+
+WORDS = Kind(
+    "a,b,…", _parse_words, _read_words, lambda words: "[" + ", ".join(map(_quote, words)) + "]"
+)
+
+
 def _read_urls(value: object) -> tuple[Url, ...]:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(dict.fromkeys(url for item in value for url in parse_urls(item)))

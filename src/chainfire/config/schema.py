@@ -60,7 +60,7 @@ class NetworkConfig:
         (),
         "listen-client-http-urls",
         kinds.URLS,
-        "Serve HTTP (health, metrics) for clients here; needed where gRPC has its port to itself",
+        "Serve HTTP (JSON, health, metrics) for clients here; needed with the door grpcio",
     )
     listen_metrics_urls: tuple[Url, ...] = _option(
         (), "listen-metrics-urls", kinds.URLS, "Serve /metrics, /health, /livez, /readyz here"
@@ -202,6 +202,24 @@ class GrpcConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """What speaks HTTP on the client URLs: the JSON gateway and the pages beside it."""
+
+    enable_grpc_gateway: bool = _option(
+        True, "enable-grpc-gateway", kinds.BOOL, "Serve the API as JSON, /v3/ and /chainfire/v1/"
+    )
+    cors: tuple[str, ...] = _option(
+        ("*",), "cors", kinds.WORDS, "Origins whose pages may read answers; * = all"
+    )
+    host_whitelist: tuple[str, ...] = _option(
+        ("*",),
+        "host-whitelist",
+        kinds.WORDS,
+        "Host names that requests without TLS may be sent to; * = all",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionConfig:
     """History: what is dropped by itself, and at what pace."""
 
@@ -299,6 +317,7 @@ class Config:
     raft: RaftConfig = RaftConfig()
     limits: LimitsConfig = LimitsConfig()
     grpc: GrpcConfig = GrpcConfig()
+    http: HttpConfig = HttpConfig()
     compaction: CompactionConfig = CompactionConfig()
     storage: StorageConfig = StorageConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -1,182 +1,203 @@
-"""The HTTP door: one ASGI application for health, readiness, version and metrics (etcd §6.1).
+"""The one ASGI application for all that speaks HTTP: the JSON gateway, and pages beside it.
 
-Paths, statuses and bodies are etcd's, down to the line ends that Go writes.
-uvicorn serves it on sockets of ours, inside our loop, without signal handlers.
+    access       host whitelist and CORS (gateway/access.py)
+    /v3/…, /chainfire/v1/…   the method table in JSON (routes.py, json_unary.py, json_stream.py)
+    everything else          pages.py
+
+What etcd's mux does with paths is done here: /v3beta/ means /v3/, a path that
+is not clean is redirected to the clean one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import posixpath
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route as PageRoute
 
-from chainfire.api.health import CHECKS, Verdict, run_checks, unhealthy_reason
 from chainfire.api.services import Services
-from chainfire.gateway.listen import Address, bind
-from chainfire.metrics import CONTENT_TYPE, Metrics
-from chainfire.version import API_VERSION, STORAGE_VERSION
+from chainfire.gateway.access import Access, Header
+from chainfire.gateway.asgi import Application, Message
+from chainfire.gateway.json_stream import JsonStream, Receive, Send
+from chainfire.gateway.json_unary import Headers, body_bytes_max, start
+from chainfire.gateway.pages import go_error, pages, probes
+from chainfire.gateway.routes import ROUTES, Route
+from chainfire.metrics import Metrics
 
-_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-_NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
-_TEXT = "text/plain; charset=utf-8"
-_Answer = Callable[[Request], Awaitable[Response]]
+BODY_SECONDS_MAX: Final = 30.0  # for a client to send its request
+_GATEWAYS: Final = ("/v3/", "/chainfire/v1/")
 
 
-def app(services: Services, metrics: Metrics) -> Starlette:
-    """The application. Later doors add their routes to it."""
-    routes = [
-        _get("/health", _health(services)),
-        _get("/version", _version(services)),
-        Route("/metrics", _metrics(metrics), methods=["GET"]),
-    ]
-    for kind, checks in CHECKS.items():
-        routes.append(_get(f"/{kind}", _checks(services, kind, None)))
-        routes += [_get(f"/{kind}/{name}", _checks(services, kind, name)) for name in checks]
+class HttpApp:
+    """The application for clients. Its streams end with `stop`."""
+
+    def __init__(
+        self,
+        services: Services,
+        metrics: Metrics,
+        set_log_level: Callable[[str], None],
+        access: Access | None = None,
+        *,
+        with_gateway: bool = True,
+    ) -> None:
+        self._services = services
+        self._access = access or Access()
+        self._routes = ROUTES if with_gateway else {}
+        self._pages = _starlette(pages(services, metrics, set_log_level))
+        self._streams: set[JsonStream] = set()
+        self._stopping = False
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        headers = scope["headers"]
+        send = _with_headers(send, self._access.headers(headers))
+        if scope["scheme"] != "https" and (refusal := self._access.refusal(headers)):
+            await go_error(refusal, 421)(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            await Response()(scope, receive, send)
+            return
+        path = scope["path"]
+        if path.startswith("/v3beta/"):
+            path = "/v3/" + path[len("/v3beta/") :]
+        route = self._routes.get(path)
+        if route is None:
+            await self._page(path, scope, receive, send)
+        elif scope["method"] != "POST":
+            refused = go_error("Method Not Allowed", 405, {"Allow": "POST"})
+            await refused(scope, receive, send)
+        elif route.is_stream:
+            await self._stream(route, scope, receive, send)
+        else:
+            await _unary(self._services, route, scope, receive, send)
+
+    def stop(self) -> None:
+        """End all streams, and whichever still come, with an error that says why."""
+        self._stopping = True
+        for stream in list(self._streams):
+            stream.stop()
+
+    async def _page(self, path: str, scope: Message, receive: Receive, send: Send) -> None:
+        clean = "/" + posixpath.normpath(path).lstrip("/")
+        if (path.endswith("/") and clean != "/") or clean == "/v3":
+            clean += "/"
+        if path and clean != path:
+            moved = Response(status_code=301, headers={"Location": clean})
+            await moved(scope, receive, send)
+        elif path.startswith(_GATEWAYS):
+            await go_error("Not Found", 404)(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _stream(self, route: Route, scope: Message, receive: Receive, send: Send) -> None:
+        stream = JsonStream(self._services, route, scope, receive, send)
+        with self._kept(stream):
+            await stream.serve()
+
+    @contextmanager
+    def _kept(self, stream: JsonStream) -> Iterator[None]:
+        self._streams.add(stream)
+        if self._stopping:
+            asyncio.get_running_loop().call_soon(stream.stop)
+        try:
+            yield
+        finally:
+            self._streams.discard(stream)
+
+
+def probe_app(services: Services, metrics: Metrics) -> Application:
+    """For `--listen-metrics-urls`: health and metrics and nothing else."""
+    return _starlette(probes(services, metrics))
+
+
+def _starlette(routes: list[PageRoute]) -> Starlette:
     return Starlette(routes=routes, exception_handlers={404: _not_found})
 
 
-# ── answers ─────────────────────────────────────────────────────────────────
-
-
-def _get(path: str, answer: _Answer) -> Route:
-    """A route that refuses every method but GET, as etcd does."""
-
-    async def endpoint(request: Request) -> Response:
-        if request.method != "GET":
-            return _go_error("Method Not Allowed", 405, {"Allow": "GET"})
-        return await answer(request)
-
-    return Route(path, endpoint, methods=_METHODS)
-
-
-def _go_error(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    """What Go's http.Error writes."""
-    return Response(text + "\n", status, {**_NO_SNIFF, **(headers or {})}, media_type=_TEXT)
-
-
 async def _not_found(_: Request, __: Exception) -> Response:
-    return _go_error("404 page not found", 404)
+    return go_error("404 page not found", 404)
 
 
-def _health(services: Services) -> _Answer:
-    async def answer(request: Request) -> Response:
-        query = request.query_params
-        reason = await unhealthy_reason(
-            services,
-            set(query.getlist("exclude")),
-            serializable=query.get("serializable") == "true",
-        )
-        verdict = {"health": "false" if reason else "true", "reason": reason}
-        body = json.dumps(verdict, separators=(",", ":"))
-        return _go_error(body, 503) if reason else Response(body, media_type=_TEXT)
+def _with_headers(send: Send, headers: tuple[Header, ...]) -> Send:
+    """The answer's headers, and these in front of them."""
+    if not headers:
+        return send
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
 
-    return answer
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*encoded, *message.get("headers", ())]}
+        await send(message)
 
-
-def _checks(services: Services, kind: str, only: str | None) -> _Answer:
-    async def answer(request: Request) -> Response:
-        query = request.query_params
-        names = {only} if only else CHECKS[kind].keys() - set(query.getlist("exclude"))
-        verdict: Verdict = await run_checks(services, kind, names)
-        if not verdict.ok:
-            return _go_error(verdict.report, 503)
-        body = verdict.report + "ok\n" if "verbose" in query else "ok\n"
-        return Response(body, headers=_NO_SNIFF, media_type=_TEXT)
-
-    return answer
+    return sending
 
 
-def _version(services: Services) -> _Answer:
-    async def answer(_: Request) -> Response:
-        versions = {
-            "etcdserver": API_VERSION,
-            "etcdcluster": services.node.machine.cluster_version or "not_decided",
-            "storage": STORAGE_VERSION,
-        }
-        body = json.dumps(versions, separators=(",", ":"))
-        return Response(body, media_type="application/json")
-
-    return answer
+# ── unary calls over ASGI ───────────────────────────────────────────────────
 
 
-def _metrics(metrics: Metrics) -> _Answer:
-    async def answer(_: Request) -> Response:
-        # A thousand lines of text take longer than a turn of the loop should.
-        text = await asyncio.to_thread(metrics.exposition, metrics.take())
-        return Response(text, headers={"Content-Type": CONTENT_TYPE})
-
-    return answer
+class _ClientGone(Exception):
+    """Nobody waits for an answer."""
 
 
-# ── serving ─────────────────────────────────────────────────────────────────
+async def _unary(
+    services: Services, route: Route, scope: Message, receive: Receive, send: Send
+) -> None:
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            body = await _body(receive, body_bytes_max(services))
+    except _ClientGone:
+        return
+    except TimeoutError:
+        await go_error("Request Timeout", 408, {"Connection": "close"})(scope, receive, send)
+        return
+    if body is None:
+        await go_error("http: request body too large", 413)(scope, receive, send)
+        return
+    answered: asyncio.Future[tuple[int, Headers, bytes]]
+    answered = asyncio.get_running_loop().create_future()
+
+    def respond(status: int, headers: Headers, body: bytes) -> None:
+        if not answered.done():
+            answered.set_result((status, headers, body))
+
+    client = scope.get("client")
+    peer = f"{client[0]}:{client[1]}" if client else ""
+    call = start(services, route, scope["headers"], body, peer, respond)
+    gone = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((answered, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not answered.done() and call is not None:
+            call.cancel()
+    if answered.done():
+        status, headers, reply = answered.result()
+        encoded = [(name.encode(), value.encode()) for name, value in headers]
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
+        await send({"type": "http.response.body", "body": reply})
 
 
-class HttpServer:
-    """Serves an application on every URL of `listen`. Create on the loop, `start`, `aclose`."""
-
-    def __init__(self, application: Starlette, listen: Sequence[str]) -> None:
-        """Raises ConfigError."""
-        self._addresses = [Address.of(url) for url in listen]
-        self._application = application
-        self._server: _Uvicorn | None = None
-        self._task: asyncio.Task[None] | None = None
-        self.ports: list[int] = []  # as bound, in the order of `listen`; a socket's is 0
-
-    async def start(self) -> None:
-        """Return when requests are taken. Raises ConfigError naming the URL that cannot be had."""
-        with contextlib.ExitStack() as opened_so_far:
-            sockets = [opened_so_far.enter_context(bind(each)) for each in self._addresses]
-            opened_so_far.pop_all()  # uvicorn closes them
-        self.ports = [
-            0 if opened.family == socket.AF_UNIX else opened.getsockname()[1] for opened in sockets
-        ]
-        config = uvicorn.Config(
-            self._application,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        self._server = _Uvicorn(config)
-        self._task = asyncio.create_task(self._server.serve(sockets), name="http")
-        ready = asyncio.create_task(self._server.ready.wait())
-        await asyncio.wait((ready, self._task), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if self._task.done():
-            await self._task
-
-    async def aclose(self) -> None:
-        """Finish what is being answered, then stop. Idempotent."""
-        if self._server is None or self._task is None:
-            return
-        self._server.should_exit = True
-        await self._task
-        self._server = self._task = None
+async def _body(receive: Receive, most: int) -> bytes | None:
+    """The request's body; None if it is larger than `most`, all of it read up to some bound."""
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more and size <= 2 * most:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= most:
+            pieces.append(piece)
+        more = message.get("more_body", False)
+    return b"".join(pieces) if size <= most else None
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn inside a program of ours: it says when it serves and leaves signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
+from chainfire import logs
 from chainfire.api.services import Services
 from chainfire.config import Config
 from chainfire.errors import ConfigError
@@ -13,9 +15,12 @@ from chainfire.gateway.settings import GrpcSettings
 from chainfire.node.shell import Node
 
 if TYPE_CHECKING:
+    from chainfire.config.urls import Url
     from chainfire.gateway.asgi import Application
     from chainfire.gateway.grpc_native import NativeServer
     from chainfire.gateway.grpc_python import GrpcServer
+    from chainfire.gateway.http import HttpApp
+    from chainfire.metrics import Metrics
 
 NATIVE: Final = "native"
 GRPCIO: Final = "grpcio"
@@ -33,47 +38,82 @@ def door_of(config: Config) -> str:
 async def open_doors(config: Config, node: Node, services: Services, stack: AsyncExitStack) -> None:
     """Serve; closing `stack` ends what was accepted, then the doors. Raises ConfigError.
 
-    HTTP opens last and closes last: whoever asks for health during a stop gets an answer.
+    HTTP opens last and closes last: whoever asks for health during a stop gets an answer. Its
+    streams end when those of gRPC do.
     """
-    network = config.network
-    grpc_server = _grpc_server(config, node, services)
+    http = _Http(config, node, services)
+    grpc_server = _grpc_server(config, services, http)
     async with AsyncExitStack() as opened:
         opened.push_async_callback(grpc_server.aclose)
+        opened.callback(http.end_streams)
         opened.callback(services.serving.set, False)
         await grpc_server.start()
-        urls = (*network.listen_client_http_urls, *network.listen_metrics_urls)
-        if urls:
-            await _open_http(list(dict.fromkeys(map(str, urls))), node, services, stack)
+        await http.open(stack)
         stack.push_async_exit(opened.pop_all())
 
 
-def _grpc_server(config: Config, node: Node, services: Services) -> GrpcServer | NativeServer:
+def _grpc_server(config: Config, services: Services, http: _Http) -> GrpcServer | NativeServer:
     listen = [str(url) for url in config.network.listen_client_urls]
+    settings = _grpc_settings(config)
     if door_of(config) == GRPCIO:
         from chainfire.gateway.grpc_python import GrpcServer
 
-        return GrpcServer(services, listen, _grpc_settings(config))
+        return GrpcServer(services, listen, settings)
     from chainfire.gateway.grpc_native import NativeServer
 
-    settings = _grpc_settings(config)
-    return NativeServer(services, listen, settings, lambda: _application(node, services))
+    return NativeServer(services, listen, settings, http.application)
 
 
-def _application(node: Node, services: Services) -> Application:
-    # Imported here: it takes a fifth of a second, while clients are served already.
-    from chainfire.gateway import http
-    from chainfire.metrics import Metrics
+class _Http:
+    """What serves HTTP, made when it is first needed: importing it takes a fifth of a second."""
 
-    return http.app(services, Metrics(services, node.statistics))
+    def __init__(self, config: Config, node: Node, services: Services) -> None:
+        self._config = config
+        self._node = node
+        self._services = services
+        self._application: HttpApp | None = None
+
+    def application(self) -> HttpApp:
+        """For clients. On whatever thread: the first call is the only one that makes it."""
+        from chainfire.gateway.access import Access
+        from chainfire.gateway.http import HttpApp
+
+        if self._application is None:
+            http = self._config.http
+            self._application = HttpApp(
+                self._services,
+                self._metrics(),
+                logs.set_level,
+                Access(http.cors, http.host_whitelist),
+                with_gateway=http.enable_grpc_gateway,
+            )
+        return self._application
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Serve the URLs that are for HTTP alone. Raises ConfigError."""
+        network = self._config.network
+        if network.listen_client_http_urls:
+            await _open(self.application(), network.listen_client_http_urls, stack)
+        if network.listen_metrics_urls:
+            from chainfire.gateway.http import probe_app
+
+            app = probe_app(self._services, self._metrics())
+            await _open(app, network.listen_metrics_urls, stack)
+
+    def end_streams(self) -> None:
+        if self._application is not None:
+            self._application.stop()
+
+    def _metrics(self) -> Metrics:
+        from chainfire.metrics import Metrics
+
+        return Metrics(self._services, self._node.statistics)
 
 
-async def _open_http(
-    urls: list[str], node: Node, services: Services, stack: AsyncExitStack
-) -> None:
-    from chainfire.gateway import http
-    from chainfire.metrics import Metrics
+async def _open(application: Application, urls: Sequence[Url], stack: AsyncExitStack) -> None:
+    from chainfire.gateway.http_server import HttpServer
 
-    server = http.HttpServer(http.app(services, Metrics(services, node.statistics)), urls)
+    server = HttpServer(application, [str(url) for url in urls])
     stack.push_async_callback(server.aclose)
     await server.start()
 
