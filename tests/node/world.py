@@ -158,11 +158,12 @@ class World:
         self.driver.synced(effects.sync)
 
     def settle(self) -> None:
-        for _ in range(20):
+        for _ in range(50):
             effects = self.turn()
-            if effects.sync is None:
+            if effects.sync is not None:
+                self.sync(effects)
+            elif not effects.more:
                 return
-            self.sync(effects)
         raise AssertionError("the driver asks for syncs without end")
 
     def tick(self, now_ms: int, free_bytes: int = PLENTY) -> None:

@@ -14,7 +14,8 @@ applied only after our own disk has them.
 
 Its parts: `proposer` (commands on their way into the log, forwarding), `readgate`
 (reads), `leadership` (who leads, since when), `logwriter` (what is written, what
-hangs on it), `applier` (the machine), `effects` (what comes out).
+hangs on it), `applier` (the machine), `leases` and `leaseclock` (renewals,
+expiry, what is stamped), `effects` (what comes out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -33,6 +34,8 @@ from chainfire.node.duties import Duties
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Forward, Frame, Refused
 from chainfire.node.leadership import Leadership
+from chainfire.node.leaseclock import LeaseClock
+from chainfire.node.leases import LeaseKeeper
 from chainfire.node.logstore import LogStore
 from chainfire.node.logwriter import LogWriter, WitnessFile
 from chainfire.node.proposer import Proposer
@@ -82,9 +85,11 @@ class Driver:
         self._now_ms = 0
         self._effects = Effects()
         self._leadership = Leadership(raft, limits.election_timeout_ms)
+        self._lease_clock = LeaseClock(raft, machine)
+        self._leases = LeaseKeeper(machine.leases, self._lease_clock, self._propose_for_leases)
         self._proposer = Proposer(
             raft,
-            machine,
+            self._lease_clock,
             self._leadership,
             self._effects,
             member_id=member_id,
@@ -177,6 +182,23 @@ class Driver:
         """How one of the `snapshots` of an Effects ended; once for each."""
         self.raft.report_snapshot(peer, arrived)
 
+    def renew(self, ids: Sequence[int], pending: Pending, *, keyspace: int = 0) -> None:
+        """Let the TTLs of these leases begin anew, together with all others of this turn.
+
+        `pending` gets a RenewResult in the order of `ids`.
+        """
+        if self._stopped:
+            pending.refused(Stopped())
+        else:
+            self._leases.renew(keyspace, ids, pending)
+
+    def _propose_for_leases(self, kind: int, body: bytes, pending: Pending, keyspace: int) -> None:
+        self.propose(kind, body, pending, keyspace=keyspace)
+
+    def lease_clock_ms(self, now_ms: int) -> int:
+        """What the replicated lease clock reads; at a follower an estimate."""
+        return self._lease_clock.reading(now_ms)
+
     def begin(self, now_ms: int) -> None:
         """The clock's reading at the start: what comes before the first tick counts from here."""
         self._now_ms = now_ms
@@ -187,8 +209,9 @@ class Driver:
         self.raft.tick()
         self._proposer.tick(now_ms)
         self._gate.tick(now_ms)
+        leading = self._core.role is Role.LEADER
+        self._leases.tick(now_ms, leading=leading and not self._storage_work)
         if self._core.leader and not self._storage_work:
-            leading = self._core.role is Role.LEADER
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
@@ -198,8 +221,13 @@ class Driver:
 
     # ── out ─────────────────────────────────────────────────────────────────
 
-    def turn(self) -> Effects:
-        """Carry everything that has arrived one step further."""
+    def turn(self, now_ms: int = 0) -> Effects:
+        """Carry everything that has arrived one step further.
+
+        `now_ms` may be left out where time stands still between ticks.
+        """
+        self._now_ms = max(self._now_ms, now_ms)
+        self._leases.turn(leading=self._core.role is Role.LEADER)
         # Group commit: one sync for everything that arrived during the last one.
         self._proposer.turn(self._now_ms, may_append=self._writer.unsynced is None)
         self._gate.start_round()
@@ -209,12 +237,15 @@ class Driver:
         effects.sync = self._writer.unsynced
         if not self._storage_work:
             effects.reads += self._gate.ready()
+        if self._leases.goes_on(effects.answers):
+            effects.more = True
         return effects.take()
 
     def stop(self) -> Effects:
         """Answer everybody who waits: what is applied with its result, the rest with Stopped."""
         self._stopped = True
         effects = Effects(answers=self._effects.take().answers)
+        self._leases.stop(Stopped())
         effects.answers += [Answer(pending, Stopped()) for pending in self._proposer.stop()]
         for reader in self._gate.stop():
             reader.refused(Stopped())

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from chainfire import command
 from chainfire.command import Envelope
 from chainfire.errors import TooManyRequests
-from chainfire.machine import Machine
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Forward, Refused
 from chainfire.node.leadership import Leadership
+from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.proposals import Own, Proposals
 from chainfire.raft.messages import NOBODY, ProposalDropped
 from chainfire.raft.rawnode import RawNode
@@ -48,7 +48,7 @@ class Proposer:
     def __init__(
         self,
         raft: RawNode,
-        machine: Machine,
+        clock: LeaseClock,
         leadership: Leadership,
         effects: Effects,
         *,
@@ -63,7 +63,7 @@ class Proposer:
         self._timeout_ms = timeout_ms
         self._raft = raft
         self._core = raft.raft  # read, never written
-        self._machine = machine
+        self._clock = clock
         self._leadership = leadership
         self._effects = effects
         self._queue: list[Own] = []  # to be proposed or forwarded
@@ -125,7 +125,7 @@ class Proposer:
         core = self._core
         if core.role is Role.LEADER:
             if may_append and core.transferee == NOBODY and (self._queue or self._forwarded):
-                self._propose()
+                self._propose(now_ms)
         elif core.leader and self._queue:
             self._forward(core.leader)
 
@@ -149,10 +149,10 @@ class Proposer:
 
     # ── at the leader ───────────────────────────────────────────────────────
 
-    def _propose(self) -> None:
+    def _propose(self, now_ms: int) -> None:
         queue, self._queue = self._queue, []
         forwarded, self._forwarded = self._forwarded, []
-        term, clock_ms = self._core.term, self._machine.leader_clock_ms
+        term, clock_ms = self._core.term, self._clock.reading(now_ms)
         datas = self._encoded(queue, term, clock_ms)
         if forwarded:
             stamp = command.stamp(term, clock_ms)

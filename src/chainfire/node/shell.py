@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
@@ -198,6 +198,17 @@ class Node:
         if not self._turn_scheduled:
             self._schedule_turn()
 
+    def renew(self, ids: Sequence[int], pending: Pending, *, keyspace: int = 0) -> None:
+        """Let the TTLs of these leases begin anew; `pending` gets a RenewResult in their order."""
+        self._driver.renew(ids, pending, keyspace=keyspace)
+        if not self._turn_scheduled:
+            self._schedule_turn()
+
+    @property
+    def lease_clock_ms(self) -> int:
+        """What the replicated lease clock reads; at a follower an estimate."""
+        return self._driver.lease_clock_ms(int(self._loop.time() * 1000))
+
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
     ) -> None:
@@ -263,7 +274,7 @@ class Node:
         try:
             while not (self._closed or self.failed.done()):
                 started = self._loop.time()
-                effects = self._driver.turn()
+                effects = self._driver.turn(int(started * 1000))
                 seconds = self._loop.time() - started
                 if seconds > self._slow_turn_seconds > 0:
                     self._note_slow_turn(seconds, len(effects.answers))

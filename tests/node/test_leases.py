@@ -1,0 +1,304 @@
+"""What the driver does about leases: stamps, renewals, expiry. The clock is ours to move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from chainfire.command import CommandKind, decode
+from chainfire.errors import Stopped
+from chainfire.node.leaseclock import ESTIMATE_MS_MAX, LeaseClock
+from chainfire.node.leases import (
+    CLOCK_STAMP_MS,
+    EXPIRED_PER_COMMAND_MAX,
+    EXPIRED_PER_TICK_MAX,
+    EXPIRY_GRACE_MS,
+    REFUSED_PAUSE_MS,
+    RENEWED_PER_COMMAND_MAX,
+)
+from chainfire.proto.command_pb2 import Command, LeaseGrant
+from chainfire.proto.kv_pb2 import PutRequest
+from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
+from chainfire.raft.ready import Role
+from chainfire.types import RenewResult
+from tests.node.world import Caller, World
+
+TICK_MS = 100
+
+
+class LeaseWorld(World):
+    """A leader whose time passes tick by tick."""
+
+    now_ms = 10_000
+
+    def begun(self) -> LeaseWorld:
+        self.driver.begin(self.now_ms)
+        self.lead()
+        self.tick(self.now_ms)
+        return self
+
+    def grant(self, lease: int = 5, ttl_ms: int = 1000) -> None:
+        body = LeaseGrant(id=lease, ttl_ms=ttl_ms).SerializeToString()
+        self.driver.propose(CommandKind.LEASE_GRANT, body, Caller())
+
+    def granted(self, lease: int = 5, ttl_ms: int = 1000) -> None:
+        self.grant(lease, ttl_ms)
+        self.settle()
+
+    def renew(self, *leases: int) -> Caller:
+        caller = Caller()
+        self.driver.renew(leases, caller)
+        return caller
+
+    def pass_ms(self, ms: int) -> None:
+        for _ in range(ms // TICK_MS):
+            self.now_ms += TICK_MS
+            self.tick(self.now_ms)
+
+    def stall_ms(self, ms: int) -> None:
+        """Time passes, and this member does nothing."""
+        self.now_ms += ms
+
+    @property
+    def leases(self) -> int:
+        return len(self.machine.leases)
+
+    def commands(self, after: int) -> list[Command]:
+        last = self.log_store.last_index()
+        entries = self.log_store.entries(after + 1, last + 1, 1 << 30)
+        return [decode(entry.data) for entry in entries if entry.data]
+
+
+@pytest.fixture
+def world() -> LeaseWorld:
+    return LeaseWorld().begun()
+
+
+# ── the clock ───────────────────────────────────────────────────────────────
+
+
+@dataclass
+class FakeCore:
+    term: int = 1
+    role: Role = Role.LEADER
+
+
+@dataclass
+class FakeRaft:
+    raft: FakeCore = field(default_factory=FakeCore)
+
+
+@dataclass
+class FakeMachine:
+    leader_clock_ms: int = 0
+
+
+def clock_of(raft: FakeRaft, machine: FakeMachine) -> LeaseClock:
+    return LeaseClock(raft, machine)  # type: ignore[arg-type]
+
+
+def test_a_leader_reads_what_was_applied_when_it_came_to_lead_and_its_time_since() -> None:
+    raft, machine = FakeRaft(FakeCore(1, Role.FOLLOWER)), FakeMachine(500)
+    clock = clock_of(raft, machine)
+    assert clock.reading(7_000_000) == 500
+    raft.raft.term, raft.raft.role = 2, Role.LEADER
+    assert clock.reading(7_010_000) == 500
+    assert clock.reading(7_010_250) == 750
+    raft.raft.term = 4  # it was not the leader in between
+    assert clock.reading(7_020_000) == 500
+    assert clock.reading(7_020_001) == 501
+
+
+def test_what_older_leaders_stamped_lifts_the_reading() -> None:
+    raft, machine = FakeRaft(), FakeMachine(500)
+    clock = clock_of(raft, machine)
+    clock.reading(0)
+    machine.leader_clock_ms = 2500
+    assert clock.reading(100) == 2500
+    assert clock.reading(300) == 2700
+    machine.leader_clock_ms = 2600  # our own stamp comes back
+    assert clock.reading(400) == 2800
+
+
+def test_a_follower_estimates_as_far_as_stamps_may_be_apart() -> None:
+    raft, machine = FakeRaft(FakeCore(1, Role.FOLLOWER)), FakeMachine(500)
+    clock = clock_of(raft, machine)
+    clock.reading(0)
+    assert clock.reading(300) == 800
+    assert clock.reading(90_000) == 500 + ESTIMATE_MS_MAX
+    machine.leader_clock_ms = 1200
+    assert clock.reading(90_010) == 1200
+
+
+def test_every_command_carries_the_leaders_reading(world: LeaseWorld) -> None:
+    world.put(b"a")
+    world.settle()
+    first = world.machine.leader_clock_ms
+    world.pass_ms(3000)
+    world.put(b"b")
+    world.settle()
+    assert world.machine.leader_clock_ms == first + 3000
+
+
+def test_a_stamp_is_of_the_turn_not_of_the_tick_before(world: LeaseWorld) -> None:
+    world.put(b"a")
+    world.settle()
+    first = world.machine.leader_clock_ms
+    world.put(b"b")
+    world.sync(world.driver.turn(world.now_ms + 70))
+    world.settle()
+    assert world.machine.leader_clock_ms == first + 70
+
+
+def test_without_leases_an_idle_leader_writes_nothing(world: LeaseWorld) -> None:
+    before = world.log_store.last_index()
+    world.pass_ms(20_000)
+    world.granted()
+    world.pass_ms(3000)
+    assert world.leases == 0
+    after = world.log_store.last_index()
+    world.pass_ms(20_000)
+    assert world.log_store.last_index() == after > before
+
+
+def test_while_there_are_leases_the_clock_is_stamped_every_second(world: LeaseWorld) -> None:
+    world.granted(ttl_ms=60_000)
+    for _ in range(5):
+        before = world.machine.leader_clock_ms
+        world.pass_ms(1000)
+        assert world.machine.leader_clock_ms >= before + CLOCK_STAMP_MS
+    before_index = world.log_store.last_index()
+    world.pass_ms(10_000)
+    assert world.log_store.last_index() - before_index <= 11
+
+
+# ── expiry ──────────────────────────────────────────────────────────────────
+
+
+def test_a_lease_ends_after_its_ttl_and_within_a_second(world: LeaseWorld) -> None:
+    world.granted(ttl_ms=5000)
+    world.pass_ms(5000)
+    assert world.leases == 1
+    world.pass_ms(1000)
+    assert world.leases == 0
+
+
+def test_a_renewed_lease_lives_on(world: LeaseWorld) -> None:
+    world.granted(ttl_ms=2000)
+    for _ in range(10):
+        world.pass_ms(1500)
+        world.renew(5)
+        world.settle()
+    assert world.leases == 1
+    world.pass_ms(3000)
+    assert world.leases == 0
+
+
+def test_a_crowd_ends_in_batches_with_other_commands_in_between(world: LeaseWorld) -> None:
+    count = 2 * EXPIRED_PER_TICK_MAX + 150
+    for first in range(0, count, 50):
+        for lease in range(first, min(first + 50, count)):
+            world.grant(lease + 1, 3000)
+        world.settle()
+    world.pass_ms(3000 + EXPIRY_GRACE_MS // TICK_MS * TICK_MS)
+    assert world.leases == count
+    before = world.log_store.last_index()
+    world.now_ms += TICK_MS
+    world.driver.tick(world.now_ms, 1 << 40)
+    put = None
+    while (effects := world.turn()).sync is not None or effects.more:
+        if effects.sync is not None:
+            world.sync(effects)
+        if put is None:
+            put = world.put(b"k")
+    assert put is not None and put.result is not None
+    assert world.leases == count - EXPIRED_PER_TICK_MAX
+    sizes = [len(c.lease_expire.ids) for c in world.commands(before) if c.HasField("lease_expire")]
+    assert sizes == [EXPIRED_PER_COMMAND_MAX] * (EXPIRED_PER_TICK_MAX // EXPIRED_PER_COMMAND_MAX)
+    kinds = [command.WhichOneof("body") for command in world.commands(before)]
+    assert 0 < kinds.index("put") < len(kinds) - 1
+    world.pass_ms(200)
+    assert world.leases == 0
+
+
+def test_a_refused_expiry_is_tried_again_a_second_later(world: LeaseWorld) -> None:
+    world.granted()
+    raise_ = AlarmRequest(action=AlarmRequest.ACTIVATE, alarm=AlarmType.CORRUPT, memberID=1)
+    world.driver.propose(CommandKind.ALARM, raise_.SerializeToString(), Caller())
+    world.settle()
+    world.pass_ms(1500)
+    before = world.log_store.last_index()
+    world.pass_ms(5 * REFUSED_PAUSE_MS)
+    assert world.log_store.last_index() - before <= 6
+    clear = AlarmRequest(action=AlarmRequest.DEACTIVATE, alarm=AlarmType.CORRUPT)
+    world.driver.propose(CommandKind.ALARM, clear.SerializeToString(), Caller())
+    world.pass_ms(2 * REFUSED_PAUSE_MS)
+    assert world.leases == 0
+
+
+def test_after_a_stall_renewals_that_lay_unread_come_first(world: LeaseWorld) -> None:
+    world.granted(ttl_ms=2000)
+    world.stall_ms(5000)
+    world.tick(world.now_ms)  # the first thing that this member does again
+    assert world.leases == 1
+    renewal = world.renew(5)
+    world.pass_ms(TICK_MS)
+    assert renewal.result == RenewResult(world.machine.revision, [2000])
+    world.pass_ms(1900)
+    assert world.leases == 1
+
+
+def test_what_is_left_survives_a_restart_and_the_time_down_does_not_count() -> None:
+    world = LeaseWorld().begun()
+    world.granted(ttl_ms=10_000)
+    world.pass_ms(7000)
+    state = world.state.crash(world.state.unsynced_batches)
+    again = LeaseWorld(world.log.crash(0), state)
+    again.now_ms = 5  # another boot's monotonic clock
+    again.begun()
+    again.pass_ms(2900)
+    assert again.leases == 1
+    again.pass_ms(1200)  # up to a second of stamps was lost
+    again.pass_ms(1000)
+    assert again.leases == 0
+
+
+# ── renewals ────────────────────────────────────────────────────────────────
+
+
+def test_the_renewals_of_a_turn_are_one_entry(world: LeaseWorld) -> None:
+    world.granted(5)
+    world.granted(6, 2000)
+    before = world.log_store.last_index()
+    first, second = world.renew(5, 9), world.renew(6)
+    world.settle()
+    assert world.log_store.last_index() == before + 1
+    revision = world.machine.revision
+    assert first.result == RenewResult(revision, [1000, 0])
+    assert second.result == RenewResult(revision, [2000])
+
+
+def test_very_many_renewals_are_several_entries(world: LeaseWorld) -> None:
+    before = world.log_store.last_index()
+    callers = [world.renew(*range(1, 1001)) for _ in range(RENEWED_PER_COMMAND_MAX // 1000 + 1)]
+    world.settle()
+    assert world.log_store.last_index() == before + 2
+    assert all(caller.result is not None for caller in callers)
+
+
+def test_renewals_that_wait_at_a_stop_hear_of_it(world: LeaseWorld) -> None:
+    caller = world.renew(5)
+    world.driver.stop()
+    assert isinstance(caller.error, Stopped)
+    assert isinstance(world.renew(5).error, Stopped)
+
+
+def test_keys_of_an_expired_lease_are_gone(world: LeaseWorld) -> None:
+    world.granted()
+    put = PutRequest(key=b"k", lease=5).SerializeToString()
+    world.driver.propose(CommandKind.PUT, put, Caller())
+    world.settle()
+    assert world.machine.store.get_row(0, b"k") is not None
+    world.pass_ms(2000)
+    assert world.machine.store.get_row(0, b"k") is None
