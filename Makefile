@@ -15,7 +15,7 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native proto bench differential compat clean
+.PHONY: help setup run test test-all lint types fmt native proto bench differential compat fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ differential: setup ## compare 1,000,000 answers with a real etcd's
 
 compat: setup ## only the tests with stock etcd clients and servers
 	$(BIN)/python -m pytest tests/compat $(ARGS)
+
+fuzz: setup ## every parser of foreign bytes under a coverage-guided fuzzer; options by ARGS
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 clean: ## remove .venv and what the tools left
 	rm -rf $(VENV) native/target .pytest_cache .mypy_cache .ruff_cache .hypothesis build src/chainfire.egg-info

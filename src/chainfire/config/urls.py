@@ -53,23 +53,30 @@ class Url:
 
 def parse_url(text: str) -> Url:
     """Raises BadValue."""
+    text = text.strip()
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("unix", "unixs"):
+        return _socket_file(scheme, rest.removeprefix("//"), text)
     try:
-        parts = urlsplit(text.strip())
+        parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError as exc:
         raise BadValue(f"{text!r} is not a URL: {exc}") from exc
     if parts.scheme not in SCHEMES:
         raise BadValue(f"URL scheme must be http, https, unix or unixs: {text!r}")
-    if parts.scheme in ("unix", "unixs"):
-        path = parts.netloc + parts.path
-        if not path or "\0" in path:
-            raise BadValue(f"URL names no socket file: {text!r}")
-        return Url(parts.scheme, "", 0, path)
     if port is None or parts.username is not None:
         raise BadValue(f'URL address does not have the form "host:port": {text!r}')
     if parts.path or parts.query or parts.fragment:
         raise BadValue(f"URL must not contain a path: {text!r}")
     return Url(parts.scheme, host, port)
+
+
+def _socket_file(scheme: str, path: str, text: str) -> Url:
+    """A file's name may look like anything, a host with a port among it."""
+    path = path.strip()
+    if not path or not path.isprintable() or "?" in path or "#" in path:
+        raise BadValue(f"URL names no socket file: {text!r}")
+    return Url(scheme, "", 0, path)
 
 
 def parse_urls(text: str) -> tuple[Url, ...]:
