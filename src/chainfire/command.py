@@ -29,7 +29,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from chainfire.errors import Malformed, UnknownFormat
-from chainfire.proto.command_pb2 import Command
+from chainfire.proto.command_pb2 import Command, ConfChangeContext
 
 FORMAT: Final = 1
 _parse = Command.FromString  # bound once: it is called for every entry
@@ -132,6 +132,14 @@ def decode(data: bytes) -> Command:
             f"a log entry is a command of format {command.format}, this version knows {FORMAT}"
         )
     return command
+
+
+def decode_conf_change(context: bytes) -> ConfChangeContext:
+    """What belongs to a membership change beside its steps. Raises UnknownFormat."""
+    try:
+        return ConfChangeContext.FromString(context)
+    except DecodeError as exc:
+        raise UnknownFormat(f"a configuration entry's context cannot be read: {exc}") from exc
 
 
 def decode_request(kind: int, body: bytes) -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chainfire.errors import InvalidArgument, MemberNotFound, UnknownFormat
+from chainfire.errors import InvalidArgument, MemberExists, MemberNotFound, PeerUrlExists
 from chainfire.machine.cluster import Cluster
 from chainfire.machine.machine import Machine
 from chainfire.proto.cluster_pb2 import Member
-from chainfire.proto.command_pb2 import ConfChangeContext
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
@@ -102,8 +101,7 @@ def test_a_configuration_adds_promotes_moves_and_removes_members() -> None:
     f = Fixture()
 
     def change(conf_state: ConfState, *described: Member) -> dict[int, Member]:
-        context = ConfChangeContext(members=described).SerializeToString()
-        f.cluster.apply_conf_change(conf_state, context, f.staged)
+        f.cluster.apply_conf_change(conf_state, described, f.staged)
         again = f.reopened()
         assert (again.members, again.conf_state) == (f.cluster.members, conf_state)
         return again.members
@@ -124,7 +122,16 @@ def test_a_configuration_adds_promotes_moves_and_removes_members() -> None:
     assert sorted(change(ConfState((2, 3)))) == [2, 3]
 
 
-def test_a_context_that_cannot_be_read_stops_the_member() -> None:
+def test_a_removed_id_is_remembered_for_good_and_never_comes_back() -> None:
     f = Fixture()
-    with pytest.raises(UnknownFormat):
-        f.cluster.apply_conf_change(ConfState((1,)), b"\xff", f.staged)
+    f.cluster.apply_conf_change(ConfState((1,)), (), f.staged)
+    assert f.cluster.removed == f.reopened().removed == {2}
+    with pytest.raises(MemberExists):
+        f.cluster.check_described([Member(ID=2, peerURLs=["http://new"])])
+
+
+def test_peer_urls_belong_to_one_member() -> None:
+    f = Fixture()
+    with pytest.raises(PeerUrlExists):
+        f.cluster.check_described([Member(ID=3, peerURLs=["http://2"])])
+    f.cluster.check_described([Member(ID=2, peerURLs=["http://2"])])

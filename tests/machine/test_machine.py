@@ -7,6 +7,7 @@ import pytest
 from chainfire.errors import (
     CorruptCluster,
     DiskFull,
+    MemberNotFound,
     NoSpace,
     Outdated,
     RequestError,
@@ -40,9 +41,12 @@ from chainfire.types import (
     Entry,
     EntryType,
     PutResult,
+    Result,
     TxnResult,
 )
 from tests.machine.world import World, as_log, encode, opened, rows_of
+
+NO_CONTEXT = ConfChangeContext()
 
 ACTIVATE, DEACTIVATE = AlarmRequest.ACTIVATE, AlarmRequest.DEACTIVATE
 NOSPACE, CORRUPT = AlarmType.NOSPACE, AlarmType.CORRUPT
@@ -275,11 +279,11 @@ def test_a_configuration_change_is_one_atom_with_its_index() -> None:
     world = World()
     world.put()
     described = Member(ID=2, peerURLs=["http://two"])
-    context = ConfChangeContext(members=[described]).SerializeToString()
+    context = ConfChangeContext(members=[described])
     entry = Entry(3, 2, EntryType.CONF_CHANGE_V2, b"raft's")
     conf_state = ConfState(voters=(1, 2))
     batches = world.backend.unsynced_batches
-    world.machine.apply_conf_change(entry, conf_state, context)
+    world.machine.apply_conf_change(entry, context, lambda: conf_state)
     assert world.backend.unsynced_batches == batches + 1
     for machine in (world.machine, opened(world.backend)):
         assert (machine.applied_index, machine.applied_term) == (2, 3)
@@ -290,18 +294,53 @@ def test_a_configuration_change_is_one_atom_with_its_index() -> None:
 
 def test_a_configuration_change_whose_write_failed_is_taken_up_again() -> None:
     world = World()
-    entry = Entry(3, 1, EntryType.CONF_CHANGE)
+    entry, leaving = Entry(3, 1, EntryType.CONF_CHANGE), ConfState((1,), auto_leave=True)
     world.backend.stalled = True
     with pytest.raises(Stalled):
-        world.machine.apply_conf_change(entry, ConfState((1,), auto_leave=True), b"")
+        world.machine.apply_conf_change(entry, NO_CONTEXT, lambda: leaving)
     assert world.machine.applied_index == 0
     world.backend.stalled = False
-    world.machine.apply_conf_change(entry, ConfState((1,), auto_leave=True), b"")
+    world.machine.apply_conf_change(entry, NO_CONTEXT, lambda: leaving)
     assert (world.machine.applied_index, world.machine.conf_state.auto_leave) == (1, True)
     written = world.backend.unsynced_batches
-    world.machine.apply_conf_change(entry, ConfState((1,)), b"")  # handed over once more
+    world.machine.apply_conf_change(
+        entry, NO_CONTEXT, lambda: ConfState((1,))
+    )  # handed over once more
     assert world.backend.unsynced_batches == written
     assert world.machine.conf_state.auto_leave
+
+
+def test_a_configuration_change_that_arrives_twice_is_made_once() -> None:
+    world = World()
+    context = ConfChangeContext(member_id=1, start_number=1, sequence=7, lowest_unsettled=7)
+    entered: list[int] = []
+
+    def change(index: int) -> RequestError | Result:
+        def enter() -> ConfState:
+            entered.append(index)
+            return ConfState((1,))
+
+        entry = Entry(3, index, EntryType.CONF_CHANGE_V2)
+        (applied,) = world.machine.apply_conf_change(entry, context, enter)
+        assert (applied.index, applied.sequence) == (index, 7)
+        return applied.result
+
+    assert isinstance(change(1), AckResult)
+    assert isinstance(change(2), Outdated) and entered == [1]
+    assert opened(world.backend).hash == world.machine.hash
+
+
+def test_a_configuration_change_that_raft_refuses_leaves_all_as_it_was() -> None:
+    world = World()
+
+    def enter() -> ConfState:
+        raise MemberNotFound
+
+    context = ConfChangeContext(member_id=1, start_number=1, sequence=1)
+    entry = Entry(3, 1, EntryType.CONF_CHANGE_V2)
+    (applied,) = world.machine.apply_conf_change(entry, context, enter)
+    assert isinstance(applied.result, MemberNotFound)
+    assert world.machine.conf_state == ConfState((1,)) and world.machine.applied_index == 1
 
 
 # ── counts ──────────────────────────────────────────────────────────────────

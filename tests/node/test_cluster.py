@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from chainfire.errors import Timeout, TimeoutConnectionLost, TimeoutLeaderFailure
-from chainfire.node.frames import Forward, Refused
+from chainfire.errors import (
+    MemberExists,
+    MemberNotFound,
+    MemberNotLearner,
+    PeerUrlExists,
+    Timeout,
+    TimeoutConnectionLost,
+    TimeoutLeaderFailure,
+)
+from chainfire.node.frames import Change, Forward, Refused
 from chainfire.node.proposer import FORWARDED_MAX
+from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role
-from chainfire.types import PutResult
+from chainfire.types import AckResult, PutResult
 from tests.node.cluster import Cluster, Packet
 from tests.node.world import Caller, World
 
@@ -242,6 +252,95 @@ def test_during_a_transfer_writes_wait_and_then_go_to_the_new_leader() -> None:
     assert cluster.leader is cluster.members[2]
     assert all(isinstance(put.result, PutResult) for put in puts)
     assert cluster.members[2].machine.revision == 1 + len(puts)
+
+
+# ── membership ──────────────────────────────────────────────────────────────
+
+
+def change_of(kind: ChangeKind, id_: int, *members: Member) -> tuple[ConfChange, list[Member]]:
+    return ConfChange((ChangeStep(kind, id_),)), list(members)
+
+
+def propose(world: World, kind: ChangeKind, id_: int, *members: Member) -> Caller:
+    caller = Caller()
+    world.driver.propose_conf_change(*change_of(kind, id_, *members), caller)
+    return caller
+
+
+def test_a_membership_change_is_taken_by_any_member_and_made_once() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    new = Member(ID=9, peerURLs=["http://9"])
+
+    def twice(packet: Packet) -> list[Packet]:
+        return [packet, packet] if isinstance(packet.frame, Change) else [packet]
+
+    cluster.network = twice
+    added = propose(cluster.members[2], ChangeKind.ADD_LEARNER, 9, new)
+    cluster.settle()
+    assert isinstance(added.result, AckResult)
+    cluster.run(3)
+    assert leader.machine.conf_state.learners == (9,)
+    assert all(world.machine.members[9].isLearner for world in cluster.members.values())
+    removed = propose(cluster.members[3], ChangeKind.REMOVE, 9)
+    cluster.run(3)
+    assert isinstance(removed.result, AckResult)
+    assert leader.machine.conf_state.learners == () and cluster.all_equal()
+    assert leader.machine.removed_members == {9}
+
+
+@pytest.mark.parametrize(
+    ("kind", "id_", "members", "error"),
+    [
+        (ChangeKind.REMOVE, 9, [], MemberNotFound),
+        (ChangeKind.UPDATE, 9, [], MemberNotFound),
+        (ChangeKind.ADD_VOTER, 9, [], MemberNotFound),
+        (ChangeKind.ADD_VOTER, 2, [], MemberNotLearner),
+        (ChangeKind.ADD_VOTER, 2, [Member(ID=2, peerURLs=["http://2"])], MemberExists),
+        (ChangeKind.ADD_VOTER, 9, [Member(ID=9, peerURLs=["http://127.0.0.1:2"])], PeerUrlExists),
+    ],
+)
+def test_a_change_that_does_not_fit_is_refused_when_applied(
+    kind: ChangeKind, id_: int, members: list[Member], error: type[Exception]
+) -> None:
+    cluster = Cluster()
+    cluster.elect()
+    caller = propose(cluster.members[2], kind, id_, *members)
+    cluster.settle()
+    assert isinstance(caller.error, error)
+    cluster.run(2)
+    assert cluster.all_equal() and cluster.members[1].machine.conf_state.voters == (1, 2, 3)
+
+
+def test_membership_changes_wait_for_each_other() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    callers = [
+        propose(
+            cluster.members[1 + id_ % 3],
+            ChangeKind.ADD_LEARNER,
+            id_,
+            Member(ID=id_, peerURLs=[f"http://{id_}"]),
+        )
+        for id_ in (7, 8, 9)
+    ]
+    cluster.run(3)
+    assert all(isinstance(caller.result, AckResult) for caller in callers)
+    assert leader.machine.conf_state.learners == (7, 8, 9)
+
+
+def test_a_change_lost_with_its_leader_is_made_by_the_next_one() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    caller = propose(
+        cluster.members[2], ChangeKind.ADD_LEARNER, 9, Member(ID=9, peerURLs=["http://9"])
+    )
+    cluster.settle()
+    cluster.crash(1)
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: caller.answered)
+    assert isinstance(caller.result, AckResult)
 
 
 # ── what a caller is told whose time is over ────────────────────────────────

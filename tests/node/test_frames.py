@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.node import frames, records
-from chainfire.node.frames import BadFrame, Chain, Forward, Frame, Refused, Splitter
+from chainfire.node.frames import BadFrame, Chain, Change, Forward, Frame, Refused, Splitter
 from chainfire.node.records import RecordCache
 from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.types import ConfState, Entry, EntryType
@@ -105,6 +105,7 @@ def test_snapshot_is_pinned() -> None:
         (Refused(1, (2, 3), 14), "21 0000000000000001 0000000e 00000002"
          "0000000000000002 0000000000000003"),
         (Chain(1, 2**64 - 1), "22 0000000000000001 ffffffffffffffff"),
+        (Change(b"\x01\x00"), "23 0100"),
     ],
 )  # fmt: skip
 def test_other_frames_are_pinned(frame: Frame, body: str) -> None:

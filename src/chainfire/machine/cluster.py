@@ -11,12 +11,9 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from chainfire.errors import InvalidArgument, MemberNotFound, UnknownFormat
+from chainfire.errors import InvalidArgument, MemberExists, MemberNotFound, PeerUrlExists
 from chainfire.machine import rows
 from chainfire.proto.cluster_pb2 import Member
-from chainfire.proto.command_pb2 import ConfChangeContext
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.storage.backend import Reader, Writer
 from chainfire.types import Alarm, ConfState
@@ -28,11 +25,12 @@ _ALARM_TYPES: Final = (AlarmType.NOSPACE, AlarmType.CORRUPT)
 class Cluster:
     """The replicated facts about the cluster. `members` by id; treat the messages as frozen."""
 
-    __slots__ = ("alarms", "conf_state", "members", "version")
+    __slots__ = ("alarms", "conf_state", "members", "removed", "version")
 
     def __init__(self, reader: Reader) -> None:
         """Read the rows. Raises Damaged, Corrupt or UnknownFormat."""
         self.members: dict[int, Member] = rows.read_members(reader)
+        self.removed: set[int] = rows.read_removed(reader)  # ids that never come back
         self.alarms: set[Alarm] = rows.read_alarms(reader)
         self.conf_state = rows.decode_conf_state(rows.required(reader, rows.CONF_STATE))
         self.version = rows.decode_cluster_version(rows.required(reader, rows.CLUSTER_VERSION))
@@ -95,17 +93,29 @@ class Cluster:
         )
         self._put(member, staged)
 
-    def apply_conf_change(self, conf_state: ConfState, context: bytes, staged: Writer) -> None:
+    def check_described(self, described: Iterable[Member]) -> None:
+        """Raise what a change is refused with that describes such members (etcd §3.13)."""
+        for member in described:
+            if member.ID in self.removed:
+                raise MemberExists(f"member {member.ID:x} was removed, its id cannot come back")
+            taken = {
+                url
+                for other in self.members.values()
+                if other.ID != member.ID
+                for url in other.peerURLs
+            }
+            if taken.intersection(member.peerURLs):
+                raise PeerUrlExists
+
+    def apply_conf_change(
+        self, conf_state: ConfState, described: Iterable[Member], staged: Writer
+    ) -> None:
         """Take over a configuration that Raft has just entered.
 
-        `context` (ConfChangeContext) describes the members that are new or
-        have new peer URLs. Who is in no part of the configuration is gone;
-        who is a learner, the configuration says.
+        `described` are the members that are new or have new peer URLs. Who is in
+        no part of the configuration is gone; who is a learner, the configuration
+        says.
         """
-        try:
-            described = ConfChangeContext.FromString(context).members
-        except DecodeError as exc:
-            raise UnknownFormat(f"a configuration entry's context cannot be read: {exc}") from exc
         learners = {*conf_state.learners, *conf_state.learners_next}
         ids = sorted({*conf_state.voters, *conf_state.voters_outgoing, *learners})
         found = {member.ID: member for member in chain(self.members.values(), described)}
@@ -117,6 +127,8 @@ class Cluster:
         for gone in sorted(self.members.keys() - set(ids)):
             del self.members[gone]
             staged.delete("members", rows.member_key(gone))
+            self.removed.add(gone)
+            staged.put(rows.FAMILY, rows.removed_key(gone), rows.encode_removed())
         for member_id in ids:
             said, known = found[member_id], self.members.get(member_id)
             member = Member(

@@ -26,7 +26,7 @@ back then. Until then memory is ahead of the backend: serve no reads.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,10 +41,10 @@ from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.store import Mvcc
 from chainfire.proto.cluster_pb2 import Member
-from chainfire.proto.command_pb2 import Command
+from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Staged
-from chainfire.types import Alarm, ConfState, Entry, EntryType, Result
+from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, Result
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
 _NORMAL: Final = EntryType.NORMAL
@@ -119,8 +119,13 @@ class Machine:
         members: Sequence[Member],
         conf_state: ConfState,
         cluster_version: str,
+        *,
+        founded_at: int = 0,
     ) -> None:
-        """Write, durably, the first rows of a new state directory: nothing applied yet."""
+        """Write, durably, the first rows of a new state directory: nothing applied yet.
+
+        `founded_at` is the index, and term, of an entry that no log holds.
+        """
         assert backend.get(rows.FAMILY, rows.APPLIED) is None, "bootstrapped twice"
         assert members
         batch = backend.batch()
@@ -129,7 +134,7 @@ class Machine:
         batch.put(rows.FAMILY, rows.CONF_STATE, rows.encode_conf_state(conf_state))
         version = rows.encode_cluster_version(cluster_version)
         batch.put(rows.FAMILY, rows.CLUSTER_VERSION, version)
-        first = Position(index=0, term=0, revision=_FIRST_REVISION, hash=0, leader_clock_ms=0)
+        first = Position(founded_at, founded_at, _FIRST_REVISION, hash=0, leader_clock_ms=0)
         batch.put(rows.FAMILY, rows.APPLIED, rows.encode_position(first))
         backend.write(batch)
         backend.sync()
@@ -170,6 +175,11 @@ class Machine:
     def members(self) -> Mapping[int, Member]:
         """By id. Treat the messages as frozen."""
         return self._cluster.members
+
+    @property
+    def removed_members(self) -> Set[int]:
+        """Ids that a membership change has removed; they never come back."""
+        return self._cluster.removed
 
     @property
     def alarms(self) -> Sequence[Alarm]:
@@ -226,19 +236,43 @@ class Machine:
         results, self._results = self._results, []
         return results
 
-    def apply_conf_change(self, entry: Entry, conf_state: ConfState, context: bytes) -> None:
-        """Take over the configuration that Raft entered with this entry; as `apply` otherwise.
+    def apply_conf_change(
+        self, entry: Entry, context: ConfChangeContext, enter: Callable[[], ConfState]
+    ) -> list[Applied]:
+        """Take over a membership change; as `apply` otherwise, for one entry.
 
-        `context` is the entry's ConfChangeContext.
+        `enter` makes the change in Raft and returns the configuration; what it
+        refuses, as a RequestError, every member must refuse alike. It is called
+        once, and not for a void command.
         """
         assert not self._waiting
         if entry.index > self._chain.index:
             assert self._chain.index == self._written.index, "a write is unfinished"
-            self._cluster.apply_conf_change(conf_state, context, self._staged)
-            self._chain.link(entry.index, entry.term, self.store.revision, 0, ())
+            result: Result | RequestError = AckResult(self.store.revision)
+            code = 0
+            try:
+                if context.sequence and not self._accept(context):
+                    raise Outdated
+                self._cluster.check_described(context.members)
+                self._cluster.apply_conf_change(enter(), context.members, self._staged)
+            except RequestError as error:
+                result, code = error.with_traceback(None), error.code
+            self._chain.link(entry.index, entry.term, self.store.revision, code, ())
             self._term = entry.term
+            if context.sequence:
+                of = context.member_id, context.start_number, context.sequence
+                self._results.append(Applied(entry.index, *of, result))
         if self._chain.index > self._written.index:
             self._write()
+        results, self._results = self._results, []
+        return results
+
+    def _accept(self, context: ConfChangeContext) -> bool:
+        sender = self._senders.setdefault(context.member_id, Sender())
+        accepted = sender.accept(context.start_number, context.sequence, context.lowest_unsettled)
+        if accepted:
+            self._changed_senders.add(context.member_id)
+        return accepted
 
     def _decode(self, entries: Sequence[Entry]) -> list[_Decoded]:
         """All commands of the entries that were not taken before. Raises UnknownFormat."""

@@ -7,7 +7,7 @@ Corrupt for bytes that cannot be such a row.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ APPLIED: Final = b"applied"
 CLUSTER_VERSION: Final = b"cluster_version"
 CONF_STATE: Final = b"conf_state"
 SENDER: Final = b"sender"  # ‖ u64 member id
+REMOVED: Final = b"removed"  # ‖ u64 member id
 
 _U64: Final = struct.Struct(">Q")
 _COUNT: Final = struct.Struct(">I")
@@ -133,9 +134,30 @@ def decode_sender(value: bytes) -> Sender:
 
 def read_senders(reader: Reader) -> dict[int, Sender]:
     """All senders by member id."""
-    upper = SENDER[:-1] + bytes([SENDER[-1] + 1])
-    rows = reader.iterate(FAMILY, SENDER, upper)
-    return {_U64.unpack(key[len(SENDER) :])[0]: decode_sender(value) for key, value in rows}
+    return {id_: decode_sender(value) for id_, value in _by_member(reader, SENDER)}
+
+
+def removed_key(member_id: int) -> bytes:
+    return REMOVED + _U64.pack(member_id)
+
+
+def encode_removed() -> bytes:
+    return _FORMAT
+
+
+def read_removed(reader: Reader) -> set[int]:
+    """The ids that a membership change has removed, for good."""
+    removed = set()
+    for member_id, value in _by_member(reader, REMOVED):
+        _check(value, REMOVED)
+        removed.add(member_id)
+    return removed
+
+
+def _by_member(reader: Reader, prefix: bytes) -> Iterator[tuple[int, bytes]]:
+    upper = prefix[:-1] + bytes([prefix[-1] + 1])
+    for key, value in reader.iterate(FAMILY, prefix, upper):
+        yield _U64.unpack(key[len(prefix) :])[0], value
 
 
 def member_key(member_id: int) -> bytes:

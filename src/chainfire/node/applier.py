@@ -6,15 +6,17 @@ A configuration change closes the batch before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
-from chainfire.machine import Machine
+from chainfire import command
+from chainfire.errors import InvalidArgument
+from chainfire.machine import Applied, Machine
+from chainfire.node.changing import check
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.proposer import Proposer
 from chainfire.raft.changes import ConfChange
 from chainfire.raft.confchange import InvalidConfChange
 from chainfire.raft.rawnode import RawNode
-from chainfire.types import Entry, EntryType
+from chainfire.types import ConfState, Entry, EntryType
 
 
 class Applier:
@@ -37,19 +39,27 @@ class Applier:
         self._apply_normal(entries[start:] if start else entries)
 
     def _apply_normal(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        me, start = self._proposer.member_id, self._proposer.start_number
-        settle, answers = self._proposer.pending.settle, self._effects.answers
-        for applied in self._machine.apply(entries):
-            if applied.member_id == me and applied.start_number == start:
-                pending = settle(applied.sequence)
-                if pending is not None:
-                    answers.append(Answer(pending, applied.result))
+        if entries:
+            self._answer(self._machine.apply(entries))
 
     def _apply_conf_change(self, entry: Entry) -> None:
         change = ConfChange.decode(entry.data)
-        conf_state, context = self._machine.conf_state, b""
-        with suppress(InvalidConfChange):  # every member skips it alike
-            conf_state, context = self._raft.apply_conf_change(change), change.context
-        self._machine.apply_conf_change(entry, conf_state, context)
+        context = command.decode_conf_change(change.context)
+
+        def enter() -> ConfState:
+            check(change, context.members, self._machine.members)
+            try:
+                return self._raft.apply_conf_change(change)
+            except InvalidConfChange as exc:
+                raise InvalidArgument(str(exc)) from exc
+
+        self._answer(self._machine.apply_conf_change(entry, context, enter))
+
+    def _answer(self, applied: Sequence[Applied]) -> None:
+        me, start = self._proposer.member_id, self._proposer.start_number
+        settle, answers = self._proposer.pending.settle, self._effects.answers
+        for one in applied:
+            if one.member_id == me and one.start_number == start:
+                pending = settle(one.sequence)
+                if pending is not None:
+                    answers.append(Answer(pending, one.result))

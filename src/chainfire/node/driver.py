@@ -32,7 +32,7 @@ from chainfire.machine import Machine
 from chainfire.node.applier import Applier
 from chainfire.node.duties import Duties
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.frames import Forward, Frame, Refused
+from chainfire.node.frames import Change, Forward, Frame, Refused
 from chainfire.node.leadership import Leadership
 from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.leases import LeaseKeeper
@@ -41,6 +41,8 @@ from chainfire.node.logwriter import LogWriter, WitnessFile
 from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.raft.changes import ConfChange
 from chainfire.raft.messages import (
     AFTER_SYNC,
     LOCAL_APPEND_THREAD,
@@ -145,6 +147,20 @@ class Driver:
         else:
             self._proposer.add(kind, body, pending, keyspace, user, auth_revision)
 
+    def propose_conf_change(
+        self, change: ConfChange, members: Iterable[Member], pending: Pending
+    ) -> None:
+        """Change the membership; `members` describes whom the change adds, and whose URLs move.
+
+        Its context is made here. Answered when it is applied: entered, if it is a joint one.
+        """
+        if self._stopped:
+            pending.refused(Stopped())
+        elif self._proposer.pending.full:
+            pending.refused(TooManyRequests())
+        else:
+            self._proposer.add_change(change, members, pending)
+
     def read(
         self, level: int, min_revision: int, deadline_ms: int | None, pending: ReadPending
     ) -> bool:
@@ -169,6 +185,8 @@ class Driver:
                     self.raft.step(frame)
                 case Forward(commands):
                     self._proposer.forwarded(sender, commands)
+                case Change(data):
+                    self._proposer.forwarded_change(data)
                 case Refused():
                     self._proposer.refused(frame)
 

@@ -27,6 +27,7 @@ from chainfire.types import Entry
 FORWARD: Final = 32
 REFUSED: Final = 33
 CHAIN: Final = 34
+CHANGE: Final = 35
 
 HEAD_BYTES: Final = 8
 FRAME_BYTES_MAX: Final = 64 << 20  # of one body; an entry larger than that cannot travel
@@ -60,6 +61,13 @@ class Forward:
 
 
 @dataclass(slots=True, frozen=True)
+class Change:
+    """A membership change for the leader, as it will stand in the log."""
+
+    data: bytes
+
+
+@dataclass(slots=True, frozen=True)
 class Refused:
     """The leader's answer to forwarded commands that it did not propose."""
 
@@ -76,7 +84,7 @@ class Chain:
     hash: int
 
 
-Frame = Message | Forward | Refused | Chain
+Frame = Message | Forward | Change | Refused | Chain
 
 
 # ── out ─────────────────────────────────────────────────────────────────────
@@ -94,6 +102,8 @@ def encode(frame: Frame, cache: RecordCache) -> bytes:
             return framed(encode_message(frame, cache))
         case Forward(commands):
             return b"".join(framed(_forward(part)) for part in _parts(commands))
+        case Change(data):
+            return framed(bytes([CHANGE]) + data)
         case Refused(start_number, sequences, code):
             head = _REFUSED.pack(REFUSED, start_number, code, len(sequences))
             return framed(head + struct.pack(f">{len(sequences)}Q", *sequences))
@@ -295,6 +305,10 @@ def _read_refused(body: bytes, _: RecordCache) -> Refused:
     return Refused(start_number, struct.unpack(f">{count}Q", body[_REFUSED.size :]), code)
 
 
+def _read_change(body: bytes, _: RecordCache) -> Change:
+    return Change(body[1:])
+
+
 def _read_chain(body: bytes, _: RecordCache) -> Chain:
     return Chain(*_CHAIN.unpack(body)[1:])
 
@@ -304,4 +318,5 @@ _READERS: Final[dict[int, Callable[[bytes, RecordCache], Frame]]] = {
     FORWARD: _read_forward,
     REFUSED: _read_refused,
     CHAIN: _read_chain,
+    CHANGE: _read_change,
 }

@@ -15,17 +15,21 @@ machine applies it once. At its deadline its outcome is unknown.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from chainfire import command
 from chainfire.command import Envelope
 from chainfire.errors import TooManyRequests
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.frames import Forward, Refused
+from chainfire.node.frames import Change, Forward, Refused
 from chainfire.node.leadership import Leadership
 from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.proposals import Own, Proposals
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import ConfChangeContext
+from chainfire.raft.changes import ConfChange
 from chainfire.raft.messages import NOBODY, ProposalDropped
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
@@ -33,6 +37,7 @@ from chainfire.types import Pending
 
 REPEAT_TICKS = 10  # a forwarded command that nothing was heard of is sent again; then twice as long
 FORWARDED_MAX = 20_000  # commands of others that wait here; more are refused
+FORWARDED_CHANGES_MAX = 100
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class Proposer:
         self._effects = effects
         self._queue: list[Own] = []  # to be proposed or forwarded
         self._forwarded: list[tuple[int, bytes]] = []  # at the leader: (from whom, command)
+        self._changes: list[Own] = []  # our membership changes, to be proposed or forwarded
+        self._forwarded_changes: list[bytes] = []
         self._out: deque[_Out] = deque()  # at a follower, in the order in which they went
         self._ticks = 0
 
@@ -85,6 +92,11 @@ class Proposer:
         """Queue a command for the next turn."""
         self._queue.append(self.pending.add(pending, kind, body, keyspace, user, auth_revision))
 
+    def add_change(self, change: ConfChange, members: Iterable[Member], pending: Pending) -> None:
+        """Queue a membership change; `members` are those that it adds or moves."""
+        body = ConfChangeContext(members=members).SerializeToString()
+        self._changes.append(self.pending.add(pending, 0, body, change=change))
+
     def forwarded(self, sender: int, commands: Sequence[bytes]) -> None:
         """Another member takes us for the leader. If we are not, it will hear who is."""
         if self._core.role is not Role.LEADER:
@@ -93,6 +105,11 @@ class Proposer:
             self._refuse([(sender, data) for data in commands])
         else:
             self._forwarded += [(sender, data) for data in commands]
+
+    def forwarded_change(self, data: bytes) -> None:
+        """As `forwarded`, for a membership change."""
+        if self._core.role is Role.LEADER and len(self._forwarded_changes) < FORWARDED_CHANGES_MAX:
+            self._forwarded_changes.append(data)
 
     def refused(self, refusal: Refused) -> None:
         """The leader has too much to do: send these again at the next tick.
@@ -112,21 +129,27 @@ class Proposer:
 
     def leader_changed(self) -> None:
         """What is out may be lost: all that is not settled is proposed again, in order."""
-        self._queue = self.pending.unsettled()
+        unsettled = self.pending.unsettled()
+        self._queue = [own for own in unsettled if own.change is None]
+        self._changes = [own for own in unsettled if own.change is not None]
         self._out.clear()
         self._forwarded.clear()  # who sent it sees the change too, and sends it again
+        self._forwarded_changes.clear()
 
     # ── time ────────────────────────────────────────────────────────────────
 
     def turn(self, now_ms: int, *, may_append: bool) -> None:
         """Propose or forward what is queued, if somebody may take it now."""
-        if self._queue:
+        if self._queue or self._changes:
             self.pending.mark_turn(now_ms)
         core = self._core
         if core.role is Role.LEADER:
-            if may_append and core.transferee == NOBODY and (self._queue or self._forwarded):
-                self._propose(now_ms)
-        elif core.leader and self._queue:
+            if may_append and core.transferee == NOBODY:
+                if self._queue or self._forwarded:
+                    self._propose(now_ms)
+                if self._changes or self._forwarded_changes:
+                    self._propose_change()
+        elif core.leader and (self._queue or self._changes):
             self._forward(core.leader)
 
     def tick(self, now_ms: int) -> None:
@@ -136,15 +159,22 @@ class Proposer:
         if late:
             error = self._leadership.timeout(now_ms - self._timeout_ms)
             self._effects.answers += [Answer(pending, error) for pending in late]
-            self._queue = [own for own in self._queue if self.pending.waits(own.sequence)]
+            waits = self.pending.waits
+            self._queue = [own for own in self._queue if waits(own.sequence)]
+            self._changes = [own for own in self._changes if waits(own.sequence)]
         if self._out and self._core.leader:
             self._repeat_overdue(self._core.leader)
 
     def stop(self) -> list[Pending]:
         """Everybody who waits; nothing more is proposed."""
-        self._queue.clear()
-        self._forwarded.clear()
-        self._out.clear()
+        for held in (
+            self._queue,
+            self._changes,
+            self._forwarded,
+            self._forwarded_changes,
+            self._out,
+        ):
+            held.clear()
         return self.pending.take_all()
 
     # ── at the leader ───────────────────────────────────────────────────────
@@ -169,6 +199,21 @@ class Proposer:
             for own in queue:
                 own.is_out = True
 
+    def _propose_change(self) -> None:
+        """One at a time: another is proposed when the last one is applied and left."""
+        core = self._core
+        if core.pending_conf_index > core.log.applied or core.tracker.is_joint:
+            return
+        if self._changes:
+            own = self._changes.pop(0)
+            own.is_out = True
+            change = self._change(own)
+        else:
+            change = ConfChange.decode(self._forwarded_changes.pop(0))
+        # Dropped where the leader is removed: who waits asks the next one.
+        with suppress(ProposalDropped):
+            self._raft.propose_conf_change(change)
+
     def _refuse(self, forwarded: Sequence[tuple[int, bytes]]) -> None:
         by_start: dict[tuple[int, int], list[int]] = {}
         for sender, data in forwarded:
@@ -181,11 +226,19 @@ class Proposer:
     # ── at a follower ───────────────────────────────────────────────────────
 
     def _forward(self, leader: int) -> None:
-        queue, self._queue = self._queue, []
-        self._out.append(_Out(self._ticks + REPEAT_TICKS, REPEAT_TICKS, queue))
-        self._effects.send(leader, Forward(self._encoded(queue, 0, 0)))
-        for own in queue:
+        commands, self._queue, self._changes = [*self._queue, *self._changes], [], []
+        self._out.append(_Out(self._ticks + REPEAT_TICKS, REPEAT_TICKS, commands))
+        self._send(leader, commands)
+        for own in commands:
             own.is_out = True
+
+    def _send(self, leader: int, commands: Sequence[Own]) -> None:
+        normal = [own for own in commands if own.change is None]
+        if normal:
+            self._effects.send(leader, Forward(self._encoded(normal, 0, 0)))
+        for own in commands:
+            if own.change is not None:
+                self._effects.send(leader, Change(self._change(own).encode()))
 
     def _repeat_overdue(self, leader: int) -> None:
         due = [out for out in self._out if out.due_tick <= self._ticks]
@@ -198,7 +251,7 @@ class Proposer:
             if left:
                 wait = 2 * out.wait_ticks
                 self._out.append(replace(out, due_tick=self._ticks + wait, wait_ticks=wait))
-                self._effects.send(leader, Forward(self._encoded(left, 0, 0)))
+                self._send(leader, left)
 
     def _encoded(self, commands: Sequence[Own], term: int, clock_ms: int) -> list[bytes]:
         encode = Envelope(
@@ -219,3 +272,14 @@ class Proposer:
             )
             for own in commands
         ]
+
+    def _change(self, own: Own) -> ConfChange:
+        """The membership change under its command id, which follows on the members."""
+        assert own.change is not None
+        id_ = ConfChangeContext(
+            member_id=self.member_id,
+            start_number=self.start_number,
+            sequence=own.sequence,
+            lowest_unsettled=self.pending.lowest_unsettled,
+        )
+        return replace(own.change, context=own.body + id_.SerializeToString())
