@@ -10,7 +10,6 @@ hello is judged, which may wait for a disk, nothing more is read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -37,22 +36,19 @@ class AcceptingOwner(Protocol):
 
     def turned_away(self, address: str, hello: Hello | None, reason: str) -> None: ...
 
+    def take_snapshot(self, link: Link, hello: Hello) -> None:
+        """The connection was dialled to send one; it is the owner's from now on."""
+        ...
+
     def received(self, sender: int, bodies: list[bytes]) -> None: ...
 
 
 class Accepting:
     """Make it on the loop. `make` is a protocol factory for servers."""
 
-    def __init__(
-        self,
-        owner: AcceptingOwner,
-        body_bytes_max: int,
-        snapshot: Callable[[Link, Hello], None] | None = None,
-    ) -> None:
-        """`snapshot` takes over a connection that was dialled to send one."""
+    def __init__(self, owner: AcceptingOwner, body_bytes_max: int) -> None:
         self._owner = owner
         self._body_bytes_max = body_bytes_max
-        self._snapshot = snapshot
         self._loop = asyncio.get_running_loop()
         self._fresh: dict[Link, float] = {}  # since when
         self._open: dict[tuple[int, Channel], Link] = {}
@@ -128,16 +124,10 @@ class Accepting:
             return
         link.allow(self._body_bytes_max)
         if hello.channel is Channel.SNAPSHOT:
-            self._take_snapshot(link, hello)
+            self._owner.take_snapshot(link, hello)
         else:
             self._open_for(link, hello)
         link.resume()
-
-    def _take_snapshot(self, link: Link, hello: Hello) -> None:
-        if self._snapshot is None:
-            link.fail(BadFrame("no snapshots are taken here"))
-        else:
-            self._snapshot(link, hello)
 
     def _open_for(self, link: Link, hello: Hello) -> None:
         sender, key = hello.sender, (hello.sender, hello.channel)

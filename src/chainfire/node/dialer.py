@@ -117,6 +117,22 @@ async def dial(
     return link, theirs
 
 
+async def dial_any(
+    owner: DialerOwner, peer: int, urls: Sequence[Url], channel: Channel, tls: PeerTls | None
+) -> tuple[Link, Hello]:
+    """`dial` to each URL in turn; refused only if all are."""
+    failure: Exception | None = None
+    for url in urls:
+        try:
+            return await dial(owner, peer, url, channel, tls)
+        except PeerDenied:
+            raise
+        except (OSError, TimeoutError, BadFrame) as exc:
+            if failure is None or not isinstance(exc, ConnectionRefusedError):
+                failure = exc
+    raise failure or ConnectionAbortedError(f"member {peer:x} has no peer URLs")
+
+
 class Dialer:
     """One channel to one peer. Make it on the loop, `aclose` it."""
 
@@ -185,33 +201,21 @@ class Dialer:
                 await self._pause(backoff)
             self.state = State.DIALLING
             try:
-                link, hello = await self._dial_any()
+                link, hello = await dial_any(
+                    self._owner, self.peer, self.urls, self.channel, self._tls
+                )
             except ConnectionRefusedError:
                 self._owner.refused(self.peer)
                 backoff = _longer(backoff)
             except PeerDenied as exc:
                 self._owner.denied(self.peer, exc)
                 backoff = DENIED_SECONDS
-            except (OSError, TimeoutError, BadFrame, ConfigError, ssl.SSLError) as exc:
+            except (OSError, TimeoutError, BadFrame, ConfigError) as exc:
                 self._owner.failed(self.peer, exc)
                 backoff = _longer(backoff)
             else:
                 backoff = 0.0
                 await self._stay_up(link, hello)
-
-    async def _dial_any(self) -> tuple[Link, Hello]:
-        """Each URL in turn; refused only if all are."""
-        failure: Exception | None = None
-        for url in self.urls:
-            try:
-                return await dial(self._owner, self.peer, url, self.channel, self._tls)
-            except PeerDenied:
-                raise
-            except (OSError, TimeoutError, BadFrame, ssl.SSLError) as exc:
-                refused = isinstance(exc, ConnectionRefusedError)
-                if failure is None or not refused:
-                    failure = exc
-        raise failure or ConfigError(f"member {self.peer:x} has no peer URLs")
 
     async def _stay_up(self, link: Link, hello: Hello) -> None:
         link.consume = self._heard

@@ -26,7 +26,7 @@ from chainfire.config.urls import Url, parse_url
 from chainfire.errors import ConfigError
 from chainfire.node import frames, handshake
 from chainfire.node.accepting import Accepting
-from chainfire.node.dialer import Dialer, PeerDenied
+from chainfire.node.dialer import Dialer, PeerDenied, dial_any
 from chainfire.node.frames import BadFrame, Forward, Frame
 from chainfire.node.handshake import Channel, Denial, Hello, Reason
 from chainfire.node.link import Link
@@ -34,6 +34,7 @@ from chainfire.node.peers import PeerHandler, PeerRegistry
 from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.records import RecordCache
 from chainfire.node.seldom import Seldom
+from chainfire.node.snapshots import Snapshots, SnapshotStatistics
 from chainfire.raft.messages import Message, MessageType
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class PeerStatistics:
 @dataclass(slots=True, frozen=True)
 class TransportStatistics:
     peers: tuple[PeerStatistics, ...]
+    snapshots: SnapshotStatistics
 
 
 class _Peer:
@@ -87,10 +89,11 @@ class Transport:
         registry: PeerRegistry,
         cache: RecordCache,
         *,
+        snapshots: Snapshots,
         tls: PeerTlsFiles | None = None,
         limits: TransportLimits | None = None,
     ) -> None:
-        """Raises ConfigError for TLS files that cannot be used."""
+        """It owns `snapshots` from now on. Raises ConfigError for TLS files it cannot use."""
         self.hello = hello
         self._handler = handler
         self._registry = registry
@@ -100,10 +103,12 @@ class Transport:
         self._tls = PeerTls(tls) if tls else None
         self._peers: dict[int, _Peer] = {}
         self._admission = asyncio.Lock()  # one at a time: what was met is read and then written
+        self._snapshots = snapshots
         self._accepting = Accepting(self, self._limits.body_bytes_max)
         self._servers: list[asyncio.Server] = []
         self._seldom = Seldom(self._loop.time)
         self._ending: set[asyncio.Task[None]] = set()  # dialers of peers that are no more
+        self._sending: set[asyncio.Task[None]] = set()  # snapshots
         self._watch_due = self._loop.time() + WATCH_SECONDS
         self._watch_timer = self._loop.call_at(self._watch_due, self._watch)
         self._tell_scheduled = False
@@ -150,7 +155,10 @@ class Transport:
             await peer.urgent.aclose()
             await peer.bulk.aclose()
         await self._accepting.aclose()
-        await asyncio.gather(*self._ending)
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._ending, *self._sending, return_exceptions=True)
+        await self._snapshots.aclose()
 
     def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
         """The other members and their peer URLs; who is not named is not spoken with any more."""
@@ -214,6 +222,27 @@ class Transport:
                 peer.is_unreachable = False
                 self._handler.unreachable(id)
 
+    def send_snapshot(self, to: int, message: Message) -> None:
+        """Make a checkpoint and send it; `snapshot_sent` tells how it ended."""
+        assert message.snapshot is not None
+        task = self._loop.create_task(self._send_snapshot(to, message))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send_snapshot(self, to: int, message: Message) -> None:
+        arrived = False
+        if to in self._peers:
+            arrived = await self._snapshots.send(to, message, lambda: self._dial_once(to))
+        self._handler.snapshot_sent(to, arrived)
+
+    async def _dial_once(self, to: int) -> Link:
+        """A connection for one snapshot. Raises what `dial_any` raises."""
+        peer = self._peers.get(to)
+        if peer is None:
+            raise ConnectionAbortedError("no member any more")
+        urls = peer.urgent.urls
+        return (await dial_any(self, to, urls, Channel.SNAPSHOT, self._tls))[0]
+
     # ── receiving: what Accepting asks and tells ────────────────────────────
 
     def received(self, sender: int, bodies: list[bytes]) -> None:
@@ -252,6 +281,9 @@ class Transport:
         self._connected(peer, hello, welcomed=False)
         peer.urgent.hurry()
         peer.bulk.hurry()
+
+    def take_snapshot(self, link: Link, hello: Hello) -> None:
+        self._snapshots.take(link, hello, self._handler.snapshot_received)
 
     def turned_away(self, address: str, hello: Hello | None, reason: str) -> None:
         """Somebody at our door was not let in."""
@@ -354,7 +386,8 @@ class Transport:
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics(
-            tuple(self._of(id, peer) for id, peer in sorted(self._peers.items()))
+            tuple(self._of(id, peer) for id, peer in sorted(self._peers.items())),
+            self._snapshots.statistics(),
         )
 
     def _of(self, id: int, peer: _Peer) -> PeerStatistics:

@@ -29,6 +29,7 @@ CURRENT_FORMAT = 1
 BALLAST_BYTES_DEFAULT = 64 << 20
 
 _STATE_NAME = re.compile(r"state-(\d{6})")
+_CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{6})")
 _HEADER = re.compile(r"chainfire-state (\d+)")
 
 
@@ -40,6 +41,7 @@ class DataDir:
         self.path = path
         self.log_path = path / "log"
         self.witness_path = path / "witness"
+        self.receiving_path = path / "receiving"  # a snapshot on its way; survives restarts
         self._current_path = path / "CURRENT"
         self._ballast_path = path / "ballast"
         self._ballast_bytes = ballast_bytes
@@ -121,8 +123,21 @@ class DataDir:
 
     def next_state_path(self) -> Path:
         """A name that no state directory has yet. Nothing is created."""
-        last = max((_state_number(path) for path in self._state_paths()), default=0)
-        return self.path / f"state-{last + 1:06d}"
+        return self.path / f"state-{_last_number(self.path, _STATE_NAME) + 1:06d}"
+
+    def next_checkpoint_path(self) -> Path:
+        """A name that no checkpoint has yet. Nothing is created."""
+        return self.path / f"checkpoint-{_last_number(self.path, _CHECKPOINT_NAME) + 1:06d}"
+
+    def stage_received(self) -> Path:
+        """What was received, durably under the name of a state directory that is not live yet."""
+        for file in self.receiving_path.iterdir():
+            _fsync(file)
+        _fsync(self.receiving_path)
+        staged = self.next_state_path()
+        self.receiving_path.rename(staged)
+        _fsync(self.path)
+        return staged
 
     def switch(self, state: Path) -> None:
         """Make `state` the live one, durably: its files, CURRENT, rename, this directory."""
@@ -137,9 +152,10 @@ class DataDir:
         _fsync(self.path)
 
     def remove_leftovers(self) -> list[Path]:
-        """Remove what an interrupted switch left, and return it. Raises like `current`."""
+        """Remove what an interrupted switch or send left, and return it. Raises like `current`."""
         current = self.current()
         leftovers = [path for path in self._state_paths() if path != current]
+        leftovers += sorted(p for p in self.path.iterdir() if _CHECKPOINT_NAME.match(p.name))
         for path in leftovers:
             shutil.rmtree(path)
         (self.path / "CURRENT.tmp").unlink(missing_ok=True)
@@ -187,10 +203,9 @@ class DataDir:
         return True
 
 
-def _state_number(path: Path) -> int:
-    name = _STATE_NAME.match(path.name)
-    assert name is not None, path
-    return int(name[1])
+def _last_number(directory: Path, names: re.Pattern[str]) -> int:
+    found = (names.match(path.name) for path in directory.iterdir())
+    return max((int(name[1]) for name in found if name is not None), default=0)
 
 
 def _fsync(path: Path) -> None:
