@@ -67,6 +67,7 @@ UNITS: dict[str, Unit] = {
         except_in=only(
             *("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
             *("peers", "link", "dialer", "accepting", "transport", "peertls"),
+            *("snapshots", "sending", "receiving"),
         ),
     ),
     # 5
@@ -105,7 +106,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("metrics.py",),
     "click": ("cli/",),
     "uvloop": ("server/",),
-    "xxhash": ("machine/", "mvcc/", "node/frames.py"),
+    "xxhash": ("machine/", "mvcc/", "node/"),
     "yaml": ("config/",),
 }
 

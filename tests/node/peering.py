@@ -12,8 +12,12 @@ from typing import Any
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
 from chainfire.node.records import RecordCache
+from chainfire.node.snapshots import SnapshotPlace, Snapshots
 from chainfire.node.transport import Transport
 from chainfire.raft.messages import Message
+from chainfire.server.states import look
+from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
+from chainfire.storage.memory import MemoryBackend
 from tests.node.running import until
 from tests.servers import free_port
 
@@ -74,10 +78,27 @@ class Registry:
         return member_id in self.removed
 
 
+class NoPlace:
+    """For members that neither send nor receive a snapshot."""
+
+    receiving_path = Path("/nonexistent")
+
+    def next_checkpoint_path(self) -> Path:
+        raise AssertionError
+
+    stage_received = next_checkpoint_path
+
+    def free_bytes(self) -> int:
+        return 1 << 40
+
+
 class Station:
     """One member's transport. It may be ended and begun again, as a process is."""
 
     def __init__(self, id: int, port: int, **options: Any) -> None:
+        self.place: SnapshotPlace = NoPlace()
+        self.backend: StorageBackend = MemoryBackend(STATE_FAMILIES)
+        self.bytes_per_second = 0
         self.id = id
         self.port = port
         self.scheme = "http"
@@ -104,8 +125,16 @@ class Station:
         number = self.hello.start_number + 1
         self.hello = replace(self.hello, start_number=number, life=1000 * number)
         self.ears = Ears()
+        snapshots = Snapshots(
+            self.place, self.backend, look, bytes_per_second=self.bytes_per_second
+        )
         self.transport = Transport(
-            self.hello, self.ears, self.registry, RecordCache(), **self.options
+            self.hello,
+            self.ears,
+            self.registry,
+            RecordCache(),
+            snapshots=snapshots,
+            **self.options,
         )
         await self.transport.listen([self.url])
 

@@ -239,7 +239,7 @@ async def test_closed_and_refused_is_gone_once_for_all_connections() -> None:
     async with connected(3) as (one, two, three):
         await two.end()
         await until(lambda: one.ears.gones and three.ears.gones)
-        await asyncio.sleep(0.2)  # the other channel has noticed by now
+        await until(lambda: one.transport.statistics().peers[0].disconnects == 2)
         assert one.ears.gones == three.ears.gones == [2]
 
 

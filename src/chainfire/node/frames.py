@@ -213,9 +213,9 @@ class Splitter:
 
 def decode(body: bytes, cache: RecordCache) -> Frame:
     """Raises BadFrame."""
-    read = _READERS.get(body[0])
+    read = _READERS.get(body[0]) if body else None
     if read is None:
-        raise BadFrame(f"a frame of the unknown kind {body[0]}")
+        raise BadFrame(f"a frame of the unknown kind {body[:1].hex() or 'nothing'}")
     try:
         return read(body, cache)
     except (struct.error, ValueError, FatalError) as exc:

@@ -13,7 +13,6 @@ The live state directory is not touched by any of them.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import shutil
 from collections.abc import Callable
@@ -23,12 +22,12 @@ from typing import BinaryIO, Protocol
 
 from xxhash import xxh3_64
 
-from chainfire.errors import StorageError
+from chainfire.errors import FatalError
 from chainfire.machine.rows import Position
 from chainfire.node import transfer
 from chainfire.node.frames import BadFrame, framed
 from chainfire.node.link import Link, Reader
-from chainfire.node.sending import Progress
+from chainfire.node.sending import Progress, on_thread
 from chainfire.node.transfer import CHUNK_BYTES, Chunk, File, FileEnd, Offer, Outcome, Part
 from chainfire.raft.messages import Message, Snapshot
 from chainfire.types import ConfState
@@ -50,7 +49,7 @@ class ReceivingPlace(Protocol):
     def stage_received(self) -> Path: ...
 
 
-# Where a state directory stands, read without changing it; raises StorageError.
+# Where a state directory stands, read without changing it; raises a FatalError.
 Look = Callable[[Path], tuple[Position, ConfState]]
 
 
@@ -69,17 +68,17 @@ async def receive(
     offer = transfer.decode_offer(await reader.next(IDLE_SECONDS_MAX))
     files = _Files(place, offer)
     try:
-        parts = await asyncio.to_thread(files.look)
+        parts = await on_thread(files.look)
         progress.bytes_total = offer.total_bytes
         progress.bytes_done = sum(part.size for part in parts)
         link.write(framed(transfer.encode_have(parts)))
         while not files.complete:
             content = transfer.decode_content(await reader.next(IDLE_SECONDS_MAX))
-            await asyncio.to_thread(files.take, content)
+            await on_thread(files.take, content)
             if isinstance(content, Chunk):
                 progress.bytes_done += len(content.data)
             on_progress()
-        return await asyncio.to_thread(_stage, place, look, offer)
+        return await on_thread(_stage, place, look, offer)
     except OSError as exc:
         if exc.errno == errno.ENOSPC:
             shutil.rmtree(place.receiving_path, ignore_errors=True)
@@ -98,7 +97,7 @@ def answer(link: Link, outcome: Outcome) -> None:
 def _stage(place: ReceivingPlace, look: Look, offer: Offer) -> tuple[Message, Path]:
     try:
         position, conf_state = look(place.receiving_path)
-    except StorageError as exc:
+    except FatalError as exc:
         shutil.rmtree(place.receiving_path, ignore_errors=True)
         raise Refused(f"what has arrived cannot be opened: {exc}") from exc
     offered = offer.message.snapshot

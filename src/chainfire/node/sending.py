@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from xxhash import xxh3_64
 
@@ -22,6 +23,9 @@ from chainfire.node.link import Link, Reader
 from chainfire.node.transfer import CHUNK_BYTES, Chunk, File, FileEnd, Offer, Part
 from chainfire.raft.messages import Message
 from chainfire.storage.backend import StorageBackend
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ANSWER_SECONDS_MAX = 60.0  # the receiver hashes what it has, and syncs what has come
 STALL_SECONDS_MAX = 30.0  # without a byte leaving
@@ -65,6 +69,16 @@ class Pace:
             await asyncio.sleep(self._free_at - now - count / self._rate)
 
 
+async def on_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """To its end, whoever cancels meanwhile: it may use a backend that is closed next."""
+    done = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise
+
+
 def checkpoint_files(path: Path) -> list[File]:
     """The files of a checkpoint, CURRENT last: before it there is no database."""
     files = [
@@ -87,15 +101,15 @@ class Checkpoint:
     async def __aenter__(self) -> Checkpoint:
         self.path = self._place.next_checkpoint_path()
         try:
-            await asyncio.to_thread(self._backend.checkpoint, self.path)
-            self.files = await asyncio.to_thread(checkpoint_files, self.path)
+            await on_thread(self._backend.checkpoint, self.path)
+            self.files = await on_thread(checkpoint_files, self.path)
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(shutil.rmtree, self.path, ignore_errors=True)
+        await on_thread(lambda: shutil.rmtree(self.path, ignore_errors=True))
 
 
 async def send(
@@ -119,25 +133,27 @@ async def send(
         raise NotTaken(transfer.decode_outcome(body).text)
     parts = {part.number: part for part in transfer.decode_have(body)}
     for number, file in enumerate(offer.files):
-        content = _content(checkpoint.path / file.name, number, parts.get(number))
-        while (piece := await asyncio.to_thread(next, content, None)) is not None:
-            if isinstance(piece, Chunk):
-                progress.bytes_done = max(progress.bytes_done, 0) + len(piece.data)
-                await pace.spend(len(piece.data))
-                link.write(framed(transfer.encode_chunk(piece)))
-            elif isinstance(piece, FileEnd):
-                link.write(framed(transfer.encode_file_end(piece)))
-            else:
-                progress.bytes_done += piece
-            async with asyncio.timeout(STALL_SECONDS_MAX):
-                await link.drain()
-            on_progress()
+        with closing(_content(checkpoint.path / file.name, number, parts.get(number))) as content:
+            while (piece := await on_thread(next, content, None)) is not None:
+                if isinstance(piece, Chunk):
+                    progress.bytes_done += len(piece.data)
+                    await pace.spend(len(piece.data))
+                    link.write(framed(transfer.encode_chunk(piece)))
+                elif isinstance(piece, FileEnd):
+                    link.write(framed(transfer.encode_file_end(piece)))
+                else:
+                    progress.bytes_done += piece
+                async with asyncio.timeout(STALL_SECONDS_MAX):
+                    await link.drain()
+                on_progress()
     outcome = transfer.decode_outcome(await reader.next(ANSWER_SECONDS_MAX))
     if not outcome.arrived:
         raise NotTaken(outcome.text)
 
 
-def _content(path: Path, number: int, part: Part | None) -> Iterator[Chunk | FileEnd | int]:
+def _content(
+    path: Path, number: int, part: Part | None
+) -> Generator[Chunk | FileEnd | int, None, None]:
     """What is to be sent of one file; an int: so many bytes are there already. Blocks."""
     with path.open("rb") as file:
         hash_, offset = xxh3_64(), 0
