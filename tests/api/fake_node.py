@@ -6,13 +6,13 @@ Commands are applied, and reads granted, at once; with `held` they wait for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from chainfire.api.call import Call
 from chainfire.api.services import Limits, Services
 from chainfire.api.table import METHODS, run
-from chainfire.command import Envelope
+from chainfire.command import CommandKind, Envelope
 from chainfire.errors import FatalError, RequestError
 from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
@@ -20,9 +20,10 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.node.reads import ReadPending
 from chainfire.node.status import NodeStatus
 from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import LeaseExpire, LeaseRenew
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import ConfState, Entry, Pending
+from chainfire.types import ConfState, Entry, Pending, Result
 
 T = TypeVar("T")
 CLUSTER_ID = 0xCDF818194E3A8C32
@@ -59,6 +60,11 @@ class Work:
         self._steps.close()
 
 
+class _Nobody:
+    def done(self, result: Result) -> None: ...
+    def refused(self, error: RequestError) -> None: ...
+
+
 class FakeNode:
     cluster_id = CLUSTER_ID
     member_id = MEMBER_ID
@@ -76,6 +82,7 @@ class FakeNode:
         self.proposed: list[int] = []  # kinds
         self.levels: list[int] = []  # of reads
         self.nudges = 0
+        self.lease_clock_ms = 0  # stamped into commands
         self.halted: list[FatalError] = []
         self._commands: list[tuple[bytes, Pending]] = []
         self._reads: list[tuple[int, ReadPending]] = []
@@ -100,10 +107,20 @@ class FakeNode:
         if self.refusal is not None:
             pending.refused(self.refusal)
             return
-        envelope = Envelope(member_id=1, start_number=1, lowest_unsettled=1)
+        envelope = Envelope(
+            member_id=1, start_number=1, lowest_unsettled=1, leader_clock_ms=self.lease_clock_ms
+        )
         self._commands.append((envelope.encode(len(self.proposed), kind, body), pending))
         if not self.held:
             self.release()
+
+    def renew(self, ids: Sequence[int], pending: Pending) -> None:
+        self.propose(CommandKind.LEASE_RENEW, LeaseRenew(ids=ids).SerializeToString(), pending)
+
+    def expire(self, *ids: int) -> None:
+        """As the leader does once their time is over."""
+        body = LeaseExpire(ids=ids).SerializeToString()
+        self.propose(CommandKind.LEASE_EXPIRE, body, _Nobody())
 
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending

@@ -21,6 +21,9 @@ class ProbeStream:
     async def send(self, body: bytes) -> None:
         self.sent.append(body)
 
+    def arrived(self) -> list[bytes]:
+        return []
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for body in self._requests:
             yield body

@@ -270,7 +270,6 @@ def test_a_failed_check_says_why_and_is_counted(api: Api) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/etcdserverpb.Lease/LeaseGrant",
         "/etcdserverpb.Auth/Authenticate",
         "/etcdserverpb.Cluster/MemberAdd",
         "/v3lockpb.Lock/Lock",

@@ -34,7 +34,7 @@ class World:
         self.lessor.move(self.staged, 0, [(key, 0, lease) for key in keys])
 
     def keys(self, lease: int) -> list[bytes]:
-        return self.lessor.keys(self.staged, 0, lease)
+        return list(self.lessor.iterate_keys(self.staged, 0, lease))
 
     def reopened(self) -> Lessor:
         batch = self.backend.batch()

@@ -40,7 +40,7 @@ class LeaseWorld(World):
         return self.do(LeaseExpire(ids=leases), clock_ms=clock_ms)
 
     def attached(self, lease: int = 5) -> list[bytes]:
-        return self.machine.leases.keys(self.backend, 0, lease)
+        return list(self.machine.leases.iterate_keys(self.backend, 0, lease))
 
     def live(self) -> list[bytes]:
         return [key[4:] for key, _ in self.backend.iterate("key_value")]

@@ -26,6 +26,10 @@ _REVISION: Final = b"\x18"
 
 _ROW_HEADS: Final = tuple(_FIELD_2 + varint(size) for size in range(4096))
 _PREV_HEADS: Final = tuple(_FIELD_3 + varint(size) for size in range(4096))
+_ID: Final = b"\x10"
+_TTL: Final = b"\x18"
+_TTL_MS: Final = b"\xc0\x3e"  # field 1000
+
 _ONE_ROW_END: Final = b"\x20\x01"  # count = 1
 
 
@@ -89,6 +93,17 @@ def txn_reply(header: bytes, result: TxnResult) -> bytes:
     for inner in result.results:
         op = _response_op(inner)
         parts += (_FIELD_3, varint(len(op)), op)
+    return b"".join(parts)
+
+
+def lease_reply(header: bytes, lease: int, ttl_ms: int) -> bytes:
+    """A LeaseGrantResponse or LeaseKeepAliveResponse; TTL 0: there is no such lease.
+
+    Part of a second counts as a whole one, or it would say 0 to clients that know no ms.
+    """
+    parts = [header, _ID, varint(lease)]
+    if ttl_ms:
+        parts += (_TTL, varint(-(-ttl_ms // 1000)), _TTL_MS, varint(ttl_ms))
     return b"".join(parts)
 
 

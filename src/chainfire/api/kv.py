@@ -11,17 +11,17 @@ The order of checks is etcd's: quota, syntax, size.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 from google.protobuf.message import DecodeError
 
-from chainfire import quota
 from chainfire.api import encode, plain
 from chainfire.api.call import Call, Stream
 from chainfire.api.reads import level_of, level_of_all, wait_until
 from chainfire.api.services import Services
+from chainfire.api.space import near_quota, over_quota
 from chainfire.command import CommandKind, decode_request
-from chainfire.errors import Malformed, NoSpace, RequestTooLarge
+from chainfire.errors import Malformed, RequestTooLarge
 from chainfire.mvcc import read, syntax
 from chainfire.mvcc.stream import stream_steps
 from chainfire.mvcc.txn import is_read_only, read_txn_steps
@@ -33,14 +33,11 @@ from chainfire.proto.kv_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.types import (
-    Alarm,
     CompactResult,
     DeleteResult,
     PutResult,
     RangeResult,
-    Result,
     TxnResult,
 )
 
@@ -131,9 +128,9 @@ async def range_stream(services: Services, stream: Stream) -> None:
 
 def put(services: Services, call: Call) -> None:
     body = call.request
-    if not plain.is_put(body) or _near_quota(services, body):
+    if not plain.is_put(body) or near_quota(services, body):
         request: PutRequest = decode_request(_PUT, body)
-        if _over_quota(services, call, request):
+        if over_quota(services, call, request):
             return
         syntax.check_put(request)
     call.then = _put_done
@@ -159,7 +156,7 @@ def _delete_done(call: Call, result: DeleteResult) -> None:
 
 def txn(services: Services, call: Call) -> None:
     request: TxnRequest = decode_request(_TXN, call.request)
-    if _near_quota(services, call.request) and _over_quota(services, call, request):
+    if near_quota(services, call.request) and over_quota(services, call, request):
         return
     syntax.check_txn(request, services.limits.max_txn_ops)
     if is_read_only(request):
@@ -215,36 +212,3 @@ def _propose(services: Services, call: Call, kind: int) -> None:
     if len(call.request) > services.limits.max_request_bytes:
         raise RequestTooLarge
     services.node.propose(kind, call.request, call)
-
-
-def _near_quota(services: Services, body: bytes) -> bool:
-    """Whether the request could be over quota: a bound that needs no look into it.
-
-    An operation takes two bytes at least, and costs its length and an overhead.
-    """
-    limit = services.limits.quota_bytes
-    cost_max = quota.PUT_OVERHEAD_BYTES * (1 + len(body) // 2) + len(body)
-    return 0 <= limit <= services.node.machine.usage(_KEYSPACE) + cost_max
-
-
-def _over_quota(services: Services, call: Call, request: Any) -> bool:
-    """Whether the request does not fit; then the call gets its answer once the alarm is raised.
-
-    The quota is this member's own, so it is looked at before the log; what
-    refuses writes on every member is the alarm (etcd §3.11, §3.12).
-    """
-    machine = services.node.machine
-    limit = services.limits.quota_bytes
-    if not quota.exceeds(machine.usage(_KEYSPACE), quota.cost(request), limit):
-        return False
-    member_id = services.node.member_id
-    if Alarm(member_id, NOSPACE) in machine.alarms:
-        raise NoSpace
-    alarm = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=member_id, alarm=NOSPACE)
-    call.then = _alarm_raised
-    services.node.propose(_ALARM, alarm.SerializeToString(), call)
-    return True
-
-
-def _alarm_raised(call: Call, _: Result) -> None:
-    call.fail(NoSpace())

@@ -7,7 +7,7 @@ it (tests/api/fake_node.py) and no handler reaches into Raft.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -65,6 +65,15 @@ class NodeFace(Protocol):
         """Replicate a command; `pending` hears what became of it."""
         ...
 
+    def renew(self, ids: Sequence[int], pending: Pending) -> None:
+        """Let the TTLs of these leases begin anew; `pending` gets a RenewResult in their order."""
+        ...
+
+    @property
+    def lease_clock_ms(self) -> int:
+        """What the replicated lease clock reads, as far as this member can tell."""
+        ...
+
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
     ) -> None:
@@ -103,6 +112,7 @@ class Limits:
     max_txn_ops: int = 128
     quota_bytes: int = quota.DEFAULT_BYTES  # negative = no quota
     request_timeout_seconds: float = 7.0  # what the member grants a request of its own
+    lease_ttl_seconds_min: int = 2  # a shorter TTL becomes this one
 
 
 class Serving:

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from chainfire.api import cluster, health, kv, maintenance, reflection
+from chainfire.api import cluster, health, kv, lease, maintenance, reflection
 from chainfire.api.admission import admit
 from chainfire.api.call import Call, Stream
 from chainfire.api.services import Services
@@ -97,7 +97,18 @@ _SERVICES = (
         streams={"RangeStream": kv.range_stream},
     ),
     _service(watch_pb2, "Watch", "etcdserverpb.Watch"),
-    _service(lease_pb2, "Lease", "etcdserverpb.Lease"),
+    _service(
+        lease_pb2,
+        "Lease",
+        "etcdserverpb.Lease",
+        unary={
+            "LeaseGrant": lease.grant,
+            "LeaseRevoke": lease.revoke,
+            "LeaseTimeToLive": lease.time_to_live,
+            "LeaseLeases": lease.leases,
+        },
+        streams={"LeaseKeepAlive": lease.keep_alive},
+    ),
     _service(
         cluster_pb2,
         "Cluster",

@@ -260,6 +260,9 @@ class GrpcStream:
         except InternalError as exc:  # the client has gone, and the task hears of it too late
             raise asyncio.CancelledError from exc
 
+    def arrived(self) -> list[bytes]:
+        return []  # grpc.aio hands over one message at a time
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
             body = await self._context.read()

@@ -103,11 +103,20 @@ class NativeStream(MessageStream):
         self._totals.sent_bytes += len(body)
         await self._send(body)
 
+    def arrived(self) -> list[bytes]:
+        bodies = [self._take() for _ in range(len(self._arrived))]
+        for body in bodies:
+            self._count(body)
+        return bodies
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (body := await self._next()) is not None:
-            self._counters.received_messages += 1
-            self._totals.received_bytes += len(body)
+            self._count(body)
             yield body
+
+    def _count(self, body: bytes) -> None:
+        self._counters.received_messages += 1
+        self._totals.received_bytes += len(body)
 
     def _finish(self, task: asyncio.Task[Any]) -> None:
         error = self._error

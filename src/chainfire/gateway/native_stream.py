@@ -106,6 +106,9 @@ class MessageStream:
                 await self._waiter
             finally:
                 self._waiter = None
+        return self._take()
+
+    def _take(self) -> bytes:
         body = self._arrived.popleft()
         self._consumed += len(body) + native.MESSAGE_OVERHEAD_BYTES
         if self._consumed >= native.CREDIT_LUMP_BYTES:

@@ -16,7 +16,7 @@ not, so that a new leader need not begin with it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -96,10 +96,10 @@ class Lessor:
         packed = self._leases.get(_name(keyspace, lease))
         return None if packed is None else Lease(packed & _TTL_MASK, packed >> _TTL_BITS)
 
-    def keys(self, reader: Reader, keyspace: int, lease: int) -> list[bytes]:
+    def iterate_keys(self, reader: Reader, keyspace: int, lease: int) -> Iterator[bytes]:
         """The keys that are attached to the lease, in key order."""
-        found = reader.iterate(rows.FAMILY, *rows.attachment_bounds(keyspace, lease))
-        return [rows.attached_key(row_key) for row_key, _ in found]
+        lower, upper = rows.attachment_bounds(keyspace, lease)
+        return map(rows.attached_key, reader.keys(rows.FAMILY, lower, upper))
 
     def ids_steps(self, keyspace: int) -> Generator[None, None, list[int]]:
         """All leases of the keyspace, those that end first first; in slices (node.steps)."""

@@ -76,7 +76,7 @@ class LeaseHandlers:
         return AckResult(self._store.revision)
 
     def _end(self, keyspace: int, lease: int, reason: int) -> None:
-        keys = self._lessor.keys(self._staged, keyspace, lease)
+        keys = list(self._lessor.iterate_keys(self._staged, keyspace, lease))
         if keys:
             writer = self._store.begin(self._staged, keyspace)
             writer.delete_keys(keys, reason)

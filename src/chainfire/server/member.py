@@ -5,6 +5,7 @@ open the data directory -> raft, driver, node -> replay and lead -> doors
 
 from __future__ import annotations
 
+import math
 import random
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -174,4 +175,12 @@ def _limits(config: Config) -> Limits:
         max_txn_ops=config.limits.max_txn_ops,
         quota_bytes=quota.quota_bytes(config.limits.quota_backend_bytes),
         request_timeout_seconds=5.0 + 2 * config.raft.election_timeout_ms / 1000,
+        lease_ttl_seconds_min=lease_ttl_seconds_min(config),
     )
+
+
+def lease_ttl_seconds_min(config: Config) -> int:
+    """As etcd: one and a half election timeouts, in whole heartbeats, then in whole seconds."""
+    heartbeat_ms = config.raft.heartbeat_interval_ms
+    ticks = 3 * (config.raft.election_timeout_ms // heartbeat_ms) // 2
+    return math.ceil(ticks * heartbeat_ms / 1000)

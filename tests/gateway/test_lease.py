@@ -1,0 +1,46 @@
+"""Leases through both doors of gRPC: many keep-alives on one stream, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chainfire.proto.lease_pb2 import (
+    LeaseGrantRequest,
+    LeaseGrantResponse,
+    LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse,
+)
+from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor
+
+LEASE = "/etcdserverpb.Lease/"
+
+
+@pytest.fixture(params=KINDS)
+def door(request: pytest.FixtureRequest) -> Iterator[GrpcDoor]:
+    if request.param == "native" and not HAS_NATIVE:
+        pytest.skip("the native door is not installed")
+    opened = GrpcDoor(kind=request.param)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_one_answer_per_keep_alive_in_order(door: GrpcDoor) -> None:
+    grant = LeaseGrantRequest(ID=5, TTL=60)
+    body = door.unary(LEASE + "LeaseGrant", grant.SerializeToString())
+    assert LeaseGrantResponse.FromString(body).TTL == 60
+    ids = [5 if n % 3 else n + 100 for n in range(2000)]
+    requests = (LeaseKeepAliveRequest(ID=lease).SerializeToString() for lease in ids)
+    replies = door.channel.stream_stream(LEASE + "LeaseKeepAlive")(requests, timeout=30)
+    found = [LeaseKeepAliveResponse.FromString(body) for body in replies]
+    assert [(reply.ID, reply.TTL) for reply in found] == [
+        (lease, 60 if lease == 5 else 0) for lease in ids
+    ]
+
+
+def test_a_stream_that_asks_nothing_ends_in_peace(door: GrpcDoor) -> None:
+    stream = door.channel.stream_stream(LEASE + "LeaseKeepAlive")(iter(()), timeout=10)
+    assert list(stream) == []
