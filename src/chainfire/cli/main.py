@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "compact": Entry("compact", "Forget history before a revision"),
     "status": Entry("status", "Show how the members are"),
     "bench": Entry("bench_commands", "Measure how fast a server is"),
+    "sim": Entry("sim", "Simulate clusters under faults and check what they promise"),
     "version": Entry("version", "Print the versions of Chainfire and of the API"),
 }
 ALIASES: Final = {"compaction": "compact", "delete": "del"}

@@ -5,7 +5,8 @@ writes next copies the list, and only the chunks that it touches.
 
 The disk: `crash(keep)` is the backend that the next start would find: all
 that was synced, and the first `keep` of the batches written since.
-`fail_next_sync`, `full` and `stalled` are the failures of a real one.
+`fail_next_sync`, `full` and `stalled` are the failures of a real one, and a
+sync may be late (`sync_first`): it then covers less than was written.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from __future__ import annotations
 import struct
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from chainfire.errors import Corrupt, DiskFull, Stalled, SyncFailed
 from chainfire.storage.backend import StorageStatistics, WriteBatch
 
 CHUNK_ROWS_MAX = 256
+JOURNAL_BATCHES_MAX = 1000  # then what is synced of them becomes part of the durable image
 _LENGTHS = struct.Struct(">III")  # of family name, key and value in a checkpoint's file
 _CHECKPOINT_FILE = "rows"
 
@@ -30,12 +33,25 @@ _Op = tuple[int, str, bytes, bytes]  # kind, family, key or lower, value or uppe
 class MemoryBackend:
     """A StorageBackend on sorted chunks."""
 
-    def __init__(self, families: Sequence[str]) -> None:
+    def __init__(
+        self,
+        families: Sequence[str],
+        image: Mapping[str, _View] | None = None,
+        batches: Iterable[list[_Op]] = (),
+    ) -> None:
+        """Empty families; or what is on a disk: an image, and batches written after it."""
         self.full = False  # writes raise DiskFull and change nothing
         self.stalled = False  # writes raise Stalled and change nothing
         self._families = {name: _Family([], []) for name in families}
+        if image is not None:
+            self._families = {name: view.thaw() for name, view in image.items()}
+        for ops in batches:
+            _apply(self._families, ops)
         self._durable = self._freeze()
-        self._unsynced: list[list[_Op]] = []  # batches written since `_durable` was taken
+        # Batches written since `_durable` was taken, the first `_synced` of them durable, too: an
+        # image after each sync would make the next write copy every chunk that it touches.
+        self._journal: list[list[_Op]] = []
+        self._synced = 0
         self._next_sync_fails = False
         self._failure: SyncFailed | None = None
         self._closed = False
@@ -47,21 +63,21 @@ class MemoryBackend:
 
     @property
     def unsynced_batches(self) -> int:
-        return len(self._unsynced)
+        return len(self._journal) - self._synced
+
+    @property
+    def failed(self) -> bool:
+        """A sync has failed: what it covered may be on the disk, or not."""
+        return self._failure is not None
 
     def fail_next_sync(self) -> None:
         """The next sync raises SyncFailed; a `crash` then decides what had reached the disk."""
         self._next_sync_fails = True
 
-    def crash(self, keep: int) -> MemoryBackend:
+    def crash(self, keep: int) -> Self:
         """A new backend: what was synced, and the first `keep` batches written after that."""
-        assert 0 <= keep <= len(self._unsynced), (keep, len(self._unsynced))
-        survivor = MemoryBackend(())
-        survivor._families = {name: view.thaw() for name, view in self._durable.items()}
-        for ops in self._unsynced[:keep]:
-            survivor._apply(ops)
-        survivor._durable = survivor._freeze()
-        return survivor
+        assert 0 <= keep <= self.unsynced_batches, (keep, self.unsynced_batches)
+        return type(self)((), self._durable, self._journal[: self._synced + keep])
 
     # ── reads ───────────────────────────────────────────────────────────────
 
@@ -95,20 +111,35 @@ class MemoryBackend:
             raise Stalled("the simulated disk asks to wait")
         ops = batch.take()
         with self._lock:
-            self._apply(ops)
-            self._unsynced.append(ops)
+            _apply(self._families, ops)
+            self._journal.append(ops)
         self._write_bytes += sum(len(op[2]) + len(op[3]) for op in ops)
 
     def sync(self) -> None:
+        self.sync_first(self.unsynced_batches)
+
+    def sync_first(self, count: int) -> None:
+        """As `sync`, of the first `count` batches that are not durable yet."""
         assert not self._closed
+        assert count <= self.unsynced_batches, (count, self.unsynced_batches)
         if self._next_sync_fails and self._failure is None:
             self._failure = SyncFailed("the simulated disk failed a sync")
         if self._failure is not None:
             raise SyncFailed(self._failure.detail)
         with self._lock:
-            self._unsynced.clear()
-            self._durable = self._freeze()
+            self._synced += count
+            if self._synced > JOURNAL_BATCHES_MAX:
+                self._fold()
         self._sync_count += 1
+
+    def _fold(self) -> None:
+        """Make what is synced part of the image."""
+        families = {name: view.thaw() for name, view in self._durable.items()}
+        for ops in self._journal[: self._synced]:
+            _apply(families, ops)
+        self._durable = {name: family.freeze() for name, family in families.items()}
+        del self._journal[: self._synced]
+        self._synced = 0
 
     # ── copies and care ─────────────────────────────────────────────────────
 
@@ -171,16 +202,17 @@ class MemoryBackend:
     def _freeze(self) -> dict[str, _View]:
         return {name: family.freeze() for name, family in self._families.items()}
 
-    def _apply(self, ops: Iterable[_Op]) -> None:
-        for kind, name, key, value in ops:
-            family = self._families[name]
-            if kind == _PUT:
-                family.put(key, value)
-            elif kind == _DELETE:
-                family.delete(key)
-            else:
-                for row_key in family.freeze().keys(key, value):
-                    family.delete(row_key)
+
+def _apply(families: Mapping[str, _Family], ops: Iterable[_Op]) -> None:
+    for kind, name, key, value in ops:
+        family = families[name]
+        if kind == _PUT:
+            family.put(key, value)
+        elif kind == _DELETE:
+            family.delete(key)
+        else:
+            for row_key in family.freeze().keys(key, value):
+                family.delete(row_key)
 
 
 class MemoryBatch:

@@ -1,0 +1,152 @@
+"""A member's disk: two databases and the witness, with what a crash, and a bad day, do to them.
+
+    kill          the process dies, the machine goes on: what was written is there
+    power loss    what was synced, and of each database a random prefix of the later
+                  batches; of the witness any version since its last fsync
+    power cut     a power loss in the middle of a turn: at the n-th step from now on
+    failures      sync that fails, disk full, a stall, slow syncs
+
+A sync makes durable what was written when it began, and takes its time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, WriteBatch
+from chainfire.storage.memory import MemoryBackend
+from chainfire.storage.witness import Promise
+
+
+class PowerCut(BaseException):
+    """The member is no more. Not an Exception: nobody may catch it on the way."""
+
+
+class Power:
+    """Counts the steps that a turn makes on its disk, and ends them."""
+
+    def __init__(self) -> None:
+        self.cut_after = -1  # steps; below zero: never
+        self.steps = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.cut_after >= 0:
+            if self.cut_after == 0:
+                raise PowerCut
+            self.cut_after -= 1
+
+
+class SimBackend(MemoryBackend):
+    """A database on this disk."""
+
+    power = Power()  # of nobody, until a Disk takes it
+
+    def fail_no_sync(self) -> None:
+        self._next_sync_fails = False
+
+    def write(self, batch: WriteBatch) -> None:
+        self.power.step()
+        super().write(batch)
+
+
+class SimWitness:
+    """storage.witness.Witness in memory. Its file has no write that can fail."""
+
+    def __init__(self, power: Power, promise: Promise) -> None:
+        self._power = power
+        self.promise = promise  # as written
+        self._since_fsync = [promise]  # the first one is durable
+
+    def note(self, last_index: int, last_term: int, term: int, vote: int) -> None:
+        self._power.step()
+        self._write(
+            replace(self.promise, last_index=last_index, last_term=last_term, term=term, vote=vote)
+        )
+
+    def begin(self, start_number: int) -> None:
+        assert start_number > self.promise.start_number, (start_number, self.promise)
+        self._write(replace(self.promise, start_number=start_number))
+        self.fsync()
+
+    def lower(self, last_index: int, last_term: int) -> None:
+        if self.promise.last_index > last_index:
+            self.note(last_index, last_term, self.promise.term, self.promise.vote)
+            self.fsync()
+
+    def fsync(self) -> None:
+        self._power.step()
+        self._since_fsync = [self.promise]
+
+    def lose_power(self, dice: random.Random) -> None:
+        """Pages reach the disk whenever they like; the other slot covers a torn one."""
+        self.promise = dice.choice(self._since_fsync)
+        self._since_fsync = [self.promise]
+
+    def _write(self, promise: Promise) -> None:
+        self.promise = promise
+        self._since_fsync.append(promise)
+
+
+class Disk:
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+        self.power = Power()
+        self.log = SimBackend(LOG_FAMILIES)
+        self.state = SimBackend(STATE_FAMILIES)
+        self.witness: SimWitness | None = None
+        self.full = False
+        self.stalled = False
+        self.slow = 1.0  # how much longer a sync takes
+        self._attach()
+
+    def _attach(self) -> None:
+        for backend in self._backends():
+            backend.power = self.power
+            backend.full, backend.stalled = self.full, self.stalled
+
+    def _backends(self) -> Sequence[SimBackend]:
+        return self.log, self.state
+
+    # ── failures ────────────────────────────────────────────────────────────
+
+    def set_full(self, full: bool) -> None:
+        self.full = full
+        self._attach()
+
+    def set_stalled(self, stalled: bool) -> None:
+        self.stalled = stalled
+        self._attach()
+
+    def fail_next_sync(self) -> None:
+        self._dice.choice(self._backends()).fail_next_sync()
+
+    def heal(self) -> None:
+        """Nothing more goes wrong."""
+        self.full = self.stalled = False
+        self.slow, self.power.cut_after = 1.0, -1
+        self._attach()
+        for backend in self._backends():
+            backend.fail_no_sync()
+
+    # ── ends of a process ───────────────────────────────────────────────────
+
+    def kill(self) -> None:
+        """The engine recovers all that was written; after a failed sync nobody knows."""
+        self._reopen(lambda one: self._any_of(one) if one.failed else one.unsynced_batches)
+
+    def lose_power(self) -> None:
+        self._reopen(self._any_of)
+        if self.witness is not None:
+            self.witness.lose_power(self._dice)
+
+    def _any_of(self, backend: SimBackend) -> int:
+        return self._dice.randint(0, backend.unsynced_batches)
+
+    def _reopen(self, keep: Callable[[SimBackend], int]) -> None:
+        self.power.cut_after = -1
+        self.log = self.log.crash(keep(self.log))
+        self.state = self.state.crash(keep(self.state))
+        self._attach()

@@ -1,0 +1,203 @@
+"""What goes wrong, when, and for how long: one function for each kind of fault in `shape.FAULTS`.
+
+Whoever is taken down comes back; whoever is cut off is let in again. How many
+suffer at once is not limited: safety must hold all the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from chainfire.raft.ready import Role
+from chainfire.sim.member import SimMember
+from chainfire.sim.network import Network
+from chainfire.sim.schedule import MS, SECOND, Schedule, dice
+from chainfire.sim.shape import FAULTS, Shape
+
+
+class World(Protocol):
+    schedule: Schedule
+    shape: Shape
+    network: Network
+    members: dict[int, SimMember]
+
+    def note(self, what: str, member: int = 0, detail: str = "") -> None: ...
+
+
+class Faults:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._dice = dice(world.shape.seed, "faults")
+        self._active = True
+        self.counts: Counter[str] = Counter()
+
+    def start(self) -> None:
+        for kind in self._world.shape.faults:
+            self._next(kind)
+
+    def stop(self) -> None:
+        self._active = False
+
+    def _next(self, kind: str) -> None:
+        per_minute = FAULTS[kind] * self._world.shape.faults_per_minute
+        mean = 60 * SECOND / per_minute
+        self._world.schedule.after(int(self._dice.expovariate(1 / mean)), self._strike, kind)
+
+    def _strike(self, kind: str) -> None:
+        if not self._active:
+            return
+        self._next(kind)
+        do: Callable[[SimMember], bool] = getattr(self, f"_{kind}")
+        if do(self._somebody()):
+            self.counts[kind] += 1
+
+    # ── helpers ─────────────────────────────────────────────────────────────
+
+    def _somebody(self) -> SimMember:
+        """Often the leader: that is where it hurts."""
+        members = self._world.members
+        if self._dice.random() < 0.4:
+            for member in members.values():
+                if member.role is Role.LEADER:
+                    return member
+        return self._dice.choice(list(members.values()))
+
+    def _ms(self, least: int, most: int) -> int:
+        return int(MS * least * (most / least) ** self._dice.random())
+
+    def _later(self, delay: int, do: Callable[..., object], *args: object) -> None:
+        self._world.schedule.after(delay, do, *args)
+
+    # ── processes ───────────────────────────────────────────────────────────
+
+    def _kill(self, member: SimMember) -> bool:
+        return self._end(member, power=False)
+
+    def _power_loss(self, member: SimMember) -> bool:
+        return self._end(member, power=True)
+
+    def _end(self, member: SimMember, *, power: bool) -> bool:
+        if not member.up:
+            return False
+        member.end("power loss" if power else "killed", power=power)
+        return True
+
+    def _power_cut(self, member: SimMember) -> bool:
+        if not member.up or member.disk.power.cut_after >= 0:
+            return False
+        member.disk.power.cut_after = self._dice.randrange(12)
+        return True
+
+    def _kill_all(self, _: SimMember) -> bool:
+        power = self._dice.random() < 0.5
+        struck = [self._end(member, power=power) for member in self._world.members.values()]
+        return any(struck)
+
+    def _pause(self, member: SimMember) -> bool:
+        if not member.up:
+            return False
+        until = self._world.schedule.now + self._ms(50, 5000)
+        self._world.note("pause", member.id, f"until {until}")
+        member.paused_until = until
+        return True
+
+    def _transfer(self, member: SimMember) -> bool:
+        if member.driver is None:
+            return False
+        to = self._dice.choice(list(self._world.members))
+        self._world.note("transfer", member.id, f"to {to}")
+        member.driver.raft.transfer_leader(to)
+        member.wake()
+        return True
+
+    def _campaign(self, member: SimMember) -> bool:
+        if member.driver is None:
+            return False
+        self._world.note("campaign", member.id)
+        member.driver.raft.campaign()
+        member.wake()
+        return True
+
+    # ── the network ─────────────────────────────────────────────────────────
+
+    def _block(self, pairs: list[tuple[int, int]], duration: int) -> bool:
+        if not pairs:
+            return False
+        self._world.note("block", 0, f"{pairs} for {duration}")
+        self._world.network.block(pairs, self._world.schedule.now + duration)
+        return True
+
+    def _between(self, some: set[int]) -> list[tuple[int, int]]:
+        others = [id for id in self._world.members if id not in some]
+        pairs = [(a, b) for a in sorted(some) for b in others]
+        return pairs + [(b, a) for a, b in pairs]
+
+    def _partition(self, _: SimMember) -> bool:
+        ids = list(self._world.members)
+        some = set(self._dice.sample(ids, self._dice.randint(0, len(ids) // 2)))
+        return self._block(self._between(some), self._ms(200, 8000))
+
+    def _isolate_leader(self, _: SimMember) -> bool:
+        leaders = {m.id for m in self._world.members.values() if m.role is Role.LEADER}
+        return self._block(self._between(leaders), self._ms(200, 8000))
+
+    def _one_way(self, member: SimMember) -> bool:
+        others = [id for id in self._world.members if id != member.id]
+        some = self._dice.sample(others, self._dice.randint(0, len(others)))
+        pairs = [(member.id, id) for id in some]
+        if self._dice.random() < 0.5:
+            pairs = [(b, a) for a, b in pairs]
+        return self._block(pairs, self._ms(200, 8000))
+
+    def _swizzle(self, _: SimMember) -> bool:
+        """The order in which FoundationDB found most (reliability.md §6.2)."""
+        ids = list(self._world.members)
+        some = self._dice.sample(ids, self._dice.randint(0, len(ids)))
+        at = 0
+        for id in some:
+            at += self._ms(50, 1000)
+            self._later(at, self._block, self._between({id}), 60 * SECOND)
+        self._dice.shuffle(some)
+        for id in some:
+            at += self._ms(50, 1000)
+            self._later(at, self._world.network.unblock, self._between({id}))
+        return bool(some)
+
+    def _slow_link(self, member: SimMember) -> bool:
+        others = [id for id in self._world.members if id != member.id]
+        if not others:
+            return False
+        pair = (member.id, self._dice.choice(others))
+        until = self._world.schedule.now + self._ms(500, 8000)
+        self._world.network.slow_down(pair, until, self._ms(20, 1500))
+        return True
+
+    def _storm(self, _: SimMember) -> bool:
+        self._world.network.storm(self._world.schedule.now + self._ms(200, 4000))
+        return True
+
+    # ── disks ───────────────────────────────────────────────────────────────
+
+    def _sync_failure(self, member: SimMember) -> bool:
+        if not member.up:
+            return False
+        member.disk.fail_next_sync()
+        return True
+
+    def _slow_disk(self, member: SimMember) -> bool:
+        disk = member.disk
+        disk.slow = self._ms(10, 1000) / MS
+        self._later(self._ms(500, 5000), setattr, disk, "slow", 1.0)
+        return True
+
+    def _stall(self, member: SimMember) -> bool:
+        member.disk.set_stalled(True)
+        self._later(self._ms(20, 1500), member.disk.set_stalled, False)
+        return True
+
+    def _disk_full(self, member: SimMember) -> bool:
+        member.disk.set_full(True)
+        self._later(self._ms(200, 3000), member.disk.set_full, False)
+        return True

@@ -1,0 +1,335 @@
+"""One member: the product's driver, and around it what the shell is in production.
+
+Work that the driver orders takes its time here: a sync ends later, a turn
+comes a little after what causes it, messages go through the network. Between
+any two of these the member may die. What the shell and its upkeep do besides
+(state syncs, cutting the log, removing old revisions) is done as they do it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFailed
+from chainfire.mvcc.compact import Compaction
+from chainfire.node.driver import Driver, Limits
+from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.frames import Frame
+from chainfire.raft.config import Config
+from chainfire.raft.rawnode import RawNode
+from chainfire.raft.ready import Role
+from chainfire.sim.disk import Disk, PowerCut
+from chainfire.sim.durable import DurableLog
+from chainfire.sim.opening import Opened, open_member
+from chainfire.sim.schedule import MS, SECOND, Schedule, dice
+from chainfire.sim.shape import Shape
+from chainfire.types import Pending, Result
+
+PLENTY: Final = 1 << 40  # bytes of free disk
+STALL_RETRY_US: Final = 10 * MS
+UPKEEP_US: Final = 200 * MS
+
+
+class World(Protocol):
+    """What a member needs of the world around it."""
+
+    schedule: Schedule
+    shape: Shape
+
+    def send(self, sender: SimMember, to: int, frames: Sequence[Frame]) -> None: ...
+
+    def looked_at(self, member: SimMember) -> None:
+        """After each turn, before anybody hears of it."""
+        ...
+
+    def died(self, member: SimMember, why: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Clock:
+    """A member's monotonic clock: it begins somewhere, and runs at its own rate."""
+
+    offset_us: int
+    rate: float
+
+    def read_ms(self, now_us: int) -> int:
+        return int(self.offset_us + now_us * self.rate) // MS
+
+
+class SimMember:
+    def __init__(self, world: World, id: int, disk: Disk, clock: Clock) -> None:
+        self.id = id
+        self.disk = disk
+        self.clock = clock
+        self.life = 0  # counted at each start; what belongs to an earlier one is void
+        self.driver: Driver | None = None
+        self.opened: Opened | None = None
+        self.paused_until = 0
+        self.power_losses = 0
+        self.durable: DurableLog
+        self.branches: Counter[str] = Counter()
+        self.opened_at = 0  # what was applied when this life began
+        self._world = world
+        self._schedule = world.schedule
+        self._shape = world.shape
+        self._dice = dice(world.shape.seed, f"member {id}")
+        self._turn_due = False
+        self._sync_running = self._state_sync_running = False
+        self._compaction: Compaction | None = None
+        self._gone_to = -1
+
+    @property
+    def up(self) -> bool:
+        return self.driver is not None
+
+    @property
+    def role(self) -> Role | None:
+        return self.driver.raft.raft.role if self.driver else None
+
+    # ── life ────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        if self.driver is not None:
+            return
+        self.life += 1
+        try:
+            self.opened = open_member(self.disk)
+        except (DiskFull, Stalled):
+            self.branches["starts refused by the disk"] += 1
+            self._restart_later()
+            return
+        except PowerCut:
+            self.end("power cut while starting", power=True)
+            return
+        self.driver = self._make_driver(self.opened)
+        self.opened_at = self.opened.machine.applied_index
+        if self.opened_at < self.opened.log.hard_state.commit:
+            self.branches["starts that replay"] += 1
+        self.driver.begin(self.clock.read_ms(self._schedule.now))
+        self._turn_due = self._sync_running = self._state_sync_running = False
+        self._compaction, self._gone_to = None, -1
+        self.durable = DurableLog(self.opened.log)
+        if self.driver.is_sole_voter:
+            self.driver.raft.campaign()
+        self._later(self._dice.randrange(self._tick_us()), self._tick)
+        self._later(UPKEEP_US, self._upkeep)
+        self.wake()
+
+    def _make_driver(self, opened: Opened) -> Driver:
+        shape, random = self._shape, self._dice
+        config = Config(
+            id=self.id,
+            draw=random.randrange,
+            election_ticks=shape.election_ticks,
+            applied_index=opened.machine.applied_index,
+            async_storage_writes=True,
+            append_bytes_max=shape.append_bytes_max,
+            applying_bytes_max=shape.applying_bytes_max,
+            uncommitted_bytes_max=shape.uncommitted_bytes_max,
+            inflight_messages_max=shape.inflight_messages_max,
+            forward_proposals=False,
+        )
+        settings = DutySettings(
+            name=f"m{self.id}",
+            client_urls=(f"http://sim:{self.id}",),
+            quota_bytes=-1,
+            auto_clear_space_alarm=True,
+            disk_reserve_bytes=1000,
+            auto_compactor=None,
+        )
+        return Driver(
+            raft=RawNode(config, opened.log),
+            log=opened.log,
+            machine=opened.machine,
+            witness=opened.witness,
+            duties=Duties(self.id, opened.machine, settings),
+            member_id=self.id,
+            start_number=opened.start_number,
+            limits=Limits(
+                pending_max=200,
+                request_timeout_ms=5000,
+                election_timeout_ms=shape.heartbeat_ms * shape.election_ticks,
+            ),
+        )
+
+    def end(self, why: str, *, power: bool) -> None:
+        """The process dies here and now; `power`: with its machine."""
+        self.life += 1
+        self.driver = self.opened = None
+        self.paused_until = 0
+        self.power_losses += power
+        if power:
+            self.disk.lose_power()
+        else:
+            self.disk.kill()
+        self._world.died(self, why)
+
+    def _restart_later(self) -> None:
+        self._schedule.after(SECOND, self.start)
+
+    def soon(self, delay: int, do: Callable[..., None], *args: Any) -> None:
+        """A step of this life of the member, unless it ends before."""
+        self._later(delay, do, *args)
+
+    def unreachable(self, peer: int) -> None:
+        """A message for this peer was lost, and the sender has noticed."""
+        assert self.driver is not None
+        self.driver.unreachable(peer)
+        self.wake()
+
+    # ── events ──────────────────────────────────────────────────────────────
+
+    def _later(self, delay: int, do: Callable[..., None], *args: Any) -> None:
+        self._schedule.after(delay, self._when_awake, self.life, do, args)
+
+    def _when_awake(self, life: int, do: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if life != self.life:
+            return
+        if self.paused_until > self._schedule.now:
+            self._schedule.at(self.paused_until, self._when_awake, life, do, args)
+            return
+        self.guarded(do, *args)
+
+    def guarded(self, do: Callable[..., None], *args: Any) -> None:
+        """Run a step of this member; it may be its last one."""
+        try:
+            do(*args)
+        except PowerCut:
+            self.end("power cut", power=True)
+        except (SyncFailed, DiskFull) as error:
+            self._halt(error)
+
+    def _halt(self, error: FatalError) -> None:
+        """What the shell does with a FatalError of the disk: the member stops."""
+        assert self.driver is not None
+        for answer in self.driver.stop().answers:
+            _tell(answer.pending, answer.result)
+        self.end(type(error).__name__, power=False)
+
+    def receive(self, life: int, sender: int, frames: Sequence[Frame]) -> None:
+        if life != self.life or self.driver is None:
+            return
+        if self.paused_until > self._schedule.now:
+            self._schedule.at(self.paused_until, self.receive, life, sender, frames)
+            return
+        self.driver.received(sender, frames)
+        self.wake()
+
+    def wake(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._later(int(self._shape.turn_us * self._dice.random()), self._turn)
+
+    def _tick_us(self) -> int:
+        return int(self._shape.heartbeat_ms * MS / self.clock.rate)
+
+    def _tick(self) -> None:
+        assert self.driver is not None
+        self._later(self._tick_us(), self._tick)
+        free = 0 if self.disk.full else PLENTY
+        self.driver.tick(self.clock.read_ms(self._schedule.now), free)
+        self.wake()
+
+    # ── a turn ──────────────────────────────────────────────────────────────
+
+    def _turn(self) -> None:
+        driver, world = self.driver, self._world
+        assert driver is not None
+        self._turn_due = False
+        effects = driver.turn()
+        world.looked_at(self)
+        for to, frames in effects.frames.items():
+            world.send(self, to, frames)
+        for answer in effects.answers:
+            _tell(answer.pending, answer.result)
+        for reader in effects.reads:
+            reader.ready()
+        if effects.more:
+            self.wake()
+        if effects.stalled:
+            self.branches["turns stalled"] += 1
+            self._later(STALL_RETRY_US, self.wake)
+        if effects.sync is not None and not self._sync_running:
+            self._sync_running = True
+            if self.durable.capture(driver.log):
+                self.branches["durable entries replaced"] += 1
+            batches = self.disk.log.unsynced_batches
+            self._later(self._sync_us(), self._synced, effects.sync, batches)
+        self._remove_old_revisions()
+
+    def _sync_us(self) -> int:
+        return int(self._shape.sync_us * self.disk.slow * (0.2 + 1.6 * self._dice.random()))
+
+    def _synced(self, number: int, batches: int) -> None:
+        assert self.driver is not None
+        self._sync_running = False
+        self.disk.log.sync_first(batches)
+        self.durable.advance()
+        self.disk.power.step()
+        self.driver.synced(number)
+        self.wake()
+
+    # ── upkeep ──────────────────────────────────────────────────────────────
+
+    def _upkeep(self) -> None:
+        driver = self.driver
+        assert driver is not None and self.opened is not None
+        self._later(UPKEEP_US, self._upkeep)
+        self.opened.witness.fsync()
+        applied = driver.machine.applied_index
+        if applied >= driver.log.state_durable + self._shape.state_sync_entries or (
+            applied > driver.log.state_durable and self._dice.random() < 0.2
+        ):
+            self._sync_state(applied)
+
+    def _sync_state(self, applied: int) -> None:
+        if not self._state_sync_running:
+            self._state_sync_running = True
+            batches = self.disk.state.unsynced_batches
+            self._later(2 * self._sync_us(), self._state_synced, applied, batches)
+
+    def _state_synced(self, applied: int, batches: int) -> None:
+        driver = self.driver
+        assert driver is not None
+        self._state_sync_running = False
+        self.disk.state.sync_first(batches)
+        with suppress(Stalled):
+            driver.log.note_state_durable(applied)
+            catchup = self._shape.catchup_entries
+            cut = min(applied, driver.machine.applied_index - catchup)
+            if cut - driver.log.first_index() >= max(1, catchup // 10):
+                driver.log.truncate_front(cut)
+                self.branches["logs cut"] += 1
+
+    def _remove_old_revisions(self) -> None:
+        assert self.driver is not None
+        space = self.driver.machine.store.keyspace(0)
+        if self._compaction is None and space.compacted > max(space.finished, self._gone_to):
+            self._compaction = Compaction(self.disk.state, self.driver.machine.store, 0)
+            self._later(self._shape.turn_us, self._compact)
+
+    def _compact(self) -> None:
+        compaction, driver = self._compaction, self.driver
+        if compaction is None or driver is None:
+            return
+        try:
+            done = compaction.step(self._dice.choice((1, 3, 20)))
+        except Stalled:
+            self._compaction = None
+            return
+        if not done:
+            self._later(self._shape.turn_us * 5, self._compact)
+            return
+        self._compaction, self._gone_to = None, compaction.revision
+        driver.duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)
+
+
+def _tell(pending: Pending, result: Result | RequestError) -> None:
+    if isinstance(result, RequestError):
+        pending.refused(result)
+    else:
+        pending.done(result)

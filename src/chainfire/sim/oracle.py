@@ -1,0 +1,181 @@
+"""What must hold over a whole cluster at every moment, seen from outside (Raft, figure 3; more).
+
+The oracle knows every member's log, durable and not, which no member does.
+After every turn, before anybody hears of it:
+
+    election safety         one leader per term
+    leader completeness     who leads has all that was committed before
+    committed on a quorum   durable on a majority of each half of the configuration
+    committed for good      nobody holds another entry at a committed index
+    one history             equal hash chains and configurations at equal indexes
+    order                   applied <= committed, applied <= durable here; none goes back
+
+and for every message that leaves: nothing is promised that is not durable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from chainfire.raft.messages import Message, MessageType
+from chainfire.raft.ready import Role
+from chainfire.sim.history import Revision, Violation
+from chainfire.sim.member import SimMember
+from chainfire.sim.wire import changes_between
+from chainfire.types import ConfState
+
+_APPEND_REPLY, _VOTE, _VOTE_REPLY = (
+    MessageType.APPEND_REPLY,
+    MessageType.VOTE,
+    MessageType.VOTE_REPLY,
+)
+
+
+class Seen:
+    """What was last seen of a member's present life."""
+
+    __slots__ = ("applied", "commit", "life", "role", "term")
+
+    def __init__(self, life: int, applied: int) -> None:
+        self.life = life
+        self.applied = applied
+        self.term = self.commit = 0
+        self.role = Role.FOLLOWER
+
+
+class Oracle:
+    def __init__(self, members: Mapping[int, SimMember]) -> None:
+        self._members = members
+        self._seen: dict[int, Seen] = {}
+        self.leaders: dict[int, tuple[int, int]] = {}  # term: (member, its life)
+        self.terms: list[int] = [0]  # of committed entries, by index
+        self.hashes: list[int] = [0]  # of the chain after each applied entry
+        self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
+        self.branches: Counter[str] = Counter()
+        self.feed: list[Revision] = []  # every revision that anybody has applied
+
+    @property
+    def committed(self) -> int:
+        return len(self.terms) - 1
+
+    @property
+    def revision(self) -> int:
+        return self.feed[-1].main if self.feed else 1
+
+    # ── after a turn ────────────────────────────────────────────────────────
+
+    def look(self, member: SimMember) -> None:
+        driver = member.driver
+        assert driver is not None
+        seen = self._seen.get(member.id)
+        if seen is None or seen.life != member.life:
+            seen = self._seen[member.id] = Seen(member.life, max(0, member.opened_at - 1))
+        raft = driver.raft.raft
+        term, role, commit = raft.term, raft.role, raft.log.committed
+        if role is Role.LEADER and (seen.role is not role or seen.term != term):
+            self._elected(member, term)
+        if term < seen.term or commit < seen.commit:
+            raise Violation(f"member {member.id} went back: {term, commit} after {seen}")
+        seen.term, seen.role = term, role
+        if commit > seen.commit:
+            self._committed(member, seen.commit, commit)
+            seen.commit = commit
+        applied = driver.machine.applied_index
+        if applied != seen.applied:
+            self._applied(member, seen.applied, applied, commit)
+            seen.applied = applied
+
+    def _elected(self, member: SimMember, term: int) -> None:
+        self.branches["elections won"] += 1
+        me = (member.id, member.life)
+        leader = self.leaders.setdefault(term, me)
+        if leader != me:
+            raise Violation(f"two leaders in term {term}: (member, life) {leader} and {me}")
+        assert member.driver is not None
+        log, last = member.driver.raft.raft.log, self.committed
+        held = log.term(last)
+        if last >= log.first_index and held != self.terms[last]:
+            raise Violation(
+                f"member {member.id} leads term {term} and lacks entry {last} of term "
+                f"{self.terms[last]}, which is committed; it holds {held}"
+            )
+
+    def _committed(self, member: SimMember, low: int, high: int) -> None:
+        assert member.driver is not None
+        raft = member.driver.raft.raft
+        log, terms = raft.log, self.terms
+        for index in range(max(low + 1, log.first_index), min(high, self.committed) + 1):
+            if log.term(index) != terms[index]:
+                raise Violation(
+                    f"member {member.id} holds term {log.term(index)} at committed index {index}, "
+                    f"term {terms[index]} was committed there"
+                )
+        if high <= self.committed:
+            return
+        if self.committed < log.first_index - 1:
+            raise Violation(f"member {member.id} has {high} by a snapshot of what nobody committed")
+        new = [log.term(index) for index in range(self.committed + 1, high + 1)]
+        term = new[-1]
+        assert term is not None and None not in new
+        holders = {m.id for m in self._members.values() if m.durable.holds(high, term)}
+        conf = raft.tracker.conf
+        for half in (conf.voters, conf.voters_outgoing):
+            if half and len(holders & set(half)) <= len(half) // 2:
+                raise Violation(
+                    f"member {member.id} took {high} (term {term}) for committed, it is durable "
+                    f"on {sorted(holders)} of {half}"
+                )
+        self.terms += [term for term in new if term is not None]
+
+    def _applied(self, member: SimMember, low: int, high: int, commit: int) -> None:
+        assert member.driver is not None
+        machine, hashes = member.driver.machine, self.hashes
+        if high > commit or high > member.durable.last:
+            raise Violation(
+                f"member {member.id} applied {high}, committed {commit}, durable "
+                f"{member.durable.last}"
+            )
+        if high < low:
+            raise Violation(f"member {member.id} applied {high} after {low}")
+        for index in range(low + 1, high + 1):
+            link = machine.hash_at(index)
+            if link is None:
+                continue  # an earlier life's
+            if index == len(hashes):
+                hashes.append(link)
+            elif index < len(hashes) and hashes[index] != link:
+                raise Violation(
+                    f"member {member.id} has hash {link:x} after entry {index}, another had "
+                    f"{hashes[index]:x}"
+                )
+        conf = machine.conf_state
+        if self.confs.setdefault(high, conf) != conf:
+            raise Violation(f"member {member.id} has {conf} at {high}, another {self.confs[high]}")
+        if machine.revision > self.revision:
+            new = changes_between(member.disk.state, self.revision, machine.revision)
+            self.feed += new
+            if self.revision != machine.revision:
+                raise Violation(f"member {member.id} lacks changes of {machine.revision}")
+
+    # ── what leaves ─────────────────────────────────────────────────────────
+
+    def sent(self, member: SimMember, message: Message) -> None:
+        type_, durable = message.type, member.durable
+        if type_ is _APPEND_REPLY:
+            if not message.reject and message.index > durable.last:
+                raise Violation(
+                    f"member {member.id} acknowledges {message.index}, durable is {durable.last}"
+                )
+        elif type_ is _VOTE_REPLY:
+            if not message.reject:
+                self._promised(member, message, message.to)
+        elif type_ is _VOTE:
+            self._promised(member, message, member.id)
+
+    @staticmethod
+    def _promised(member: SimMember, message: Message, vote: int) -> None:
+        """A vote is durable, or made impossible to break by a durable later term."""
+        hard = member.durable.hard_state
+        if hard.term < message.term or (hard.term == message.term and hard.vote != vote):
+            raise Violation(f"member {member.id} says {message}, durable is {hard}")

@@ -1,0 +1,69 @@
+"""One seed from beginning to end, as plain data: what happened, and whether anything was broken."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+
+from chainfire.sim.history import Refused, Violation
+from chainfire.sim.schedule import SECOND
+from chainfire.sim.shape import Shape
+from chainfire.sim.world import World
+
+CORE_PROPOSALS_PER_SECOND = 50  # of an hour that counts (docs/verification.md)
+
+
+@dataclass(slots=True)
+class Outcome:
+    shape: Shape
+    broken: str = ""  # which promise, or what was raised; empty: all is well
+    traceback: str = ""
+    digest: int = 0  # of the trace
+    events: int = 0
+    simulated_us: int = 0
+    operations: int = 0
+    answered: int = 0
+    writes: int = 0  # revisions
+    entries: int = 0  # committed
+    faults: Counter[str] = field(default_factory=Counter)
+    branches: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its time counts as simulated under load and faults."""
+        proposals = self.entries * SECOND >= CORE_PROPOSALS_PER_SECOND * self.simulated_us
+        return bool(self.faults) and self.shape.members >= 3 and proposals
+
+    @property
+    def kind(self) -> str:
+        """What was broken, without the numbers: two runs with the same fault have the same."""
+        words = self.broken.split()
+        return " ".join(word for word in words[:12] if word.isalpha())
+
+
+def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
+    world = World(shape, traced=traced)
+    outcome = Outcome(shape)
+    try:
+        world.run()
+    except Violation as violation:
+        outcome.broken = str(violation)
+    except Exception as exc:
+        outcome.broken = f"{type(exc).__name__}: {exc}"
+        outcome.traceback = traceback.format_exc()
+    outcome.digest = world.digest & 0xFFFFFFFFFFFFFFFF
+    outcome.events = world.schedule.events
+    outcome.simulated_us = world.schedule.now
+    outcome.operations = len(world.history.operations)
+    outcome.answered = sum(
+        operation.response is not None and not isinstance(operation.response, Refused)
+        for operation in world.history.operations
+    )
+    outcome.writes = world.oracle.revision - 1
+    outcome.entries = world.oracle.committed
+    outcome.faults = world.faults.counts
+    outcome.branches = world.seen_branches()
+    outcome.trace = world.lines or []
+    return outcome

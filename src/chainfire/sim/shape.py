@@ -1,0 +1,122 @@
+"""What a seed draws: the cluster, its environment, its load, the mix of its faults.
+
+Swarm testing: no seed has everything. Each kind of fault is on or off, so
+that no fault hides what only shows without it, and constants are now and then
+absurdly small, so that what is rare in production is common here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from chainfire.sim.schedule import SECOND, dice
+
+# Each kind of fault: how often a seed that has it sees it, per simulated minute, at most.
+FAULTS: Final = {
+    "kill": 12,
+    "power_loss": 12,
+    "power_cut": 30,  # in the middle of a turn
+    "pause": 12,
+    "partition": 12,  # a random set against the rest
+    "isolate_leader": 8,
+    "one_way": 12,  # a directed pair of members
+    "slow_link": 8,
+    "storm": 6,  # loss and delay everywhere for a while
+    "sync_failure": 4,
+    "slow_disk": 8,
+    "stall": 12,
+    "disk_full": 4,
+    "transfer": 12,
+    "campaign": 6,
+    "kill_all": 2,
+    "swizzle": 4,  # members are cut off one by one, and come back in another order
+}
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Network:
+    delay_us: int = 300  # the least
+    jitter_us: int = 500  # the mean of what comes on top
+    loss: float = 0.0
+    duplicates: float = 0.0
+    reordering: float = 0.0  # messages that take a much longer way
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Shape:
+    """Everything about a run that is not chance. `seed` is the chance."""
+
+    seed: int
+    members: int = 3
+    seconds: int = 10  # of chaos
+    heartbeat_ms: int = 100
+    election_ticks: int = 10
+    network: Network = field(default_factory=Network)
+    sync_us: int = 1000  # the mean
+    turn_us: int = 200  # up to so much later than what causes it
+    clock_skew: float = 0.0  # up to so much faster or slower, by member
+    clients: int = 8
+    calls_per_second: int = 120  # of all clients together, while nothing keeps them waiting
+    burst: int = 4  # calls at once, at most
+    keys: int = 12
+    client_timeout_ms: int = 3000
+    catchup_entries: int = 1 << 30
+    state_sync_entries: int = 100
+    append_bytes_max: int = 1 << 20
+    inflight_messages_max: int = 256
+    applying_bytes_max: int = 64 << 10
+    uncommitted_bytes_max: int = 1 << 20
+    compaction_ms: int = 0  # between a client's compactions; 0: none
+    faults: tuple[str, ...] = ()
+    faults_per_minute: float = 1.0  # times the figures of FAULTS
+
+    @property
+    def pause_us(self) -> int:
+        """Between the bursts of one client, the mean."""
+        return int(SECOND * self.clients * (1 + self.burst) / 2 / self.calls_per_second)
+
+    @property
+    def chaos_us(self) -> int:
+        return self.seconds * SECOND
+
+
+def draw(seed: int, *, seconds: int = 10) -> Shape:
+    """The shape of a seed."""
+    roll = dice(seed, "shape")
+    members = roll.choice((1, 2, 3, 3, 3, 3, 4, 5, 5))
+    some = roll.sample(sorted(FAULTS), roll.randint(1, 6))
+    rough = roll.random() < 0.6
+    network = Network(
+        delay_us=roll.choice((50, 300, 300, 2000)),
+        jitter_us=roll.choice((100, 500, 500, 5000)),
+        loss=roll.choice((0.0, 0.01, 0.05, 0.2)) if rough else 0.0,
+        duplicates=roll.choice((0.0, 0.02, 0.2)) if rough else 0.0,
+        reordering=roll.choice((0.0, 0.02, 0.2)) if rough else 0.0,
+    )
+    tight = roll.random() < 0.4
+    return Shape(
+        seed=seed,
+        members=members,
+        seconds=seconds,
+        heartbeat_ms=roll.choice((50, 100, 100, 100)),
+        election_ticks=roll.choice((5, 10, 10, 10)),
+        network=network,
+        sync_us=roll.choice((200, 1000, 1000, 8000)),
+        turn_us=roll.choice((20, 200, 1000)),
+        clock_skew=roll.choice((0.0, 0.0, 0.05, 0.3)),
+        clients=roll.choice((4, 8, 8, 16)),
+        calls_per_second=roll.choice((60, 120, 120, 120, 300)),
+        burst=roll.choice((1, 4, 4, 12)),
+        keys=roll.choice((3, 12, 40)),
+        client_timeout_ms=roll.choice((500, 3000, 8000)),
+        catchup_entries=1 << 30,
+        state_sync_entries=roll.choice((3, 30, 300)),
+        append_bytes_max=roll.choice((1, 500, 1 << 20)) if tight else 1 << 20,
+        inflight_messages_max=roll.choice((1, 4, 256)) if tight else 256,
+        applying_bytes_max=roll.choice((1, 500, 64 << 10)) if tight else 64 << 10,
+        uncommitted_bytes_max=roll.choice((500, 5000, 1 << 20)) if tight else 1 << 20,
+        compaction_ms=roll.choice((0, 0, 200, 1000)),
+        faults=tuple(sorted(some)),
+        faults_per_minute=roll.choice((0.5, 1.0, 2.0)),
+    )

@@ -1,0 +1,75 @@
+"""What many seeds add up to, as plain data and as text that a stranger understands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from chainfire.sim.run import Outcome
+from chainfire.sim.shape import FAULTS
+
+HOUR_US = 3_600_000_000
+
+
+@dataclass(slots=True)
+class Summary:
+    """Of the seeds so far. `+=` another part's."""
+
+    seeds: int = 0
+    broken: list[tuple[int, str]] = field(default_factory=list)  # (seed, what)
+    cpu_seconds: float = 0.0
+    simulated_us: int = 0
+    counting_us: int = 0  # three members or more, faults, and proposals enough
+    events: int = 0
+    operations: int = 0
+    answered: int = 0
+    writes: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    branches: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        self.seeds += 1
+        if outcome.broken:
+            self.broken.append((outcome.shape.seed, outcome.broken))
+        self.simulated_us += outcome.simulated_us
+        self.counting_us += outcome.simulated_us if outcome.counts else 0
+        self.events += outcome.events
+        self.operations += outcome.operations
+        self.answered += outcome.answered
+        self.writes += outcome.writes
+        self.faults += outcome.faults
+        self.branches += outcome.branches
+
+    def __iadd__(self, other: Summary) -> Summary:
+        for name in ("seeds", "cpu_seconds", "simulated_us", "counting_us", "events"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("operations", "answered", "writes", "broken", "faults", "branches"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
+    cpu = max(summary.cpu_seconds, 1e-9)
+    speed = summary.seeds / cpu
+    yield f"{summary.seeds:,} seeds in {wall_seconds:,.0f} s, {speed:.2f} per CPU second"
+    yield (
+        f"{summary.simulated_us / HOUR_US:,.2f} simulated hours, "
+        f"{summary.simulated_us / 1e6 / cpu:,.0f} × real time per core; "
+        f"{summary.counting_us / HOUR_US:,.2f} of them under faults and load, three members or more"
+    )
+    yield (
+        f"{summary.events:,} events, {summary.operations:,} client operations checked "
+        f"({summary.answered:,} answered), {summary.writes:,} revisions"
+    )
+    yield from _table("faults", summary.faults, sorted(FAULTS))
+    yield from _table("rare branches", summary.branches, sorted(summary.branches))
+    for seed, what in summary.broken[:20]:
+        yield f"BROKEN seed {seed}: {what[:300]}"
+    yield f"{len(summary.broken)} seeds broke a promise"
+
+
+def _table(title: str, counts: Counter[str], names: list[str]) -> Iterator[str]:
+    yield f"{title}:"
+    for name in names:
+        yield f"  {counts[name]:>12,}  {name}" + ("" if counts[name] else "   (never)")

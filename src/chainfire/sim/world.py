@@ -1,0 +1,278 @@
+"""A cluster, its clients and its faults on one schedule: chaos first, then peace and a verdict.
+
+One seed is one run, in every process. `digest` is the trace as a number;
+with `lines` the trace is kept as text, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+from chainfire.command import CommandKind
+from chainfire.mvcc.hash import hash_kv
+from chainfire.mvcc.read import run
+from chainfire.node.frames import Frame
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.raft.messages import Message
+from chainfire.raft.ready import Role
+from chainfire.sim.check_end import MemberEnd, check_end
+from chainfire.sim.check_kv import check_kv
+from chainfire.sim.clients import Call, Client, Compactor, Nobody
+from chainfire.sim.disk import Disk
+from chainfire.sim.faults import Faults
+from chainfire.sim.history import History, Put, PutDone, Range, RangeDone, Request, Violation
+from chainfire.sim.member import Clock, SimMember
+from chainfire.sim.network import Network
+from chainfire.sim.opening import found_member
+from chainfire.sim.oracle import Oracle
+from chainfire.sim.schedule import MS, SECOND, Schedule, dice
+from chainfire.sim.shape import Shape
+from chainfire.sim.wire import current
+
+PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
+
+
+class World:
+    def __init__(self, shape: Shape, *, traced: bool = False) -> None:
+        self.shape = shape
+        self.schedule = Schedule()
+        self.network = Network(self.schedule, shape.seed, shape.network)
+        self.history = History()
+        self.lines: list[str] | None = [] if traced else None
+        self.digest = 0
+        self.branches: Counter[str] = Counter()  # rare things that happened
+        self._dice = dice(shape.seed, "world")
+        self.members = {id: self._make_member(id) for id in range(1, shape.members + 1)}
+        self.oracle = Oracle(self.members)
+        self.faults = Faults(self)
+        self.clients = [Client(self, id) for id in range(shape.clients)]
+        if shape.compaction_ms:
+            self.clients.append(Compactor(self, shape.clients))
+
+    def _make_member(self, id: int) -> SimMember:
+        roll, skew = self._dice, self.shape.clock_skew
+        disk = Disk(dice(self.shape.seed, f"disk {id}"))
+        found_member(disk, id, range(1, self.shape.members + 1), roll.getrandbits(64))
+        rate = 1.0 + skew * (2 * roll.random() - 1)
+        return SimMember(self, id, disk, Clock(roll.randrange(1 << 40), rate))
+
+    # ── the run ─────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """Raises Violation, or whatever a member raised that no fault explains."""
+        for member in self.members.values():
+            self.schedule.after(self._dice.randrange(100 * MS), member.start)
+        for client in self.clients:
+            client.start()
+        self.faults.start()
+        self.schedule.run_until(self.shape.chaos_us)
+        self._heal()
+        self._await_one_cluster()
+        self._ask_everybody()
+        self._judge()
+
+    def _heal(self) -> None:
+        self.note("peace")
+        self.faults.stop()
+        self.network.heal()
+        for member in self.members.values():
+            member.disk.heal()
+            member.paused_until = 0
+            member.start()
+
+    def _await_one_cluster(self) -> None:
+        self._await(self._is_one, "no convergence")
+        for client in self.clients:
+            client.stop()
+
+    def _ask_everybody(self) -> None:
+        """Progress: a write, and then a linearizable read at every member, succeed."""
+        self._await(self._is_without_alarms, "alarms stay")
+        asker = Client(self, len(self.clients) + 1)
+        asker.stop()
+        self._succeed(asker, Put(b"last", asker.value()), None)
+        for member in self.members.values():
+            self._succeed(asker, Range(b"last"), member)
+        self._await(self._is_level, "members lag behind")
+
+    def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
+        deadline = self.schedule.now + PEACE_US
+        while not condition():
+            if self.schedule.now >= deadline:
+                states = [m.driver and m.driver.raft.status() for m in self.members.values()]
+                raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
+            self.schedule.run_until(self.schedule.now + 50 * MS)
+
+    def _succeed(self, asker: Client, request: Request, member: SimMember | None) -> None:
+        """Ask until it is done; whoever asks again writes another value."""
+        calls: list[Call] = []
+
+        def done() -> bool:
+            if calls and isinstance(calls[-1].operation.response, PutDone | RangeDone):
+                return True
+            to = member or self.leader()
+            if (not calls or calls[-1].finished) and to is not None and to.up:
+                again = (
+                    request._replace(value=asker.value()) if isinstance(request, Put) else request
+                )
+                calls.append(asker.single(to, again))
+            return False
+
+        self._await(done, f"nobody carries out {request}")
+
+    def _is_one(self) -> bool:
+        leader = self.leader()
+        return (
+            leader is not None
+            and leader.driver is not None
+            and leader.driver.raft.raft.committed_in_term
+            and all(
+                member.driver is not None
+                and member.driver.raft.raft.leader == leader.id
+                and member.driver.machine.applied_index >= self.oracle.committed - 100
+                for member in self.members.values()
+            )
+        )
+
+    def _is_without_alarms(self) -> bool:
+        """An operator clears those that a member has raised in an earlier life."""
+        leader = self.leader()
+        if leader is None or leader.driver is None or leader.driver.machine.alarms:
+            if leader is not None and leader.driver is not None:
+                clear = AlarmRequest(action=AlarmRequest.DEACTIVATE, alarm=NOSPACE)
+                body = clear.SerializeToString()
+                leader.driver.propose(CommandKind.ALARM, body, Nobody())
+                leader.wake()
+            return False
+        return True
+
+    def _is_level(self) -> bool:
+        return self._is_one() and all(
+            member.driver is not None and member.driver.machine.applied_index == self.last_index
+            for member in self.members.values()
+        )
+
+    @property
+    def last_index(self) -> int:
+        leader = self.leader()
+        assert leader is not None and leader.driver is not None
+        return leader.driver.raft.raft.log.last_index
+
+    def _judge(self) -> None:
+        self.model = check_kv(self.history.operations, self.oracle.feed)
+        check_end([self._end_of(member) for member in self.members.values()], self.model)
+
+    @staticmethod
+    def _end_of(member: SimMember) -> MemberEnd:
+        assert member.driver is not None
+        machine, state = member.driver.machine, member.disk.state
+        # The hash covers what a reader could ask for since the last compaction.
+        content = run(hash_kv(state, machine.store, 0, 0))
+        return MemberEnd(
+            member.id,
+            machine.applied_index,
+            machine.revision,
+            machine.hash,
+            content.hash,
+            current(state),
+        )
+
+    # ── what its parts ask ──────────────────────────────────────────────────
+
+    def leader(self) -> SimMember | None:
+        """The one with the highest term."""
+        found: SimMember | None = None
+        highest = -1
+        for member in self.members.values():
+            if member.driver is not None and member.role is Role.LEADER:
+                term = member.driver.raft.raft.term
+                if term > highest:
+                    found, highest = member, term
+        return found
+
+    def member_for(self, client: Client) -> SimMember | None:
+        """Whom a client calls: mostly the leader, now and then anybody who is up."""
+        leader = self.leader()
+        if leader is not None and client.dice.random() < 0.7:
+            return leader
+        up = [member for member in self.members.values() if member.up]
+        return client.dice.choice(up) if up else None
+
+    def send(self, sender: SimMember, to: int, frames: Sequence[Frame]) -> None:
+        """In good weather together, as one write to a connection; else each on its own."""
+        peer = self.members.get(to)
+        if peer is None:
+            return
+        now, me = self.schedule.now, sender.id
+        for frame in frames:
+            if isinstance(frame, Message):
+                self.oracle.sent(sender, frame)
+                self.digest = hash((self.digest, now, frame.type, me, to, frame.term, frame.index))
+            if self.lines is not None:
+                self.lines.append(f"{now:>10}  {me} → {to}  {short(frame)}")
+        network, life = self.network, peer.life
+        for part in (frames,) if network.is_calm else ((frame,) for frame in frames):
+            if not network.send(me, to, life, part, self._deliver):
+                sender.soon(1 * MS, sender.unreachable, to)
+
+    def _deliver(self, sender: int, to: int, life: int, frames: Sequence[Frame]) -> None:
+        self.members[to].receive(life, sender, frames)
+
+    def looked_at(self, member: SimMember) -> None:
+        self.oracle.look(member)
+        assert member.driver is not None
+        machine = member.driver.machine
+        self.digest = hash((self.digest, self.schedule.now, machine.applied_index, machine.hash))
+
+    def died(self, member: SimMember, why: str) -> None:
+        self.note("dies", member.id, why)
+        self.branches[f"died: {why}"] += 1
+        for client in self.clients:
+            client.died(member)
+        self.schedule.after(int(50 * MS * 120 ** self._dice.random()), member.start)
+
+    def seen_branches(self) -> Counter[str]:
+        """Rare things that happened in this run, each with how often."""
+        seen = self.branches + self.oracle.branches
+        counts = self.network.counts
+        for name in ("lost", "doubled", "late", "cut"):
+            seen[f"messages {name}"] += getattr(counts, name)
+        for member in self.members.values():
+            if member.driver is not None:
+                statistics = member.driver.machine.statistics()
+                seen["commands void"] += statistics.void_commands
+                seen["commands refused"] += statistics.refused_commands
+                seen["compactions"] += statistics.compactions
+            seen += member.branches
+        for operation in self.history.operations:
+            if operation.response is None:
+                seen["outcomes unknown"] += 1
+        for client in self.clients:
+            for why, times in client.errors.items():
+                seen[f"answered {why}"] += times
+        return +seen
+
+    def note(self, what: str, member: int = 0, detail: str = "") -> None:
+        now = self.schedule.now
+        self.digest = hash((self.digest, now, member, crc32(f"{what} {detail}".encode())))
+        if self.lines is not None:
+            self.lines.append(f"{now:>10}  {member or '*'} {what} {detail}")
+
+
+def short(frame: Frame) -> str:
+    """One frame on one line."""
+    if not isinstance(frame, Message):
+        return repr(frame)
+    m = frame
+    parts = [m.type.name, f"term {m.term}", f"{m.log_term}/{m.index}"]
+    if m.entries:
+        parts.append(f"entries {m.entries[0].index}–{m.entries[-1].index}")
+    if m.commit:
+        parts.append(f"commit {m.commit}")
+    if m.reject:
+        parts.append(f"rejected, hint {m.reject_hint}")
+    if m.context:
+        parts.append(f"context {m.context.hex()}")
+    return ", ".join(parts)
