@@ -17,7 +17,7 @@ REQUEST_MESSAGE: int  # of a stream, or a piece of an HTTP request's body
 HALF_CLOSE: int  # the client sends nothing more
 CANCEL: int  # the call is over: reset, past its deadline, or disconnected
 WRITABLE: int  # `amount` of a stream's credit is back
-OPENED: int  # a connection (id >> 30); body: the peer's address; metadata: its certificate
+OPENED: int  # a connection (id >> 30); body: the peer; metadata: its certificate; amount 1: TLS
 CLOSED: int  # a connection
 DRAINED: int  # after `stop`: the last connection is gone
 FAILED: int  # a panic; body: its text; amount 1: the whole door is dead
@@ -51,6 +51,7 @@ class Door:
         resets_per_second_max: int = ...,
         direct_answers_max: int = ...,
         handshake_seconds: float = ...,
+        write_seconds: float = ...,
         ping_interval_min_seconds: float = ...,
         keepalive_interval_seconds: float = ...,
         keepalive_timeout_seconds: float = ...,
@@ -64,6 +65,10 @@ class Door:
         key: bytes,
         client_ca: bytes | None = None,
         client_required: bool = True,
+        *,
+        version_min: str | None = None,  # "1.2", "1.3"
+        version_max: str | None = None,
+        ciphers: Sequence[str] = (),  # IANA's names; none: the defaults
     ) -> None:
         """PEM; from the next connection on. Raises ValueError saying which one is wrong."""
 
@@ -84,6 +89,14 @@ class Door:
 
     def statistics(self) -> dict[str, int]:
         """connections, unsent_bytes; since the start: accepted, refused, rude, wakes, direct."""
+
+def self_signed(
+    names: Sequence[str], common_name: str, now: int, days: int
+) -> tuple[str, str]:
+    """(certificate, key) as PEM: a new key, its certificate for these names and addresses.
+
+    `now` is when it begins to be valid, in seconds since 1970. Raises ValueError.
+    """
 
 # ── the load generator ───────────────────────────────────────────────────────
 # Rules: native/src/load/mod.rs.

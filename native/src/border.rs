@@ -45,7 +45,7 @@ pub mod what {
     pub const HALF_CLOSE: i32 = -4; // the client sends nothing more
     pub const CANCEL: i32 = -5; // the call is over: reset, past its deadline, or disconnected
     pub const WRITABLE: i32 = -6; // `amount` bytes of a stream have left
-    pub const OPENED: i32 = -7; // a connection; the body is the peer, metadata its certificate
+    pub const OPENED: i32 = -7; // a connection; the body is the peer, metadata its certificate; amount 1: TLS
     pub const CLOSED: i32 = -8; // a connection
     pub const DRAINED: i32 = -9; // after `stop`: the last connection is gone
     pub const FAILED: i32 = -10; // a panic; the body says which. amount 1: of the whole door

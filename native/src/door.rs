@@ -222,10 +222,13 @@ async fn unpanicked(future: impl Future<Output = ()>) -> std::thread::Result<()>
 
 // ── one connection, until its protocol is known ─────────────────────────────
 
-async fn serve(context: Context, socket: Socket, peer: String, tls: bool) {
+async fn serve(context: Context, socket: Socket, peer: String, is_tls: bool) {
     let border = context.border.clone();
-    let tls = if tls { lock(&context.tls).clone() } else { None };
-    let begin = begin(socket, tls);
+    let config = lock(&context.tls).clone().filter(|_| is_tls);
+    if is_tls && config.is_none() {
+        return; // never in the clear where TLS was asked for
+    }
+    let begin = begin(socket, config);
     let Ok(Ok(Begun { transport, prefix, is_http2, certificate })) =
         tokio::time::timeout(border.settings.handshake, begin).await
     else {
@@ -233,6 +236,7 @@ async fn serve(context: Context, socket: Socket, peer: String, tls: bool) {
     };
     let number = border.new_connection_number();
     let mut opened = Event::with(call_id(number, 0), what::OPENED, Bytes::from(peer));
+    opened.amount = f64::from(u8::from(is_tls));
     if let Some(der) = certificate {
         opened.metadata = Some(Box::new(Pairs::from([("certificate".to_owned(), Value::Binary(der))])));
     }

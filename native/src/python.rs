@@ -61,16 +61,24 @@ impl Door {
     }
 
     /// What TLS listeners show from the next connection on.
-    #[pyo3(signature = (certificate, key, client_ca=None, client_required=true))]
+    #[pyo3(signature = (
+        certificate, key, client_ca=None, client_required=true, *,
+        version_min=None, version_max=None, ciphers=Vec::new()
+    ))]
+    #[expect(clippy::too_many_arguments)]
     fn set_tls(
         &self,
         certificate: &[u8],
         key: &[u8],
         client_ca: Option<&[u8]>,
         client_required: bool,
+        version_min: Option<String>,
+        version_max: Option<String>,
+        ciphers: Vec<String>,
     ) -> PyResult<()> {
         let pem = Pem { certificate, key, client_ca, client_required };
-        let config = tls::server_config(&pem).map_err(PyValueError::new_err)?;
+        let limits = tls::Limits { version_min, version_max, ciphers };
+        let config = tls::server_config(&pem, &limits).map_err(PyValueError::new_err)?;
         *lock(&self.thread.tls) = Some(config);
         Ok(())
     }
@@ -124,6 +132,12 @@ impl Door {
     }
 }
 
+/// (certificate, key) as PEM, for these names, valid from `now` on.
+#[pyfunction]
+fn self_signed(names: Vec<String>, common_name: &str, now: i64, days: u32) -> PyResult<(String, String)> {
+    tls::self_signed(names, common_name, now, days).map_err(PyValueError::new_err)
+}
+
 /// A door that nobody closed must not outlive its module.
 impl Drop for Door {
     fn drop(&mut self) {
@@ -148,6 +162,7 @@ fn read_settings(options: Option<&Bound<'_, PyDict>>) -> PyResult<Settings> {
             "resets_per_second_max" => settings.resets_per_second_max = value.extract()?,
             "direct_answers_max" => settings.direct_answers_max = value.extract()?,
             "handshake_seconds" => settings.handshake = seconds()?,
+            "write_seconds" => settings.write = seconds()?,
             "ping_interval_min_seconds" => settings.ping_interval_min = seconds()?,
             "keepalive_interval_seconds" => settings.keepalive_interval = seconds()?,
             "keepalive_timeout_seconds" => settings.keepalive_timeout = seconds()?,
@@ -324,5 +339,6 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add(name, value)?;
     }
     crate::load::python::register(module)?;
+    module.add_function(wrap_pyfunction!(self_signed, module)?)?;
     module.add_class::<Door>()
 }

@@ -16,6 +16,7 @@ pub struct Settings {
     pub message_bytes_max: usize, // of a request
     pub header_list_bytes_max: u32,
     pub handshake: Duration, // TLS, preface or HTTP/1 head
+    pub write: Duration,     // HTTP/1: without a byte taken so long, the client is given up
     pub ping_interval_min: Duration,
     pub keepalive_interval: Duration, // zero: no pings of ours
     pub keepalive_timeout: Duration,  // zero: wait for ever
@@ -31,6 +32,7 @@ impl Default for Settings {
             message_bytes_max: 2 * 1024 * 1024,
             header_list_bytes_max: 64 * 1024,
             handshake: Duration::from_secs(10),
+            write: Duration::from_secs(60),
             ping_interval_min: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(7200),
             keepalive_timeout: Duration::from_secs(20),

@@ -1,4 +1,5 @@
-//! TLS from PEM text: certificate, key, and whose certificates clients must show.
+//! TLS from PEM text: certificate, key, whose certificates clients must show, which versions and
+//! ciphers; and certificates of our own making where none are given.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 pub struct Pem<'a> {
     pub certificate: &'a [u8],
@@ -15,16 +17,35 @@ pub struct Pem<'a> {
     pub client_required: bool, // else: checked if shown
 }
 
-/// The error says which of the three texts is wrong.
-pub fn server_config(pem: &Pem<'_>) -> Result<Arc<ServerConfig>, String> {
-    let provider = Arc::new(default_provider());
+/// What may be negotiated.
+#[derive(Default)]
+pub struct Limits {
+    pub version_min: Option<String>, // "1.2" or "1.3"; None: 1.2
+    pub version_max: Option<String>, // None: 1.3
+    pub ciphers: Vec<String>,        // by their IANA names; empty: the defaults
+}
+
+/// The error says which of the texts is wrong.
+pub fn server_config(pem: &Pem<'_>, limits: &Limits) -> Result<Arc<ServerConfig>, String> {
+    let mut provider = default_provider();
+    if !limits.ciphers.is_empty() {
+        let wanted: Vec<_> = limits.ciphers.iter().map(|name| rustls_name(name)).collect();
+        let known = |name: &String| {
+            provider.cipher_suites.iter().any(|suite| format!("{:?}", suite.suite()) == *name)
+        };
+        if let Some(place) = wanted.iter().position(|name| !known(name)) {
+            return Err(format!("cipher suite {} is not supported", limits.ciphers[place]));
+        }
+        provider.cipher_suites.retain(|suite| wanted.contains(&format!("{:?}", suite.suite())));
+    }
+    let provider = Arc::new(provider);
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.certificate)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("certificate: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(pem.key).map_err(|error| format!("key: {error}"))?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
+        .with_protocol_versions(&versions(limits)?)
+        .map_err(|error| format!("versions and cipher suites: {error}"))?;
     let builder = match pem.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
@@ -43,4 +64,95 @@ pub fn server_config(pem: &Pem<'_>) -> Result<Arc<ServerConfig>, String> {
         builder.with_single_cert(chain, key).map_err(|error| format!("certificate and key: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// IANA (and Go) leave the version out of TLS 1.3's names; rustls writes it.
+fn rustls_name(name: &str) -> String {
+    match name.strip_prefix("TLS_") {
+        Some(rest) if rest.starts_with("AES_") || rest.starts_with("CHACHA20_") => format!("TLS13_{rest}"),
+        // Go also knows these two by a shorter name.
+        Some(_) if name.ends_with("_WITH_CHACHA20_POLY1305") => format!("{name}_SHA256"),
+        _ => name.to_owned(),
+    }
+}
+
+fn versions(limits: &Limits) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
+    let place = |text: &Option<String>, default: usize| match text.as_deref() {
+        None => Ok(default),
+        Some("1.2") => Ok(0),
+        Some("1.3") => Ok(1),
+        Some(other) => Err(format!("TLS version {other} is not supported")),
+    };
+    let (first, last) = (place(&limits.version_min, 0)?, place(&limits.version_max, 1)?);
+    if first > last {
+        return Err("the least TLS version is above the greatest".to_owned());
+    }
+    Ok([&TLS12, &TLS13][first..=last].to_vec())
+}
+
+/// A new key and a certificate for these names and addresses that it signs itself: (certificate,
+/// key) as PEM, valid from `now` on, in seconds since 1970.
+pub fn self_signed(
+    names: Vec<String>,
+    common_name: &str,
+    now: i64,
+    days: u32,
+) -> Result<(String, String), String> {
+    use rcgen::{
+        CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd,
+    };
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + std::time::Duration::from_secs(now.max(0).unsigned_abs());
+    params.not_after = params.not_before + std::time::Duration::from_secs(u64::from(days) * 86_400);
+    let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(limits: &Limits) -> Result<Arc<ServerConfig>, String> {
+        let (certificate, key) = self_signed(vec!["localhost".into()], "test", 0, 36_500).unwrap();
+        let pem = Pem {
+            certificate: certificate.as_bytes(),
+            key: key.as_bytes(),
+            client_ca: Some(certificate.as_bytes()),
+            client_required: true,
+        };
+        server_config(&pem, limits)
+    }
+
+    fn limits(min: &str, max: &str, ciphers: &[&str]) -> Limits {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let ciphers = ciphers.iter().map(|name| (*name).to_owned()).collect();
+        Limits { version_min: text(min), version_max: text(max), ciphers }
+    }
+
+    #[test]
+    fn ciphers_go_by_the_names_that_go_uses() {
+        let names = [
+            "TLS_AES_128_GCM_SHA256",
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+        ];
+        assert_eq!(config(&limits("", "", &names)).unwrap().crypto_provider().cipher_suites.len(), 3);
+        let error = config(&limits("", "", &["TLS_RSA_WITH_RC4_128_SHA"])).unwrap_err();
+        assert_eq!(error, "cipher suite TLS_RSA_WITH_RC4_128_SHA is not supported");
+    }
+
+    #[test]
+    fn versions_that_leave_nothing_are_refused() {
+        assert!(config(&limits("1.3", "", &[])).is_ok());
+        assert!(config(&limits("", "1.2", &[])).is_ok());
+        assert!(config(&limits("1.3", "1.2", &[])).is_err());
+        assert!(config(&limits("1.1", "", &[])).is_err());
+        assert!(config(&limits("1.3", "", &["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"])).is_err());
+    }
 }

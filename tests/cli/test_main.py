@@ -91,11 +91,11 @@ def test_serve_and_etcd_hand_the_configuration_to_the_server(
     run: Run, started: list[Config]
 ) -> None:
     assert run("serve", "--name", "a", "--log-level=error").code == 7
-    done = run("etcd", "--name=b", "--log-level", "warn", "--cert-file=/c")
+    done = run("etcd", "--name=b", "--log-level", "warn", "--wal-dir=/w")
     assert done.code == 7
     assert [config.member.data_dir for config in started] == ["a.chainfire", "b.etcd"]
     assert '"level":"warn"' in done.err
-    assert "--cert-file has no effect: TLS is not there yet" in done.err
+    assert "--wal-dir has no effect: log and state share --data-dir" in done.err
 
 
 def test_python_m_chainfire_is_the_same_program() -> None:

@@ -56,6 +56,9 @@ OLD = """experimental-initial-corrupt-check experimental-corrupt-check-time
  log-package-levels proxy-dial-timeout v2-deprecation"""
 ALL_FLAGS = f"{MEMBER} {CLUSTERING} {SECURITY} {OBSERVABILITY} {OLD}".split()
 REFUSED = {"discovery", "discovery-token", "discovery-endpoints", "discovery-srv"}
+REFUSED |= {"client-crl-file", "client-cert-allowed-hostname", "peer-crl-file"}
+REFUSED |= {"peer-cert-allowed-cn", "peer-cert-allowed-hostname"}
+REFUSED |= {"peer-client-cert-file", "peer-client-key-file"}
 
 
 def sample(flag: str) -> str:
@@ -116,10 +119,10 @@ def test_a_flag_and_its_variable_together_are_a_conflict() -> None:
 
 
 def test_variables_count_where_no_flag_does() -> None:
-    loaded = etcd.load(["--name=a"], {"ETCD_ELECTION_TIMEOUT": "2000", "ETCD_CERT_FILE": "/c"})
+    loaded = etcd.load(["--name=a"], {"ETCD_ELECTION_TIMEOUT": "2000", "ETCD_WAL_DIR": "/w"})
     assert loaded.config.raft.election_timeout_ms == 2000
     assert loaded.origins["raft.election_timeout_ms"] == "environment ETCD_ELECTION_TIMEOUT"
-    assert loaded.warnings == ("ETCD_CERT_FILE has no effect: TLS is not there yet",)
+    assert loaded.warnings == ("ETCD_WAL_DIR has no effect: log and state share --data-dir",)
 
 
 def test_an_unknown_variable_is_a_warning() -> None:
@@ -194,13 +197,39 @@ def test_a_wrong_file_names_the_key(text: str, expected: str, tmp_path: Path) ->
 
 def test_what_a_file_asks_for_in_vain_is_warned_about(tmp_path: Path) -> None:
     path = tmp_path / "etcd.yaml"
-    path.write_text("client-transport-security: {cert-file: /c}\nnam: x\nwal-dir: /w\n")
+    path.write_text("socket-options: {reuse-port: true}\nnam: x\nwal-dir: /w\n")
     warnings = etcd.load(["--config-file", str(path)], {}).warnings
     assert [w.split(": ", 1)[1] for w in warnings] == [
-        "client-transport-security.cert-file has no effect: not there yet",
+        "socket-options.reuse-port has no effect: not there yet",
         "nam: unknown key is ignored; did you mean name?",
         "wal-dir has no effect: log and state share --data-dir",
     ]
+
+
+def test_a_file_s_security_blocks_are_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "etcd.yaml"
+    path.write_text(
+        """
+client-transport-security:
+  cert-file: /c
+  key-file: /k
+  trusted-ca-file: /a
+  client-cert-auth: true
+  auto-tsl: true
+peer-transport-security: {cert-file: /pc, key-file: /pk, auto-tls: true}
+"""
+    )
+    loaded = etcd.load(["--config-file", str(path)], {})
+    tls, peer = loaded.config.tls, loaded.config.peer_tls
+    assert (tls.cert_file, tls.key_file, tls.trusted_ca_file) == ("/c", "/k", "/a")
+    assert tls.client_cert_auth
+    assert (peer.cert_file, peer.key_file, peer.auto_tls) == ("/pc", "/pk", True)
+    [warning] = loaded.warnings
+    assert warning.endswith(
+        "client-transport-security.auto-tsl: unknown key is ignored; did you mean auto-tls?"
+    )
+    path.write_text("peer-transport-security: {allowed-cn: a}")
+    assert "no such check of certificates" in problems_of(["--config-file", str(path)])
 
 
 def test_no_warning_shows_a_password() -> None:

@@ -7,15 +7,12 @@ import contextlib
 import http.client
 import os
 import re
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,6 +22,7 @@ from chainfire.api.table import METHODS
 from chainfire.proto.kv_pb2 import PutRequest, RangeRequest, RangeResponse, RangeStreamResponse
 from tests.api.fake_node import Api
 from tests.gateway.doors import GrpcDoor, status_of
+from tests.pki import Pki
 
 native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
 
@@ -335,8 +333,11 @@ def test_broken_http2_ends_only_its_own_connection(door: GrpcDoor) -> None:
 # ── the border alone: TLS, ids, options ─────────────────────────────────────
 
 
+HUGE = 32 << 20  # more than sockets take in
+
+
 class Echo:
-    """A bare `Door` whose unary calls are answered with peer certificate or body."""
+    """A bare `Door`: unary calls get peer certificate and body, HTTP requests something huge."""
 
     def __init__(self, tls: bool, **options: Any) -> None:
         self.door = native.Door([("/t.T/Echo", False)], **options)
@@ -359,6 +360,9 @@ class Echo:
             for id_, what, body, metadata, _timeout in events:
                 if what == native.OPENED and metadata:
                     certificates[id_ >> 30] = metadata[0][1]
+                elif what == native.HTTP_REQUEST:
+                    replies.append((id_, native.HEAD, (200, [])))
+                    replies.append((id_, native.MESSAGE, bytes(HUGE)))
                 elif what == 0:
                     replies.append((id_, 0, body + certificates.get(id_ >> 30, b"")))
             self.door.send(replies)
@@ -371,35 +375,12 @@ class Echo:
 
 
 @pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca, server and client: .pem and .key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    path = tmp_path_factory.mktemp("pki")
-
-    def make(name: str, *options: str) -> None:
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ]
-        command += ["-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2"]
-        command += ["-subj", f"/CN={name}", *options]
-        subprocess.run(command, cwd=path, check=True, capture_output=True, timeout=20)
-
-    make("ca")
-    signed = "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"
-    make("server", *signed, "-addext", "subjectAltName=DNS:localhost")
-    make("client", *signed)
-    return path
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki")).make_all()
 
 
-def test_tls_serves_both_protocols_and_hands_the_client_s_certificate_over(pki: Path) -> None:
-    read = lambda name: (pki / name).read_bytes()  # noqa: E731
+def test_tls_serves_both_protocols_and_hands_the_client_s_certificate_over(pki: Pki) -> None:
+    read = pki.read
     echo = Echo(tls=True)
     echo.door.set_tls(read("server.pem"), read("server.key"), read("ca.pem"))
     echo.start()
@@ -420,8 +401,8 @@ def test_tls_serves_both_protocols_and_hands_the_client_s_certificate_over(pki: 
 
 
 @pytest.mark.parametrize("part", ["certificate", "key", "client CA"])
-def test_bad_pem_is_refused_by_name(pki: Path, part: str) -> None:
-    read = lambda name: (pki / name).read_bytes()  # noqa: E731
+def test_bad_pem_is_refused_by_name(pki: Pki, part: str) -> None:
+    read = pki.read
     given = {
         "certificate": read("server.pem"),
         "key": read("server.key"),
@@ -448,6 +429,19 @@ def test_connections_over_the_limit_and_late_handshakes_are_closed() -> None:
         assert time.monotonic() - started < 3
         first.close()
         second.close()
+    finally:
+        echo.close()
+
+
+def test_who_reads_nothing_of_an_http_1_answer_is_given_up() -> None:
+    echo = Echo(tls=False, write_seconds=0.3).start()
+    host, port = echo.target.split(":")
+    try:
+        with socket.create_connection((host, int(port)), 5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+            until(lambda: echo.door.statistics()["connections"] == 0)
+        until(lambda: echo.door.statistics()["unsent_bytes"] == 0)
     finally:
         echo.close()
 

@@ -53,6 +53,7 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
     taken = first._config.network.listen_client_urls[0].port
     with pytest.raises(ConfigError, match="cannot listen"):
         await Member(with_port(config(tmp_path / "other"), taken)).start()
+    assert not (tmp_path / "other").exists()  # or its identity would bind the next try
     again = Member(with_port(config(tmp_path / "other")))
     await again.start()
     await again.aclose()

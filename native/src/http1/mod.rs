@@ -3,7 +3,8 @@
 //! Over the border a request looks like one of HTTP/2 that is not gRPC. The answer goes out with
 //! the length that its headers give, else in chunks, else (HTTP/1.0) until the connection closes.
 //! A client that closes cancels its request. What is refused here: heads over the limit or later
-//! than the handshake deadline, bodies whose length is unclear (request smuggling), upgrades.
+//! than the handshake deadline, bodies whose length is unclear (request smuggling), upgrades. Who
+//! reads nothing of an answer for the write deadline is given up.
 //!
 //! ```text
 //! parse.rs      heads and bodies from bytes    pure
@@ -87,7 +88,7 @@ pub async fn serve(border: Arc<Border>, number: u64, transport: Transport, prefi
     if let Some(id) = task.current {
         task.border.push(&mut vec![Event::new(id, what::CANCEL)]);
     }
-    let _ = task.transport.shutdown().await;
+    let _ = timeout(task.border.settings.write, task.transport.shutdown()).await;
 }
 
 /// Also when the task is dropped or panics.
@@ -167,7 +168,7 @@ impl Task {
 
     async fn refuse(&mut self, status: &str) -> Result<Option<Head>, Over> {
         let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        self.transport.write_all(text.as_bytes()).await?;
+        self.write(text.as_bytes()).await?;
         Ok(None)
     }
 
@@ -247,7 +248,7 @@ impl Task {
                 answer.piece(&mut self.output, &body);
                 if answer.framing == Framing::Raw {
                     self.flush().await?;
-                    self.transport.write_all(&body).await?; // large ones are not copied again
+                    self.write(&body).await?; // large ones are not copied again
                 }
                 self.flush().await?;
                 answer.left_bytes += body.len() + MESSAGE_OVERHEAD_BYTES;
@@ -274,9 +275,24 @@ impl Task {
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        self.transport.write_all(&self.output).await?;
+        let output = std::mem::take(&mut self.output);
+        self.write(&output).await?;
+        self.output = output; // for its room
         self.output.clear();
-        self.transport.flush().await?;
+        let patience = self.border.settings.write;
+        timeout(patience, self.transport.flush()).await.map_err(|_| Over)??;
+        Ok(())
+    }
+
+    /// As long as the client takes something now and then, it may take its time.
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Over> {
+        let patience = self.border.settings.write;
+        while !bytes.is_empty() {
+            match timeout(patience, self.transport.write(bytes)).await.map_err(|_| Over)?? {
+                0 => return Err(Over),
+                written => bytes = &bytes[written..],
+            }
+        }
         Ok(())
     }
 }

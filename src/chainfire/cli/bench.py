@@ -22,7 +22,7 @@ from chainfire.cli.bench_load import WORKLOADS, Template
 from chainfire.cli.bench_options import Task
 from chainfire.cli.bench_servers import cpu_seconds, local_pids
 from chainfire.client.calls import status_call
-from chainfire.client.endpoints import parse_endpoints, target
+from chainfire.client.endpoints import parse_endpoints, target, uses_tls
 from chainfire.client.sync import connect_sync
 from chainfire.errors import InvalidArgument
 
@@ -59,6 +59,8 @@ class System:
     def at(cls, urls: str) -> System:
         """Asks the first endpoint for its version. Raises InvalidArgument, Unreachable."""
         endpoints = parse_endpoints(urls)
+        if any(uses_tls(endpoint, has_tls=False) for endpoint in endpoints):
+            raise InvalidArgument("bench does not load https:// endpoints yet")
         authorities = [target(endpoint) for endpoint in endpoints]
         if any(authority.startswith("unix:") for authority in authorities):
             raise InvalidArgument("bench loads TCP endpoints only, of the form http://host:port")

@@ -1,7 +1,7 @@
 """What the commands share: options of every client command, and opening the client.
 
 The options may stand before the command's name or behind it; behind it counts.
-Environment: CHAINFIRE_ENDPOINTS, else ETCDCTL_ENDPOINTS.
+Environment: CHAINFIRE_ENDPOINTS, else ETCDCTL_ENDPOINTS; so for cacert, cert, key.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import click
 
 if TYPE_CHECKING:
     from chainfire.client.sync import SyncClient
+    from chainfire.client.tls import Tls
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_ENDPOINT = "127.0.0.1:2379"
-_SHARED = ("endpoints", "write_out", "hex", "command_timeout", "dial_timeout")
 
 
 def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -37,6 +37,11 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     return seconds
 
 
+_TLS_HELP = {
+    "cacert": "Whose certificates servers must show (PEM).",
+    "cert": "Certificate that is shown to servers (PEM).",
+    "key": "Its key (PEM).",
+}
 _OPTIONS = (
     click.option(
         "--endpoints",
@@ -63,6 +68,20 @@ _OPTIONS = (
         callback=_seconds,
         help="Give up an endpoint that does not connect in this time.  [default: 2s]",
     ),
+    *(
+        click.option(
+            f"--{name}",
+            f"tls_{name}",  # `key` is many a command's argument
+            metavar="FILE",
+            help=f"{text}  [env: CHAINFIRE_{name.upper()}, ETCDCTL_{name.upper()}]",
+        )
+        for name, text in _TLS_HELP.items()
+    ),
+)
+
+_SHARED = (
+    *("endpoints", "write_out", "hex", "command_timeout", "dial_timeout"),
+    *(f"tls_{name}" for name in _TLS_HELP),
 )
 
 
@@ -70,6 +89,11 @@ def global_options(function: F) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def environment(name: str) -> str:
+    """A variable of ours, or etcdctl's of the same name; empty if there is none."""
+    return os.environ.get(f"CHAINFIRE_{name}") or os.environ.get(f"ETCDCTL_{name}") or ""
 
 
 class Options:
@@ -83,12 +107,7 @@ class Options:
 
     @property
     def endpoints(self) -> str:
-        return (
-            self._values["endpoints"]
-            or os.environ.get("CHAINFIRE_ENDPOINTS")
-            or os.environ.get("ETCDCTL_ENDPOINTS")
-            or DEFAULT_ENDPOINT
-        )
+        return self._values["endpoints"] or environment("ENDPOINTS") or DEFAULT_ENDPOINT
 
     def write_out(self, *allowed: str, default: str = "simple") -> str:
         chosen: str = self._values["write_out"] or default
@@ -108,7 +127,18 @@ class Options:
             self.endpoints,
             timeout=self._values["command_timeout"] or 5.0,
             dial_timeout=self._values["dial_timeout"] or 2.0,
+            tls=self._tls(),
         )
+
+    def _tls(self) -> Tls | None:
+        from chainfire.client.tls import Tls
+
+        files = {
+            name: self._values[f"tls_{name}"] or environment(name.upper()) for name in _TLS_HELP
+        }
+        if not any(files.values()):
+            return None
+        return Tls.of_files(files["cacert"], files["cert"], files["key"])
 
 
 def client_command(name: str, *, epilog: str) -> Callable[[Callable[..., Any]], click.Command]:

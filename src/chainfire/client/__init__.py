@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from chainfire.client.sync import SyncClient, connect_sync
+    from chainfire.client.tls import Tls
     from chainfire.client.values import (
         CasOutcome,
         DeleteOutcome,
@@ -45,6 +46,7 @@ _HOME = {
     **dict.fromkeys(("ClientError", "OutcomeUnknown", "ServerFault"), "faults"),
     **dict.fromkeys(("TimedOut", "Unreachable"), "faults"),
     "Consistency": "calls",
+    "Tls": "tls",
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "ServerFault",
     "SyncClient",
     "TimedOut",
+    "Tls",
     "TxnOutcome",
     "Unreachable",
     "connect",

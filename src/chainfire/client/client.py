@@ -20,6 +20,7 @@ from chainfire.client.calls import Call, Consistency, Expectation, R_co
 from chainfire.client.endpoints import DEFAULT, parse_endpoints
 from chainfire.client.faults import Attempts, Failure, error_of
 from chainfire.client.keys import Text, prefix_range
+from chainfire.client.tls import Tls
 from chainfire.client.transport import Channel
 from chainfire.client.txn import Op, Txn
 from chainfire.client.values import (
@@ -43,19 +44,29 @@ def connect(
     *,
     timeout: float = TIMEOUT_SECONDS,
     dial_timeout: float = DIAL_TIMEOUT_SECONDS,
+    tls: Tls | None = None,
 ) -> Client:
     """A client to be used with `async with`. Connections are made when they are needed.
 
-    `timeout` bounds a whole call, its repetitions included; `dial_timeout` one connection.
+    `timeout` bounds a whole call, its repetitions included; `dial_timeout` one connection. `tls`
+    is for https:// endpoints; without it they are held against the system's authorities.
     """
-    return Client(parse_endpoints(endpoints), timeout=timeout, dial_timeout=dial_timeout)
+    return Client(parse_endpoints(endpoints), timeout=timeout, dial_timeout=dial_timeout, tls=tls)
 
 
 class Client:
     """Keys and values are bytes; str is taken as UTF-8. Errors: errors.py and faults.py."""
 
-    def __init__(self, endpoints: tuple[str, ...], *, timeout: float, dial_timeout: float) -> None:
+    def __init__(
+        self,
+        endpoints: tuple[str, ...],
+        *,
+        timeout: float,
+        dial_timeout: float,
+        tls: Tls | None = None,
+    ) -> None:
         self.endpoints = endpoints
+        self._tls = tls
         self._timeout, self._dial_timeout = timeout, dial_timeout
         self._channels: dict[str, Channel] = {}
         self._preferred = 0  # the endpoint that answered last
@@ -228,7 +239,7 @@ class Client:
     def _channel(self, endpoint: str) -> Channel:
         channel = self._channels.get(endpoint)
         if channel is None:
-            channel = self._channels[endpoint] = Channel(endpoint)
+            channel = self._channels[endpoint] = Channel(endpoint, self._tls)
         return channel
 
 

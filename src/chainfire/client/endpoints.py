@@ -1,4 +1,4 @@
-"""Endpoints as people write them: `host:port`, `http://host:port`, `unix:///path`. Pure."""
+"""Endpoints as people write them: `host:port`, `https://host:port`, `unix:///path`. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from chainfire.errors import InvalidArgument
 
 DEFAULT = "127.0.0.1:2379"
+_SOCKETS = ("unix:", "unixs:")
 
 
 def parse_endpoints(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -21,19 +22,24 @@ def parse_endpoints(text: str | Sequence[str]) -> tuple[str, ...]:
     return endpoints
 
 
+def uses_tls(endpoint: str, *, has_tls: bool) -> bool:
+    """What the scheme says; without one, TLS if there is something for it (`has_tls`), as etcd."""
+    if "://" in endpoint or endpoint.startswith(_SOCKETS):
+        return endpoint.startswith(("https://", "unixs:"))
+    return has_tls
+
+
 def target(endpoint: str) -> str:
     """The endpoint as gRPC names it. Raises InvalidArgument."""
-    if "://" not in endpoint and not endpoint.startswith("unix:"):
+    if endpoint.startswith(_SOCKETS):
+        return f"unix:{endpoint.partition(':')[2].removeprefix('//')}"
+    if "://" not in endpoint:
         endpoint = f"http://{endpoint}"
-    if endpoint.startswith("unix:"):
-        return f"unix:{endpoint.removeprefix('unix:').removeprefix('//')}"
     try:
         parts = urlsplit(endpoint)
         is_complete = bool(parts.hostname) and parts.port is not None
     except ValueError:
         parts, is_complete = urlsplit(""), False
-    if parts.scheme == "https":
-        raise InvalidArgument(f"endpoint {endpoint!r}: TLS is not there yet")
-    if parts.scheme != "http" or not is_complete:
+    if parts.scheme not in ("http", "https") or not is_complete:
         raise InvalidArgument(f"endpoint {endpoint!r} is not of the form http://host:port")
     return parts.netloc

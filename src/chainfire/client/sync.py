@@ -16,6 +16,7 @@ from chainfire.client.calls import Call, Consistency, R_co
 from chainfire.client.client import DIAL_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Client, connect
 from chainfire.client.endpoints import DEFAULT
 from chainfire.client.keys import Text
+from chainfire.client.tls import Tls
 from chainfire.client.txn import Op
 from chainfire.client.values import (
     CasOutcome,
@@ -36,9 +37,10 @@ def connect_sync(
     *,
     timeout: float = TIMEOUT_SECONDS,
     dial_timeout: float = DIAL_TIMEOUT_SECONDS,
+    tls: Tls | None = None,
 ) -> SyncClient:
     """A client to be used with `with`. Otherwise as `connect`."""
-    return SyncClient(connect(endpoints, timeout=timeout, dial_timeout=dial_timeout))
+    return SyncClient(connect(endpoints, timeout=timeout, dial_timeout=dial_timeout, tls=tls))
 
 
 class SyncClient:

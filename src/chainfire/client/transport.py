@@ -13,8 +13,9 @@ import time
 import grpc
 import grpc.aio
 
-from chainfire.client.endpoints import target
+from chainfire.client.endpoints import target, uses_tls
 from chainfire.client.faults import Failure
+from chainfire.client.tls import Tls
 from chainfire.errors import Code
 
 _OPTIONS = (
@@ -37,9 +38,13 @@ _SETTLED = (
 
 
 class Channel:
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, tls: Tls | None = None) -> None:
         self.endpoint = endpoint
-        self._channel = grpc.aio.insecure_channel(target(endpoint), options=_OPTIONS)
+        if uses_tls(endpoint, has_tls=tls is not None):
+            credentials = _credentials(tls or Tls())
+            self._channel = grpc.aio.secure_channel(target(endpoint), credentials, _OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(target(endpoint), options=_OPTIONS)
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     async def unary(self, path: str, request: bytes, deadline: float, dial_seconds: float) -> bytes:
@@ -67,6 +72,12 @@ class Channel:
 
     async def aclose(self) -> None:
         await self._channel.close(None)
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=tls.ca, private_key=tls.key, certificate_chain=tls.cert
+    )
 
 
 def _failure(exc: grpc.aio.AioRpcError, endpoint: str) -> Failure:

@@ -16,8 +16,10 @@ from chainfire.config.schema import (
     LoggingConfig,
     MemberConfig,
     NetworkConfig,
+    PeerTlsConfig,
     RaftConfig,
     StorageConfig,
+    TlsConfig,
 )
 from chainfire.config.urls import Url
 
@@ -30,7 +32,9 @@ __all__ = [
     "LoggingConfig",
     "MemberConfig",
     "NetworkConfig",
+    "PeerTlsConfig",
     "RaftConfig",
     "StorageConfig",
+    "TlsConfig",
     "Url",
 ]

@@ -24,7 +24,15 @@ from chainfire.config.urls import BadValue
 PREFIX = "ETCD_"
 DEFAULTS: Mapping[str, Any] = {"logging.log_format": "json"}
 _FEATURE_GATES = "feature-gates"
-_BLOCKS = ("client-transport-security", "peer-transport-security", "socket-options")
+_BLOCKS = ("socket-options",)
+# The file's blocks of flags: what stands before their keys, and flags of other names.
+_TLS_BLOCKS = {"client-transport-security": "", "peer-transport-security": "peer-"}
+_TLS_KEYS = {
+    "allowed-cn": "cert-allowed-cn",
+    "allowed-hostname": "cert-allowed-hostname",
+    "allowed-hostnames": "cert-allowed-hostname",
+}
+_TLS_FLAGS = {"cert-allowed-hostname": "client-cert-allowed-hostname"}
 _DISCOVERY_BLOCK = "discovery-config"
 
 
@@ -153,6 +161,8 @@ class _Reader:
                 option = BY_FLAG[plain]
                 read = _yaml_reader(option.kind)
                 convert(self.layer, self.problems, option, read, given, where, f"file {path}")
+            elif plain in _TLS_BLOCKS:
+                self.take_tls_block(given, where, f"file {path}", _TLS_BLOCKS[plain])
             elif plain == _DISCOVERY_BLOCK:
                 self.take_block(given, where, refused=True)
             elif plain in _BLOCKS:
@@ -161,6 +171,18 @@ class _Reader:
                 self.take_text(plain, _scalar_text(given), where, f"file {path}")
             elif plain not in SPECIAL:
                 self.warn(f"{where}: unknown key is ignored{nearest(plain, _known_flags())}")
+
+    def take_tls_block(self, block: object, where: str, origin: str, prefix: str) -> None:
+        if not isinstance(block, dict):
+            self.problems.append(Problem(where, "must be a mapping", show_given(block)))
+            return
+        for key, given in block.items():
+            flag = prefix + _TLS_KEYS.get(str(key), str(key))
+            flag = _TLS_FLAGS.get(flag, flag)
+            if _is_known(flag) and given is not None:
+                self.take_text(flag, _scalar_text(given), f"{where}.{key}", origin)
+            elif given is not None:
+                self.warn(f"{where}.{key}: unknown key is ignored{nearest(flag, _known_flags())}")
 
     def take_block(self, block: object, where: str, *, refused: bool) -> None:
         if not isinstance(block, dict):

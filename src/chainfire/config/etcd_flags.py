@@ -16,7 +16,8 @@ from chainfire.config.schema import BY_FLAG
 
 _OFF: Final = frozenset({"", "0", "0s", "false"})
 _ON: Final = frozenset({"true"})
-_TLS = "TLS is not there yet"
+_TLS = "there is no such check of certificates here"
+_TLS_CLIENT = "nothing here connects to a client URL"
 _DISCOVERY = "discovery is not there yet"
 _AUTH = "users and roles are not there yet"
 _CHECKS = "checks between members are not there yet"
@@ -73,19 +74,19 @@ FOREIGN: Final[dict[str, Foreign]] = {
     **_bools(_DISCOVERY, "discovery-insecure-skip-tls-verify"),
     **_bools(_DISCOVERY, "discovery-insecure-transport", harmless=_ON),
     # Security
+    **_texts(_TLS_CLIENT, "client-cert-file", "client-key-file"),
     **_texts(
-        _TLS,
-        *("cert-file", "key-file", "client-cert-file", "client-key-file", "client-crl-file"),
-        *("client-cert-allowed-hostname", "trusted-ca-file", "peer-cert-file", "peer-key-file"),
-        *("peer-client-cert-file", "peer-client-key-file", "peer-crl-file"),
-        *("peer-trusted-ca-file", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"),
-        *("self-signed-cert-validity", "cipher-suites", "tls-min-version", "tls-max-version"),
+        "one certificate serves both directions here, that of --peer-cert-file",
+        *("peer-client-cert-file", "peer-client-key-file"),
+        refused=True,
     ),
-    **_bools(
+    **_texts(  # Leaving these out in silence would let in whom they are to keep out.
         _TLS,
-        *("client-cert-auth", "auto-tls", "peer-client-cert-auth", "peer-auto-tls"),
-        "peer-skip-client-san-verification",
+        *("client-crl-file", "client-cert-allowed-hostname", "peer-crl-file"),
+        *("peer-cert-allowed-cn", "peer-cert-allowed-hostname"),
+        refused=True,
     ),
+    **_bools("members are known by their ids, not by names", "peer-skip-client-san-verification"),
     # Auth
     "auth-token": Foreign(_AUTH, harmless=frozenset({"", "simple"})),
     **_texts(_AUTH, "auth-token-ttl", "bcrypt-cost"),

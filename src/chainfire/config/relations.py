@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from chainfire.config.kinds import show_members
 from chainfire.config.problems import Problem
-from chainfire.config.schema import BY_FLAG, Config
+from chainfire.config.schema import BY_FLAG, Config, PeerTlsConfig, TlsConfig
 from chainfire.config.urls import BadValue, Url, show_urls
 
 DEFAULT = "default"
@@ -26,6 +26,7 @@ def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
     return [
         *_check_raft(config),
         *_check_urls(config),
+        *_check_tls(config),
         *_check_advertised(config, origins),
         *_check_cluster(config),
         *_check_compaction(config),
@@ -49,10 +50,6 @@ def _check_urls(config: Config) -> Iterator[Problem]:
         urls: tuple[Url, ...] = BY_FLAG[flag].get(config)
         if not urls and flag in _NEVER_EMPTY:
             yield Problem(f"--{flag}", "at least one URL is needed", "")
-        for url in urls:
-            if url.is_tls:
-                wanted = "TLS is not there yet; use http:// or unix:// on a trusted network"
-                yield Problem(f"--{flag}", wanted, str(url))
     taken: dict[str, str] = {}
     for flag in _LISTENERS:
         for url in BY_FLAG[flag].get(config):
@@ -62,6 +59,35 @@ def _check_urls(config: Config) -> Iterator[Problem]:
             other = taken.setdefault(url.address, flag)
             if other != flag and url.port != 0:
                 yield Problem(f"--{flag}", f"--{other} listens there too", str(url))
+
+
+def _check_tls(config: Config) -> Iterator[Problem]:
+    served = [flag for flag in _LISTENERS if flag != "listen-peer-urls"]
+    yield from _check_certificate(config, config.tls, "", served)
+    yield from _check_certificate(config, config.peer_tls, "peer-", ["listen-peer-urls"])
+    tls = config.tls
+    if tls.tls_max_version and tls.tls_min_version > tls.tls_max_version:
+        wanted = f"must not be above --tls-max-version, {tls.tls_max_version}"
+        yield Problem("--tls-min-version", wanted, tls.tls_min_version)
+    if tls.cipher_suites and tls.tls_min_version == "TLS1.3":
+        yield Problem("--cipher-suites", "cannot be chosen when only TLS1.3 is enabled")
+
+
+def _check_certificate(
+    config: Config, tls: TlsConfig | PeerTlsConfig, prefix: str, listeners: list[str]
+) -> Iterator[Problem]:
+    if bool(tls.cert_file) != bool(tls.key_file):
+        given, missing = ("cert", "key") if tls.cert_file else ("key", "cert")
+        yield Problem(f"--{prefix}{missing}-file", f"required with --{prefix}{given}-file")
+    if tls.client_cert_auth and not tls.trusted_ca_file:
+        yield Problem(f"--{prefix}trusted-ca-file", f"required with --{prefix}client-cert-auth")
+    if tls.cert_file or tls.auto_tls:
+        return
+    for flag in listeners:
+        for url in BY_FLAG[flag].get(config):
+            if url.is_tls:
+                wanted = f"needs --{prefix}cert-file and --{prefix}key-file, or --{prefix}auto-tls"
+                yield Problem(f"--{flag}", wanted, str(url))
 
 
 def _check_advertised(config: Config, origins: Mapping[str, str]) -> Iterator[Problem]:

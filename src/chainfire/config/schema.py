@@ -220,6 +220,80 @@ class HttpConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Certificates for clients, on https:// and unixs:// URLs. Changed files are read anew."""
+
+    cert_file: str = _option(
+        "", "cert-file", kinds.TEXT, "PEM file of the certificate, its chain behind it"
+    )
+    key_file: str = _option("", "key-file", kinds.TEXT, "PEM file of the certificate's key")
+    trusted_ca_file: str = _option(
+        "",
+        "trusted-ca-file",
+        kinds.TEXT,
+        """PEM file of those who sign clients' certificates; given, a client must show a certificate
+        that one of them has signed""",
+    )
+    client_cert_auth: bool = _option(
+        False,
+        "client-cert-auth",
+        kinds.BOOL,
+        "Clients must show a certificate; needs trusted-ca-file",
+    )
+    auto_tls: bool = _option(
+        False,
+        "auto-tls",
+        kinds.BOOL,
+        """Without cert-file: make a certificate that signs itself, kept in the data directory. It
+        keeps listeners out, not impostors""",
+    )
+    self_signed_cert_validity: int = _option(
+        1,
+        "self-signed-cert-validity",
+        kinds.integer(1, 100),
+        "Years for which certificates of auto-tls and peer-auto-tls are valid",
+    )
+    tls_min_version: str = _option(
+        "TLS1.2", "tls-min-version", kinds.choice("TLS1.2", "TLS1.3"), "Least version of TLS"
+    )
+    tls_max_version: str = _option(
+        "",
+        "tls-max-version",
+        kinds.choice("", "TLS1.2", "TLS1.3"),
+        "Greatest version of TLS; empty: the newest there is",
+    )
+    cipher_suites: tuple[str, ...] = _option(
+        (),
+        "cipher-suites",
+        kinds.WORDS,
+        "Cipher suites that may be used, by IANA's names; none: the library's choice",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTlsConfig:
+    """The same between members, for https:// peer URLs: one certificate for both directions."""
+
+    cert_file: str = _option("", "peer-cert-file", kinds.TEXT, "As cert-file")
+    key_file: str = _option("", "peer-key-file", kinds.TEXT, "As key-file")
+    trusted_ca_file: str = _option(
+        "",
+        "peer-trusted-ca-file",
+        kinds.TEXT,
+        "PEM file of those who sign members' certificates; given, members must show one",
+    )
+    client_cert_auth: bool = _option(
+        False,
+        "peer-client-cert-auth",
+        kinds.BOOL,
+        "Members that connect must show a certificate; needs peer-trusted-ca-file",
+    )
+    auto_tls: bool = _option(
+        False, "peer-auto-tls", kinds.BOOL, "As auto-tls; members do not verify each other then"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionConfig:
     """History: what is dropped by itself, and at what pace."""
 
@@ -318,6 +392,8 @@ class Config:
     limits: LimitsConfig = LimitsConfig()
     grpc: GrpcConfig = GrpcConfig()
     http: HttpConfig = HttpConfig()
+    tls: TlsConfig = TlsConfig()
+    peer_tls: PeerTlsConfig = PeerTlsConfig()
     compaction: CompactionConfig = CompactionConfig()
     storage: StorageConfig = StorageConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -21,7 +21,9 @@ from chainfire.config.schema import BY_FLAG, BY_KEY, OPTIONS
 PREFIX = "CHAINFIRE_"
 CONFIG_FILE = "config-file"
 # Variables of the command line client; the server passes them by.
-CLIENT_VARIABLES = frozenset({"CHAINFIRE_ENDPOINTS", "CHAINFIRE_CONFIG_FILE"})
+CLIENT_VARIABLES = frozenset(
+    f"{PREFIX}{name}" for name in ("ENDPOINTS", "CONFIG_FILE", "CACERT", "CERT", "KEY")
+)
 # Kubernetes injects these for a service whose name starts with chainfire.
 _KUBERNETES = re.compile(
     r"CHAINFIRE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"

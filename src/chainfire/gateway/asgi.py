@@ -21,6 +21,7 @@ class RequestHead:
     version: str  # of HTTP
     headers: Sequence[tuple[bytes, bytes]]
     peer: tuple[str, int] | None  # None: a Unix socket
+    is_tls: bool = False
 
 
 class Exchange(Protocol):
@@ -48,7 +49,7 @@ async def serve(application: Application, head: RequestHead, exchange: Exchange)
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": head.version,
         "method": head.method,
-        "scheme": "http",
+        "scheme": "https" if head.is_tls else "http",
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode(),

@@ -26,15 +26,17 @@ from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, StreamHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, DoorFailed, Stopped
 from chainfire.gateway import asgi
-from chainfire.gateway.listen import Address, bind
+from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.native_calls import NativeCall, NativeStream, Served
 from chainfire.gateway.native_http import HttpExchange, request_head
 from chainfire.gateway.native_stream import MessageStream, Peer
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
+from chainfire.gateway.tls import REFRESH_SECONDS, Certificates
 
 log = logging.getLogger(__name__)
 
 VERSION: Final = native.__version__
+self_signed: Final = native.self_signed
 EVENTS_PER_TURN = 1000
 STREAMS_MAX = 65_536  # per connection, whatever the configuration allows
 _CONNECTION_SHIFT = 30  # an id's upper bits
@@ -53,6 +55,7 @@ class NativeServer:
         listen: Sequence[str],
         settings: GrpcSettings | None = None,
         application: Callable[[], asgi.Application] | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         """Raises ConfigError."""
         self.services = services
@@ -60,7 +63,9 @@ class NativeServer:
         self.replies: list[tuple[Any, ...]] = []  # of this turn
         self.will_flush = False
         self.calls: dict[int, NativeCall] = {}  # not yet answered
-        self._addresses = [Address.of(url) for url in listen]
+        self._addresses = addresses(listen, certificates)
+        self._certificates = certificates
+        self._generation = -1  # of the certificates that the door has
         self._make_application = application
         self._application: asyncio.Task[asgi.Application] | None = None  # made, or being made
         self.loop = asyncio.get_running_loop()
@@ -101,10 +106,11 @@ class NativeServer:
         )
         self._door = door
         try:
+            self._renew_certificates()
             for address in self._addresses:
                 listener = bind(address)
                 self.ports.append(0 if address.unix_path else listener.getsockname()[1])
-                door.listen(listener.detach(), bool(address.unix_path), False)
+                door.listen(listener.detach(), bool(address.unix_path), address.is_tls)
         except ConfigError:
             door.close()
             raise
@@ -133,6 +139,30 @@ class NativeServer:
         self.calls.clear()
         for stream in list(self._streams.values()):
             stream.cancel()
+
+    def _renew_certificates(self) -> None:
+        """Give the door what the files hold now; looks again by itself. Raises ConfigError."""
+        certificates, door = self._certificates, self._door
+        if certificates is None or door is None:
+            return
+        generation = certificates.refresh()
+        if generation != self._generation:
+            config, pem = certificates.config, certificates.pem
+            try:
+                door.set_tls(
+                    pem.certificate,
+                    pem.key,
+                    pem.client_ca,
+                    version_min=config.tls_min_version.removeprefix("TLS"),
+                    version_max=config.tls_max_version.removeprefix("TLS") or None,
+                    ciphers=config.cipher_suites,
+                )
+            except ValueError as exc:
+                if self._generation < 0:
+                    raise ConfigError(f"TLS: {exc}") from exc
+                log.warning("changed certificate not taken", extra={"reason": str(exc)})
+            self._generation = generation
+        self.loop.call_later(REFRESH_SECONDS, self._renew_certificates)
 
     def statistics(self) -> dict[str, int]:
         """As the door counts: connections, bytes unsent, limits that were met."""
@@ -270,10 +300,14 @@ class NativeServer:
 
     # ── the door itself ─────────────────────────────────────────────────────
 
-    def _on_opened(self, id_: int, address: bytes, metadata: Metadata | None, *_: Any) -> None:
+    def _on_opened(
+        self, id_: int, address: bytes, metadata: Metadata | None, is_tls: float | None
+    ) -> None:
         certificate = metadata[0][1] if metadata else None
         assert not isinstance(certificate, str)
-        self._peers[id_ >> _CONNECTION_SHIFT] = Peer(address.decode(), certificate)
+        self._peers[id_ >> _CONNECTION_SHIFT] = Peer(
+            address.decode(), certificate, is_tls is not None
+        )
 
     def _on_closed(self, id_: int, *_: Any) -> None:
         self._peers.pop(id_ >> _CONNECTION_SHIFT, None)

@@ -25,8 +25,9 @@ from chainfire.api.counters import MethodCounters
 from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, Method, UnaryHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, RequestError, Stopped
-from chainfire.gateway.listen import Address, bind
+from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.settings import GrpcSettings
+from chainfire.gateway.tls import Certificates
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _Context = Any  # aio.ServicerContext is generic in its stubs only
@@ -36,11 +37,16 @@ class GrpcServer:
     """Serves on every URL of `listen`. Create on the loop, `start`, `aclose`."""
 
     def __init__(
-        self, services: Services, listen: Sequence[str], settings: GrpcSettings | None = None
+        self,
+        services: Services,
+        listen: Sequence[str],
+        settings: GrpcSettings | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         """Raises ConfigError."""
         self._services = services
-        self._addresses = [Address.of(url) for url in listen]
+        self._addresses = addresses(listen, certificates)
+        self._credentials = None if certificates is None else _credentials(certificates)
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = False
         options = (settings or GrpcSettings()).options(services.limits.max_request_bytes)
@@ -56,7 +62,11 @@ class GrpcServer:
                 host = f"[{address.host}]" if ":" in address.host else address.host
                 target = f"{host}:{address.port}"
             try:
-                self.ports.append(self._server.add_insecure_port(target))
+                if address.is_tls and self._credentials is not None:
+                    port = self._server.add_secure_port(target, self._credentials)
+                else:
+                    port = self._server.add_insecure_port(target)
+                self.ports.append(port)
             except RuntimeError as exc:
                 bind(address).close()  # raises with the reason, which grpc keeps to itself
                 raise ConfigError(f"cannot listen on {address.url}: {exc}") from exc
@@ -168,6 +178,35 @@ class GrpcServer:
         counters.handled[Code.OK if error is None else error.code] += 1
         if error is not None:
             _refuse(context, error)
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Shows, at each handshake, what the files hold by then. Raises ConfigError."""
+    config = certificates.config
+    if config.cipher_suites or config.tls_min_version != "TLS1.2" or config.tls_max_version:
+        raise ConfigError(
+            "cipher-suites, tls-min-version, tls-max-version: the door grpcio cannot choose them; "
+            "leave them out or install chainfire-native"
+        )
+    given = -1
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        pem = certificates.pem
+        return grpc.ssl_server_certificate_configuration(
+            [(pem.key, pem.certificate)], root_certificates=pem.client_ca
+        )
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        generation = certificates.refresh()
+        if generation == given:
+            return None
+        given = generation
+        return current()
+
+    required = certificates.pem.client_ca is not None
+    # None is "as before"; the stub does not know.
+    return grpc.dynamic_ssl_server_credentials(current(), fetch, required)  # type: ignore[arg-type]
 
 
 def _refuse(context: _Context, error: RequestError) -> bytes:

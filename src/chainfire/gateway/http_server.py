@@ -13,15 +13,25 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 
 from chainfire.gateway.asgi import Application
-from chainfire.gateway.listen import Address, bind
+from chainfire.gateway.listen import addresses, bind
+from chainfire.gateway.tls import Certificates
 
 
 class HttpServer:
-    """Serves an application on every URL of `listen`. Create on the loop, `start`, `aclose`."""
+    """Serves an application on every URL of `listen`. Create on the loop, `start`, `aclose`.
 
-    def __init__(self, application: Application, listen: Sequence[str]) -> None:
+    With certificates all of its URLs are https://, without none is.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        listen: Sequence[str],
+        certificates: Certificates | None = None,
+    ) -> None:
         """Raises ConfigError."""
-        self._addresses = [Address.of(url) for url in listen]
+        self._addresses = addresses(listen, certificates)
+        self._certificates = certificates
         self._application = application
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
@@ -46,6 +56,9 @@ class HttpServer:
             server_header=False,
             timeout_graceful_shutdown=2,
         )
+        if self._certificates is not None:
+            config.load()  # it would overwrite what follows
+            config.ssl = self._certificates.server_context()
         self._server = _Uvicorn(config)
         self._task = asyncio.create_task(self._server.serve(sockets), name="http")
         ready = asyncio.create_task(self._server.ready.wait())

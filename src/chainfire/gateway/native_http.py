@@ -27,6 +27,7 @@ def request_head(metadata: Metadata, peer: Peer | None) -> asgi.RequestHead:
         version,
         [(name.encode(), _bytes(value)) for name, value in metadata[3:]],
         (host, int(port)) if port else None,
+        is_tls=peer is not None and peer.is_tls,
     )
 
 

@@ -25,6 +25,7 @@ class Peer:
 
     address: str  # "host:port", "unix:"
     certificate: bytes | None  # DER
+    is_tls: bool
 
 
 class Server(Protocol):

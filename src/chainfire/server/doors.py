@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
@@ -11,8 +12,11 @@ from chainfire import logs
 from chainfire.api.services import Services
 from chainfire.config import Config
 from chainfire.errors import ConfigError
+from chainfire.gateway.listen import Address, ensure_free
 from chainfire.gateway.settings import GrpcSettings
+from chainfire.gateway.tls import Certificates
 from chainfire.node.shell import Node
+from chainfire.server.selfsigned import client_tls
 
 if TYPE_CHECKING:
     from chainfire.config.urls import Url
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from chainfire.gateway.grpc_python import GrpcServer
     from chainfire.gateway.http import HttpApp
     from chainfire.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 NATIVE: Final = "native"
 GRPCIO: Final = "grpcio"
@@ -41,8 +47,9 @@ async def open_doors(config: Config, node: Node, services: Services, stack: Asyn
     HTTP opens last and closes last: whoever asks for health during a stop gets an answer. Its
     streams end when those of gRPC do.
     """
-    http = _Http(config, node, services)
-    grpc_server = _grpc_server(config, services, http)
+    certificates = _certificates(config)
+    http = _Http(config, node, services, certificates)
+    grpc_server = _grpc_server(config, services, http, certificates)
     async with AsyncExitStack() as opened:
         opened.push_async_callback(grpc_server.aclose)
         opened.callback(http.end_streams)
@@ -52,23 +59,55 @@ async def open_doors(config: Config, node: Node, services: Services, stack: Asyn
         stack.push_async_exit(opened.pop_all())
 
 
-def _grpc_server(config: Config, services: Services, http: _Http) -> GrpcServer | NativeServer:
+def ensure_doors_can_open(config: Config) -> None:
+    """Raises ConfigError for an address that is taken, or certificates that cannot be used.
+
+    To be asked before anything is written: a data directory keeps the identity of its first start.
+    """
+    door_of(config)
+    network = config.network
+    for url in (
+        *network.listen_client_urls,
+        *network.listen_client_http_urls,
+        *network.listen_metrics_urls,
+    ):
+        ensure_free(Address.of(str(url)))
+    if config.tls.cert_file:
+        Certificates(config.tls)
+
+
+def _certificates(config: Config) -> Certificates | None:
+    tls = client_tls(config)
+    if not tls.cert_file:
+        return None
+    for url in config.network.listen_client_urls:
+        if not url.is_tls:
+            log.warning("no TLS on this URL, certificates or not", extra={"url": str(url)})
+    return Certificates(tls)
+
+
+def _grpc_server(
+    config: Config, services: Services, http: _Http, certificates: Certificates | None
+) -> GrpcServer | NativeServer:
     listen = [str(url) for url in config.network.listen_client_urls]
     settings = _grpc_settings(config)
     if door_of(config) == GRPCIO:
         from chainfire.gateway.grpc_python import GrpcServer
 
-        return GrpcServer(services, listen, settings)
+        return GrpcServer(services, listen, settings, certificates)
     from chainfire.gateway.grpc_native import NativeServer
 
-    return NativeServer(services, listen, settings, http.application)
+    return NativeServer(services, listen, settings, http.application, certificates)
 
 
 class _Http:
     """What serves HTTP, made when it is first needed: importing it takes a fifth of a second."""
 
-    def __init__(self, config: Config, node: Node, services: Services) -> None:
+    def __init__(
+        self, config: Config, node: Node, services: Services, certificates: Certificates | None
+    ) -> None:
         self._config = config
+        self._certificates = certificates
         self._node = node
         self._services = services
         self._application: HttpApp | None = None
@@ -93,29 +132,34 @@ class _Http:
         """Serve the URLs that are for HTTP alone. Raises ConfigError."""
         network = self._config.network
         if network.listen_client_http_urls:
-            await _open(self.application(), network.listen_client_http_urls, stack)
+            await self._open(self.application(), network.listen_client_http_urls, stack)
         if network.listen_metrics_urls:
             from chainfire.gateway.http import probe_app
 
             app = probe_app(self._services, self._metrics())
-            await _open(app, network.listen_metrics_urls, stack)
+            await self._open(app, network.listen_metrics_urls, stack)
 
     def end_streams(self) -> None:
         if self._application is not None:
             self._application.stop()
 
+    async def _open(
+        self, application: Application, urls: Sequence[Url], stack: AsyncExitStack
+    ) -> None:
+        from chainfire.gateway.http_server import HttpServer
+
+        for certificates in dict.fromkeys((None, self._certificates)):
+            is_tls = certificates is not None
+            chosen = [str(url) for url in urls if url.is_tls == is_tls]
+            if chosen:
+                server = HttpServer(application, chosen, certificates)
+                stack.push_async_callback(server.aclose)
+                await server.start()
+
     def _metrics(self) -> Metrics:
         from chainfire.metrics import Metrics
 
         return Metrics(self._services, self._node.statistics)
-
-
-async def _open(application: Application, urls: Sequence[Url], stack: AsyncExitStack) -> None:
-    from chainfire.gateway.http_server import HttpServer
-
-    server = HttpServer(application, [str(url) for url in urls])
-    stack.push_async_callback(server.aclose)
-    await server.start()
 
 
 def _grpc_settings(config: Config) -> GrpcSettings:

@@ -24,7 +24,7 @@ from chainfire.node.shell import Node
 from chainfire.node.upkeep import UpkeepSettings
 from chainfire.raft.config import Config as RaftConfig
 from chainfire.raft.rawnode import RawNode
-from chainfire.server.doors import NATIVE, door_of, open_doors
+from chainfire.server.doors import NATIVE, door_of, ensure_doors_can_open, open_doors
 from chainfire.server.opening import Opened, OpeningSettings, open_member
 
 START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
@@ -51,6 +51,7 @@ class Member:
         May be cancelled, with the same end.
         """
         try:
+            ensure_doors_can_open(self._config)
             opened = open_member(opening_settings(self._config))
             self._stack.callback(opened.close)
             node = make_node(self._config, opened)
