@@ -98,6 +98,23 @@ def self_signed(
     `now` is when it begins to be valid, in seconds since 1970. Raises ValueError.
     """
 
+# ── the machine's codec ─────────────────────────────────────────────────────
+# Rules: native/src/puts/mod.rs.
+
+def parse_put(data: bytes) -> tuple[int, int, int, int, int, bytes] | None:
+    """Of a command that is a plain put: member id, start number, sequence, lowest unsettled
+    sequence, leader's clock and key. None for any other.
+    """
+
+def put_rows(
+    data: bytes, before: bytes | None, index: int, term: int, revision: int, hash: int
+) -> tuple[bytes, bytes, bytes, bytes | None, bytes | None, int, int] | None:
+    """What a plain put over the key_value row `before` writes at `revision`, a new one: its
+    key_value row, revisions key and row, key_history key and row if there was one before, the hash
+    chain's link behind `hash`, and the number of bytes digested. None: not a plain put, or over a
+    version with a lease.
+    """
+
 # ── the load generator ───────────────────────────────────────────────────────
 # Rules: native/src/load/mod.rs.
 

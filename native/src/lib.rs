@@ -10,6 +10,7 @@
 //! manners.rs   limits against abuse            pure
 //! io.rs tls.rs settings.rs
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
+//! puts/        the rows of a plain put: a codec for the machine; no part of the door either     pure
 //! ```
 //!
 //! No business logic and no protobuf: methods are paths with a number, messages are bytes.
@@ -22,6 +23,7 @@ mod http2;
 pub mod io;
 pub mod load;
 mod manners;
+pub mod puts;
 #[cfg(feature = "python")]
 mod python;
 pub mod settings;

@@ -130,10 +130,11 @@ def test_deterministic_units_call_nothing_that_differs_between_runs() -> None:
 
 def test_rocksdict_is_never_iterated_by_keys_or_items() -> None:
     """They end silently at a corrupt block; `iter()` has a status. Dicts of families are dicts."""
-    rocks = modules()["chainfire.storage.rocks"]
+    readers = [modules()[f"chainfire.storage.{name}"] for name in ("rocks", "rocks_snapshot")]
     wrong = [
-        f"{rocks.at(node.lineno)}: {ast.unparse(node.func)}()"
-        for node in ast.walk(rocks.tree)
+        f"{module.at(node.lineno)}: {ast.unparse(node.func)}()"
+        for module in readers
+        for node in ast.walk(module.tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in {"keys", "items", "values", "entities"}

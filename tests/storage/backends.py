@@ -12,7 +12,8 @@ from pathlib import Path
 
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.memory import MemoryBackend
-from chainfire.storage.rocks import MIB, RocksBackend, RocksOptions
+from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.rocks_options import MIB
 
 FAMILIES = ("a", "b")
 

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 
 from chainfire.storage.backend import Reader, Snapshot
 from chainfire.storage.memory import MemoryBackend
-from chainfire.storage.rocks import MIB, RocksBackend, RocksOptions
+from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.rocks_options import MIB
 from tests.storage.backends import FAMILIES
 
 Rows = dict[str, dict[bytes, bytes]]

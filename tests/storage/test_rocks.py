@@ -14,7 +14,8 @@ import pytest
 import rocksdict
 
 from chainfire.errors import Corrupt, DataDirLocked, UnknownFormat
-from chainfire.storage.rocks import MIB, RocksBackend, RocksOptions
+from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.rocks_options import MIB
 from tests.storage.backends import FAMILIES, put, run_python
 
 OPTIONS = RocksOptions.state(cache_bytes=MIB)

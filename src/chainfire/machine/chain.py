@@ -41,7 +41,6 @@ class HashChain:
         self, index: int, term: int, revision: int, code: int, changes: Sequence[Change]
     ) -> int:
         """Add one entry; return the number of bytes that were digested."""
-        assert index == self.index + 1, (index, self.index)
         data: bytes | bytearray = _HEAD(self.hash, index, term, revision, code)
         if len(changes) > 8:
             data = bytearray(data)  # grows in place; for few rows bytes are faster
@@ -53,9 +52,14 @@ class HashChain:
                 data += _ROW(number, 1, len(key)) + key + b"\0\0\0\0"
             else:
                 data += _ROW(number, 0, len(key)) + key + _LENGTH(len(value)) + value
-        self.index = index
-        self.hash = self._links[index % LINKS_KEPT] = xxh3_64_intdigest(data)
+        self.add(index, xxh3_64_intdigest(data))
         return len(data)
+
+    def add(self, index: int, hash: int) -> None:
+        """Add one entry whose link was computed elsewhere."""
+        assert index == self.index + 1, (index, self.index)
+        self.index = index
+        self.hash = self._links[index % LINKS_KEPT] = hash
 
     def at(self, index: int) -> int | None:
         """h(index); None when it is not kept: too old, before this start, or not applied yet."""

@@ -37,6 +37,7 @@ from chainfire.machine import rows
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
 from chainfire.machine.handlers import Handler, Handlers
+from chainfire.machine.plainputs import PlainPut, PlainPuts
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.store import Mvcc
@@ -81,7 +82,8 @@ class MachineStatistics:
     digested_bytes: int  # of logical rows
 
 
-_Decoded = tuple[Entry, Command | None, Handler | None]  # an empty entry has no command
+_Command = tuple[Command, Handler]
+_Decoded = tuple[Entry, _Command | PlainPut | None]  # an empty entry has no command
 
 
 class Machine:
@@ -103,6 +105,7 @@ class Machine:
         self.leases = Lessor(backend, lease_counts, position.leader_clock_ms)
         self._handlers = Handlers(self.store, self._staged, self._cluster, self.leases)
         self._chain = HashChain(position.index, position.hash)
+        self._plain_puts = PlainPuts(self.store, self._staged, self._chain)
         self._term = position.term  # of the last staged entry, as the clock and the chain's end
         self._written = position  # invariant: _written.index <= _chain.index
         self._changed_senders: set[int] = set()
@@ -277,7 +280,7 @@ class Machine:
     def _decode(self, entries: Sequence[Entry]) -> list[_Decoded]:
         """All commands of the entries that were not taken before. Raises UnknownFormat."""
         expected = self._chain.index + len(self._waiting) + 1
-        handlers, decode = self._handlers.by_name, command.decode
+        parse_put = self._plain_puts.parse
         decoded: list[_Decoded] = []
         for entry in entries:
             index, data = entry.index, entry.data
@@ -286,61 +289,91 @@ class Machine:
             assert index == expected, (index, expected)
             assert entry.type == _NORMAL, entry.type
             expected += 1
-            if not data:
-                decoded.append((entry, None, None))
-                continue
-            try:
-                message = decode(data)
-                decoded.append((entry, message, handlers[message.WhichOneof("body")]))
-            except UnknownFormat as exc:
-                raise UnknownFormat(f"log index {index}: {exc.detail}") from exc
-            except KeyError as exc:
-                raise UnknownFormat(
-                    f"log index {index} is a command that this version does not know; "
-                    "update this member"
-                ) from exc
+            if data:
+                plain_put = parse_put(data)
+                decoded.append((entry, plain_put or self._decode_command(entry)))
+            else:
+                decoded.append((entry, None))
         return decoded
+
+    def _decode_command(self, entry: Entry) -> _Command:
+        try:
+            message = command.decode(entry.data)
+            return message, self._handlers.by_name[message.WhichOneof("body")]
+        except UnknownFormat as exc:
+            raise UnknownFormat(f"log index {entry.index}: {exc.detail}") from exc
+        except KeyError as exc:
+            raise UnknownFormat(
+                f"log index {entry.index} is a command that this version does not know; "
+                "update this member"
+            ) from exc
 
     def _stage(self) -> None:
         """Effects of waiting entries into the staged rows, until the batch is full."""
-        waiting, staged, store, chain = self._waiting, self._staged, self.store, self._chain
-        handlers, alarms = self._handlers, self._cluster.alarms
-        results, senders, changed_senders = self._results, self._senders, self._changed_senders
-        lessor = self.leases
-        term, size = self._term, 0
+        waiting = self._waiting
+        stage_plain_put, stage_command = self._stage_plain_put, self._stage_command
+        size = 0
         while waiting and size < BATCH_BYTES_MAX:
-            entry, message, handler = waiting.popleft()
-            assert entry.term >= term, (entry.term, term)
-            term, code = entry.term, 0
-            if message is not None and handler is not None:
-                member_id, start_number = message.member_id, message.start_number
-                sequence = message.sequence
-                sender = senders.get(member_id)
-                if sender is None:
-                    sender = senders[member_id] = Sender()
-                result: Result | RequestError
-                if sender.accept(start_number, sequence, message.lowest_unsettled):
-                    changed_senders.add(member_id)
-                    clock_ms = message.leader_clock_ms
-                    if clock_ms > lessor.clock_ms:
-                        lessor.clock_ms = clock_ms
-                    try:
-                        if alarms:
-                            handlers.check_alarms(message)
-                        result = handler(message)
-                    except RequestError as error:
-                        self._refused_commands += 1
-                        # Without its traceback: that would keep this frame, and all it holds.
-                        result, code = error.with_traceback(None), error.code
-                else:
-                    self._void_commands += 1
-                    result, code = Outdated(), Outdated.code
-                results.append(Applied(entry.index, member_id, start_number, sequence, result))
-            changes = staged.take_rows()
-            assert not (code and changes), (entry.index, code, len(changes))
-            size += chain.link(entry.index, term, store.revision, code, changes)
-        self._term = term
+            entry, decoded = waiting.popleft()
+            assert entry.term >= self._term, (entry.term, self._term)
+            self._term = entry.term
+            if decoded is None:
+                size += self._chain.link(entry.index, entry.term, self.store.revision, 0, ())
+            elif len(decoded) == 2:
+                size += stage_command(entry, *decoded)
+            else:
+                size += stage_plain_put(entry, decoded)
         self._digested_bytes += size
+
+    def _stage_plain_put(self, entry: Entry, put: PlainPut) -> int:
+        """Returns the number of bytes digested, as all that stage an entry do."""
+        member_id, start_number, sequence, lowest_unsettled, clock_ms, key = put
+        sender = self._senders.get(member_id)
+        if (
+            sender is None
+            or self._cluster.alarms
+            or not sender.expects(start_number, sequence)
+            or (result := self._plain_puts.put(entry, key)) is None
+        ):
+            return self._stage_command(entry, *self._decode_command(entry))
+        sender.accept(start_number, sequence, lowest_unsettled)
+        self._changed_senders.add(member_id)
+        if clock_ms > self.leases.clock_ms:
+            self.leases.clock_ms = clock_ms
+        self._handlers.puts += 1
+        self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
+        return self._plain_puts.digested_bytes
+
+    def _stage_command(self, entry: Entry, message: Command, handler: Handler) -> int:
+        code = 0
+        member_id, start_number, sequence = (
+            message.member_id,
+            message.start_number,
+            message.sequence,
+        )
+        sender = self._senders.get(member_id)
+        if sender is None:
+            sender = self._senders[member_id] = Sender()
+        result: Result | RequestError
+        if sender.accept(start_number, sequence, message.lowest_unsettled):
+            self._changed_senders.add(member_id)
+            if message.leader_clock_ms > self.leases.clock_ms:
+                self.leases.clock_ms = message.leader_clock_ms
+            try:
+                if self._cluster.alarms:
+                    self._handlers.check_alarms(message)
+                result = handler(message)
+            except RequestError as error:
+                self._refused_commands += 1
+                # Without its traceback: that would keep this frame, and all it holds.
+                result, code = error.with_traceback(None), error.code
+        else:
+            self._void_commands += 1
+            result, code = Outdated(), Outdated.code
+        self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
+        changes = self._staged.take_rows()
+        assert not (code and changes), (entry.index, code, len(changes))
+        return self._chain.link(entry.index, entry.term, self.store.revision, code, changes)
 
     def _write(self) -> None:
         """Write what is staged, as one batch, and show it. May be called again after it raised."""

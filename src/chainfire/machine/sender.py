@@ -51,6 +51,16 @@ class Sender:
             self._settle(lowest_unsettled)
         return True
 
+    def expects(self, start_number: int, sequence: int) -> bool:
+        """Whether this is the command behind all others; such a one is accepted."""
+        lasts = self.lasts
+        return (
+            start_number == self.start_number
+            and sequence >= self.lowest_unsettled
+            and bool(lasts)
+            and sequence == lasts[-1] + 1
+        )
+
     def _insert(self, sequence: int) -> bool:
         """Add one sequence to the intervals; False when it is there."""
         firsts, lasts = self.firsts, self.lasts

@@ -15,7 +15,7 @@ Two implementations, one contract suite (tests/storage/): RocksDB and memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +69,10 @@ class Writer(Protocol):
 
 class WriteBatch(Writer, Protocol):
     """Effects that become visible and survive a crash together or not at all."""
+
+    def change(self, family: str, rows: Mapping[bytes, bytes | None]) -> None:
+        """Put every row, and delete those whose value is None."""
+        ...
 
     def delete_range(self, family: str, lower: bytes, upper: bytes) -> None: ...
 

@@ -229,6 +229,13 @@ class MemoryBatch:
         assert self._ops is not None, "the batch was written"
         self._ops.append((_DELETE, family, key, b""))
 
+    def change(self, family: str, rows: Mapping[bytes, bytes | None]) -> None:
+        for key, value in rows.items():
+            if value is None:
+                self.delete(family, key)
+            else:
+                self.put(family, key, value)
+
     def delete_range(self, family: str, lower: bytes, upper: bytes) -> None:
         assert self._ops is not None, "the batch was written"
         assert lower <= upper, (lower, upper)

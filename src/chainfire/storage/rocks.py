@@ -1,4 +1,5 @@
-"""The storage contract on RocksDB, through rocksdict. The only file that touches the binding.
+"""The storage contract on RocksDB, through rocksdict. Only the `rocks*` files touch
+the binding.
 
 Rules, each the answer to something measured (rocksdict 0.3.29, tests/storage/test_rocks.py):
 
@@ -27,7 +28,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import rocksdict
@@ -42,59 +42,13 @@ from chainfire.errors import (
     UnknownFormat,
 )
 from chainfire.storage.backend import StorageStatistics, WriteBatch
+from chainfire.storage.rocks_batch import RocksBatch
+from chainfire.storage.rocks_options import RocksOptions, database_options, family_options
+from chainfire.storage.rocks_snapshot import RocksSnapshot
 
-KIB, MIB = 1 << 10, 1 << 20
+__all__ = ["RocksBackend", "RocksOptions"]
+
 SIZED_ROWS_MAX = 4096  # `approximate_size` walks that many rows before it guesses
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class RocksOptions:
-    """What the two directories of a member need differently; the rest is in `_database_options`."""
-
-    write_buffer_bytes: int  # one memtable of one family
-    write_buffers_max: int  # memtables per family; then writes are Stalled
-    memtable_bytes_max: int  # of all families together; then the largest is flushed
-    wal_bytes_max: int  # bounds what is replayed after a crash
-    wal_recycle_files: int  # WAL files kept for re-use: a sync that does not grow a file is cheaper
-    block_cache_bytes: int  # data, index and filter blocks together
-    bloom_bits: int  # per key; 0 = no filter
-    compressed: bool
-
-    @classmethod
-    def log(cls) -> RocksOptions:
-        """Appended, synced all the time, read rarely, cut at the front.
-
-        Small memtables, so that WAL files come back for re-use early; many of
-        them, so that a slow flush does not stall appends.
-        """
-        return cls(
-            write_buffer_bytes=4 * MIB,
-            write_buffers_max=8,
-            memtable_bytes_max=64 * MIB,
-            wal_bytes_max=16 * MIB,
-            wal_recycle_files=4,
-            block_cache_bytes=8 * MIB,
-            bloom_bits=0,
-            compressed=False,
-        )
-
-    @classmethod
-    def state(cls, cache_bytes: int) -> RocksOptions:
-        """Read all the time, never synced for its own sake, grows without bound.
-
-        A start after a crash replays the WAL twice (read-only first), at 2 and
-        3 µs per row: 16 MiB keep that well below a second.
-        """
-        return cls(
-            write_buffer_bytes=16 * MIB,
-            write_buffers_max=4,
-            memtable_bytes_max=96 * MIB,
-            wal_bytes_max=16 * MIB,
-            wal_recycle_files=0,
-            block_cache_bytes=cache_bytes,
-            bloom_bits=10,
-            compressed=True,
-        )
 
 
 class RocksBackend:
@@ -126,9 +80,9 @@ class RocksBackend:
                 stored &= set(rocksdict.Rdict.list_cf(str(path), rocksdict.Options(raw_mode=True)))
             self._db = rocksdict.Rdict(
                 str(path),
-                _database_options(options, self._cache, create=not exists),
+                database_options(options, self._cache, create=not exists),
                 column_families={
-                    name: _family_options(options, self._cache) for name in sorted(stored)
+                    name: family_options(options, self._cache) for name in sorted(stored)
                 },
                 access_type=(
                     rocksdict.AccessType.read_only(False)
@@ -199,7 +153,7 @@ class RocksBackend:
 
     def snapshot(self) -> RocksSnapshot:
         """Call it on the writing thread: one view per family is taken, one after the other."""
-        return RocksSnapshot(self, self._families)
+        return RocksSnapshot(self._families, self.check, self.fail_for_good)
 
     # In each of the three `_held` is the upper bound, kept alive as long as the cursor.
 
@@ -363,110 +317,6 @@ class RocksBackend:
         return self._sync_failed(exc)
 
 
-class RocksBatch:
-    """A WriteBatch of the binding with families by name. Written once."""
-
-    __slots__ = ("_delete", "_handles", "_put", "rows")
-
-    def __init__(self, handles: dict[str, rocksdict.ColumnFamily]) -> None:
-        self.rows = rocksdict.WriteBatch(raw_mode=True)
-        self._handles = handles
-        self._put = self.rows.put
-        self._delete = self.rows.delete
-
-    def put(self, family: str, key: bytes, value: bytes) -> None:
-        self._put(key, value, self._handles[family])
-
-    def delete(self, family: str, key: bytes) -> None:
-        self._delete(key, self._handles[family])
-
-    def delete_range(self, family: str, lower: bytes, upper: bytes) -> None:
-        assert lower <= upper, (lower, upper)
-        self.rows.delete_range(lower, upper, self._handles[family])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-class RocksSnapshot:
-    """One frozen view per family: a snapshot for `get`, a pinned cursor for the rest.
-
-    All iterations over a family share its cursor: whoever finds that another
-    one has moved it, moves it back to where it was.
-    """
-
-    def __init__(self, backend: RocksBackend, families: dict[str, rocksdict.Rdict]) -> None:
-        self._backend = backend
-        self._views = {name: family.snapshot() for name, family in families.items()}
-        self._cursors = {name: family.iter() for name, family in families.items()}
-        self._users: dict[str, object] = {}  # family: the iteration that moved its cursor last
-
-    def get(self, family: str, key: bytes) -> bytes | None:
-        view = self._views[family]
-        try:
-            value: bytes = view[key]
-        except Exception as exc:
-            if str(exc) == "key not found":
-                return None
-            raise self._backend.fail_for_good(exc) from exc
-        return value
-
-    def iterate(
-        self, family: str, lower: bytes = b"", upper: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._cursors[family]
-        if reverse:
-            return self._rows_backward(family, cursor, lower, upper)
-        return self._rows_forward(family, cursor, lower, upper)
-
-    def keys(self, family: str, lower: bytes = b"", upper: bytes | None = None) -> Iterator[bytes]:
-        return (key for key, _ in self.iterate(family, lower, upper))
-
-    def close(self) -> None:
-        self._views.clear()
-        self._cursors.clear()
-
-    def _rows_forward(
-        self, family: str, cursor: rocksdict.RdictIter, lower: bytes, upper: bytes | None
-    ) -> Iterator[tuple[bytes, bytes]]:
-        user = self._users[family] = object()
-        cursor.seek(lower)
-        while cursor.valid():
-            key = cursor.key()
-            if upper is not None and key >= upper:
-                return
-            yield key, cursor.value()
-            if self._users[family] is not user:
-                self._users[family] = user
-                cursor.seek(key)
-            cursor.next()
-        self._backend.check(cursor)
-
-    def _rows_backward(
-        self, family: str, cursor: rocksdict.RdictIter, lower: bytes, upper: bytes | None
-    ) -> Iterator[tuple[bytes, bytes]]:
-        user = self._users[family] = object()
-        if upper is None:
-            cursor.seek_to_last()
-        else:
-            cursor.seek_for_prev(upper)
-            if cursor.valid() and cursor.key() == upper:
-                cursor.prev()
-        while cursor.valid():
-            key = cursor.key()
-            if key < lower:
-                return
-            yield key, cursor.value()
-            if self._users[family] is not user:
-                self._users[family] = user
-                cursor.seek(key)
-            cursor.prev()
-        self._backend.check(cursor)
-
-
-# ── settings ────────────────────────────────────────────────────────────────
-
-
 def _cursor(family: rocksdict.Rdict, upper: bytes | None) -> rocksdict.RdictIter:
     """The caller keeps `upper` alive as long as the cursor."""
     if upper is None:
@@ -474,60 +324,6 @@ def _cursor(family: rocksdict.Rdict, upper: bytes | None) -> rocksdict.RdictIter
     bounds = rocksdict.ReadOptions()
     bounds.set_iterate_upper_bound(upper)
     return family.iter(bounds)
-
-
-def _database_options(
-    options: RocksOptions, cache: rocksdict.Cache, *, create: bool
-) -> rocksdict.Options:
-    database = _family_options(options, cache)
-    database.create_if_missing(create)
-    database.create_missing_column_families(True)  # of a newer version than the directory's
-    database.set_paranoid_checks(True)
-    database.set_wal_recovery_mode(rocksdict.DBRecoveryMode.point_in_time())
-    database.set_recycle_log_file_num(options.wal_recycle_files)
-    database.set_max_total_wal_size(options.wal_bytes_max)
-    database.set_db_write_buffer_size(options.memtable_bytes_max)
-    database.set_max_background_jobs(2)
-    database.set_bytes_per_sync(
-        MIB
-    )  # of SST files: spreads write-back, so that WAL syncs stay short
-    database.set_max_open_files(512)
-    database.set_max_manifest_file_size(16 * MIB)
-    database.set_manifest_preallocation_size(64 * KIB)
-    database.set_keep_log_file_num(2)
-    database.set_max_log_file_size(MIB)
-    database.set_stats_dump_period_sec(0)
-    database.set_stats_persist_period_sec(0)
-    return database
-
-
-def _family_options(options: RocksOptions, cache: rocksdict.Cache) -> rocksdict.Options:
-    table = rocksdict.BlockBasedOptions()
-    table.set_format_version(5)
-    table.set_block_size(16 * KIB)
-    table.set_block_cache(cache)
-    # Index and filters in pieces and in the cache: memory does not grow with the number of keys.
-    table.set_cache_index_and_filter_blocks(True)
-    table.set_pin_top_level_index_and_filter(True)
-    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-    table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
-    if options.bloom_bits:
-        table.set_bloom_filter(options.bloom_bits, False)
-        table.set_partition_filters(True)
-        table.set_metadata_block_size(4 * KIB)
-    family = rocksdict.Options(raw_mode=True)
-    family.set_block_based_table_factory(table)
-    family.set_write_buffer_size(options.write_buffer_bytes)
-    family.set_max_write_buffer_number(options.write_buffers_max)
-    if options.bloom_bits:
-        # Of the memtable's own: a get that is not answered there skips its skip list (−2 µs).
-        family.set_memtable_prefix_bloom_ratio(0.05)
-        family.set_memtable_whole_key_filtering(True)
-    family.set_level_compaction_dynamic_level_bytes(True)
-    family.set_level_zero_file_num_compaction_trigger(8)  # small WAL, small files: merge more
-    compression = rocksdict.DBCompressionType
-    family.set_compression_type(compression.lz4() if options.compressed else compression.none())
-    return family
 
 
 def _open_error(path: Path, exc: Exception) -> Exception:

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 
-from chainfire.storage.backend import Reader, Writer
+from chainfire.storage.backend import Reader, WriteBatch
 
 Change = tuple[str, bytes, bytes | None]  # family, key, value or None for a delete
 _INSORT_KEYS_MAX = 16  # more new keys than that are sorted in, not inserted
@@ -44,19 +44,19 @@ class Staged:
         self._rows[family][key] = None
         self._changes.append((family, key, None))
 
+    def rows(self, family: str) -> dict[bytes, bytes | None]:
+        """The family's staged rows, to be added to by who needs no `take_rows` of it."""
+        return self._rows[family]
+
     def take_rows(self) -> list[Change]:
         """The changes since the last call, in writing order. The caller owns the list."""
         changes, self._changes = self._changes, []
         return changes
 
-    def drain_into(self, batch: Writer) -> None:
+    def drain_into(self, batch: WriteBatch) -> None:
         """Write the last value of every changed key; what is staged stays until `clear`."""
         for family, rows in self._rows.items():
-            for key, value in rows.items():
-                if value is None:
-                    batch.delete(family, key)
-                else:
-                    batch.put(family, key, value)
+            batch.change(family, rows)
 
     def clear(self) -> None:
         self._rows.clear()

@@ -1,0 +1,181 @@
+"""`python -m bench.stages put|range`: where the CPU time of a call goes, stage by stage.
+
+A whole member without its door and its timers, on a real disk, is handed calls in turns of a fixed
+size; each stage is timed with the thread's own CPU clock. What is printed is a low quantile over
+many turns, so that other programs on the machine hardly show. The door's share is what
+`chainfire bench` counts for the server, less these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chainfire.api.call import Call
+from chainfire.api.services import Services
+from chainfire.api.table import METHODS, run
+from chainfire.config import Config, MemberConfig
+from chainfire.node.shell import Node
+from chainfire.proto import kv_pb2
+from chainfire.server.member import make_node, opening_settings
+from chainfire.server.opening import Opened, open_member
+
+QUANTILE = 0.02
+_now = time.thread_time_ns
+
+
+class BenchCall(Call):
+    """What the native door makes of a call, as cheap."""
+
+    __slots__ = ()
+
+    def send_reply(self, body: bytes) -> None:
+        ANSWERS.append((0, 0, body))
+
+
+ANSWERS: list[tuple[int, int, bytes]] = []
+
+
+class Stages:
+    """CPU nanoseconds of each stage, turn by turn."""
+
+    def __init__(self) -> None:
+        self.turns: defaultdict[str, list[int]] = defaultdict(list)
+
+    def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            began = _now()
+            try:
+                return work(*args)
+            finally:
+                self.turns[name].append(_now() - began)
+
+        return call
+
+    def us_per_call(self, name: str, batch: int) -> float:
+        taken = sorted(self.turns[name])
+        return taken[int(len(taken) * QUANTILE)] / batch / 1000 if taken else 0.0
+
+
+class Bench:
+    """A member without its door and its timers, and calls for it."""
+
+    def __init__(self, opened: Opened, node: Node, options: argparse.Namespace) -> None:
+        self.opened = opened
+        self.node = node
+        self.services = Services(node)
+        self.dice = random.Random(1)
+        self.value = self.dice.randbytes(options.value_size)
+        self.driver = node._driver
+        node._turn_scheduled = True  # turns are taken here, not by the loop
+        self.driver.begin(0)
+        self.driver.raft.campaign()
+        self.turn()
+
+    def turn(self) -> None:
+        """What the shell does for the calls that have come, its sync inline."""
+        while (effects := self.driver.turn()).sync is not None:
+            self.opened.log_backend.sync()
+            self.driver.synced(effects.sync)
+        self.node._deliver(effects)
+
+    def serve(self, name: str, bodies: list[bytes]) -> None:
+        handler = METHODS[f"/etcdserverpb.KV/{name}"].unary
+        assert handler is not None
+        for body in bodies:
+            run(handler, BenchCall(self.services, "", body))
+
+    def body(self, name: str, number: int) -> bytes:
+        key = b"bench/%010d" % number
+        if name == "Put":
+            return kv_pb2.PutRequest(key=key, value=self.value).SerializeToString()
+        return kv_pb2.RangeRequest(key=key).SerializeToString()
+
+    def fill(self, keys: int) -> None:
+        for first in range(0, keys, 500):
+            self.serve("Put", [self.body("Put", n) for n in range(first, min(first + 500, keys))])
+            self.turn()
+        ANSWERS.clear()
+
+    def time_parts(self, stages: Stages) -> None:
+        log, machine, node = self.opened.log, self.opened.machine, self.node
+        for owner, part, name in (
+            (log, "append", "log append"),
+            (self.opened.log_backend, "sync", "log sync"),
+            (machine, "_decode", "decode"),
+            (machine, "_stage", "stage"),
+            (machine, "_write", "write"),
+            (node, "_deliver", "answers"),
+        ):
+            setattr(owner, part, stages.timed(name, getattr(owner, part)))
+
+
+async def measure(options: argparse.Namespace, directory: Path) -> Stages:
+    config = replace(Config(), member=replace(MemberConfig(), data_dir=str(directory / "member")))
+    opened = open_member(opening_settings(config))
+    stages = Stages()
+    try:
+        bench = Bench(opened, make_node(config, opened), options)
+        bench.fill(options.keys)
+        gc.collect()
+        gc.freeze()
+        bench.time_parts(stages)
+        turn, serve = stages.timed("turn", bench.turn), stages.timed("handlers", bench.serve)
+        name = options.load.capitalize()
+        deadline = time.monotonic() + options.seconds
+        while time.monotonic() < deadline:
+            numbers = [bench.dice.randrange(options.keys) for _ in range(options.batch)]
+            serve(name, [bench.body(name, number) for number in numbers])
+            if name == "Put":
+                turn()
+            assert len(ANSWERS) == options.batch, len(ANSWERS)
+            ANSWERS.clear()
+            await asyncio.sleep(0)
+        await bench.node.aclose()
+    finally:
+        opened.close()
+    return stages
+
+
+PARTS = ("handlers", "log append", "log sync", "decode", "stage", "write", "answers")
+
+
+def tell(stages: Stages, options: argparse.Namespace) -> None:
+    figures = {name: stages.us_per_call(name, options.batch) for name in (*PARTS, "turn")}
+    rest = figures["turn"] - sum(figures[name] for name in PARTS[1:])
+    print(
+        f"{options.load}, {options.batch} calls a turn, {options.keys} keys, "
+        f"{len(stages.turns['handlers'])} turns; CPU µs per call:"
+    )
+    for name in PARTS:
+        if figures[name]:
+            print(f"  {name:12}{figures[name]:7.2f}")
+    if figures["turn"]:
+        print(f"  {'rest of turn':12}{rest:7.2f}")
+    print(f"  {'all':12}{figures['handlers'] + figures['turn']:7.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("load", choices=("put", "range"))
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--value-size", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--directory", default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chainfire-stages-", dir=options.directory) as name:
+        tell(asyncio.run(measure(options, Path(name))), options)
+
+
+if __name__ == "__main__":
+    main()
