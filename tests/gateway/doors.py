@@ -22,6 +22,7 @@ from tests.test_metrics import metrics_of
 
 try:
     from chainfire.gateway import grpc_native
+    from chainfire.gateway.native_json import direct_routes
 except ImportError:  # the wheel is not installed
     _native: ModuleType | None = None
 else:
@@ -100,7 +101,10 @@ class GrpcDoor:
 
 
 class HttpDoor:
-    """The HTTP application over a fake member, by uvicorn or by the native door."""
+    """The HTTP application over a fake member, by uvicorn or by the native door.
+
+    "direct": by the native door, unary calls past ASGI, as a member serves them.
+    """
 
     def __init__(self, *listen: str, kind: str = "uvicorn", access: Access | None = None) -> None:
         self.api = Api()
@@ -111,11 +115,12 @@ class HttpDoor:
         async def start() -> Any:
             services = self.api.services
             self.app = HttpApp(services, metrics_of(self.api), self.levels.append, access)
-            server: Any = (
-                HttpServer(self.app, urls)
-                if kind == "uvicorn"
-                else _native.NativeServer(services, urls, application=lambda: self.app)  # type: ignore[union-attr]
-            )
+            if kind == "uvicorn":
+                server: Any = HttpServer(self.app, urls)
+            else:
+                options = {"direct": direct_routes(Access())} if kind == "direct" else {}
+                made = _native.NativeServer  # type: ignore[union-attr]
+                server = made(services, urls, application=lambda: self.app, **options)
             await server.start()
             return server
 

@@ -156,7 +156,7 @@ def test_a_client_that_goes_cancels_its_request(door: GrpcDoor) -> None:
     waited.clear()
     with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
         client.sendall(b"GET /wait HTTP/1.1\r\n\r\n")
-        until(lambda: door.server._streams)
+        until(lambda: door.server.streams)
     assert waited.wait(5)
 
 
@@ -189,13 +189,13 @@ def test_a_cancelled_stream_ends_its_handler(door: GrpcDoor) -> None:
     next(call)
     call.cancel()
     until(lambda: counters.handled[1] == before + 1)
-    assert not door.server._streams
+    assert not door.server.streams
 
 
 def test_a_stream_past_its_deadline_ends_its_handler(door: GrpcDoor) -> None:
     call = door.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=0.1)
     assert status_of(lambda: call)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-    until(lambda: not door.server._streams)
+    until(lambda: not door.server.streams)
 
 
 @pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
@@ -207,9 +207,9 @@ def test_a_reader_that_stops_stops_the_handler_until_it_reads(compression: Any) 
         call = door.channel.unary_stream(RANGE_STREAM)(ALL, timeout=30, **options)
         sizes = [len(next(call))]
         if compression is None:  # packed, it all fits into one window
-            until(lambda: any(s._blocked for s in list(door.server._streams.values())))
+            until(lambda: any(s._blocked for s in list(door.server.streams.values())))
             time.sleep(0.05)
-            (stream,) = door.server._streams.values()
+            (stream,) = door.server.streams.values()
             assert -10_000_000 < stream._credit <= 0
         chunks = [RangeStreamResponse.FromString(chunk) for chunk in call]
         rows = sum(len(chunk.range_response.kvs) for chunk in chunks)

@@ -19,9 +19,9 @@ HEADER = '{"cluster_id":"14841639068965178418","member_id":"10276657743932975437
 DEADLINE_SECONDS = 10.0
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "native"])
+@pytest.fixture(scope="module", params=["uvicorn", "native", "direct"])
 def shared(request: pytest.FixtureRequest) -> Iterator[HttpDoor]:
-    if request.param == "native" and not HAS_NATIVE:
+    if request.param != "uvicorn" and not HAS_NATIVE:
         pytest.skip("the native door is not installed")
     door = HttpDoor(kind=request.param)
     yield door
@@ -316,3 +316,22 @@ def _references(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _references(inner)
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="the native door is not installed")
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    door = HttpDoor(kind="direct")
+    try:
+        with socket.create_connection(("127.0.0.1", door.port), 10) as client:
+            head = b"POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"
+            client.sendall(head)
+            until(lambda: door.server.streams)
+            for _ in range(2):  # as every 15 seconds
+                door.thread.call(door.server._watch_bodies)
+            answer = b""
+            while piece := client.recv(4096):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert answer.endswith(b"Request Timeout\n")
+    finally:
+        door.close()

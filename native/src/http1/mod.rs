@@ -33,6 +33,7 @@ use parse::{Body, Head, next_piece, parse_head};
 const IDLE: Duration = Duration::from_secs(120); // between requests
 const REQUESTS_MAX: u32 = 1 << 29; // what an id can count
 const READ_BYTES: usize = 16 * 1024;
+const COPIED_BYTES_MAX: usize = 16 * 1024; // into one write with the head; larger pieces are not copied
 
 /// What the border holds of a connection; the rest lives in its task.
 struct Http1 {
@@ -176,7 +177,8 @@ impl Task {
     async fn request(&mut self, serial: u32, mut head: Head) -> Result<bool, Over> {
         let id = call_id(self.number, serial << 1 | 1);
         let metadata = Some(Box::new(std::mem::take(&mut head.pairs)));
-        self.border.push(&mut vec![Event { metadata, ..Event::new(id, what::HTTP) }]);
+        // A request that is here with its body goes over at once: one wake, not three.
+        let mut events = vec![Event { metadata, ..Event::new(id, what::HTTP) }];
         self.current = Some(id);
         if head.expects_continue && head.body != Body::Complete {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -187,12 +189,16 @@ impl Task {
         let mut told = false; // that the body is complete
         loop {
             if !told && credit > 0 {
-                self.hand_over(id, &mut head.body, &mut credit)?;
+                while let Some(piece) = next_piece(&mut self.input, &mut head.body).map_err(|()| Over)? {
+                    credit -= (piece.len() + MESSAGE_OVERHEAD_BYTES) as isize;
+                    events.push(Event::with(id, what::MESSAGE, piece));
+                }
                 if head.body == Body::Complete {
                     told = true;
-                    self.border.push(&mut vec![Event::new(id, what::HALF_CLOSE)]);
+                    events.push(Event::new(id, what::HALF_CLOSE));
                 }
             }
+            self.border.push(&mut events);
             // Beyond the body we read on (a closing client shows so), up to a bound.
             let reading = if told { self.input.len() < READ_BYTES } else { credit > 0 };
             self.input.reserve(READ_BYTES);
@@ -219,17 +225,6 @@ impl Task {
         }
     }
 
-    /// What has come of the body, to Python.
-    fn hand_over(&mut self, id: u64, body: &mut Body, credit: &mut isize) -> Result<(), Over> {
-        let mut events = Vec::new();
-        while let Some(piece) = next_piece(&mut self.input, body).map_err(|()| Over)? {
-            *credit -= (piece.len() + MESSAGE_OVERHEAD_BYTES) as isize;
-            events.push(Event::with(id, what::MESSAGE, piece));
-        }
-        self.border.push(&mut events);
-        Ok(())
-    }
-
     /// True: that was the answer's end.
     async fn carry_out(&mut self, answer: &mut Answer, head: &Head, action: Action) -> Result<bool, Over> {
         match action {
@@ -247,8 +242,12 @@ impl Task {
                 let body = message.body();
                 answer.piece(&mut self.output, &body);
                 if answer.framing == Framing::Raw {
-                    self.flush().await?;
-                    self.write(&body).await?; // large ones are not copied again
+                    if body.len() <= COPIED_BYTES_MAX {
+                        self.output.extend_from_slice(&body);
+                    } else {
+                        self.flush().await?;
+                        self.write(&body).await?;
+                    }
                 }
                 self.flush().await?;
                 answer.left_bytes += body.len() + MESSAGE_OVERHEAD_BYTES;

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -22,6 +25,16 @@ class RequestHead:
     headers: Sequence[tuple[bytes, bytes]]
     peer: tuple[str, int] | None  # None: a Unix socket
     is_tls: bool = False
+
+
+def date() -> str:
+    """Now, as the header `date` has it (RFC 9110 §6.6.1)."""
+    return _date(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 class Exchange(Protocol):

@@ -3,7 +3,7 @@
 One turn takes the calls that have come, runs their handlers, and hands over
 the answers that they gave; then the node's turn runs, and the flush behind it
 hands over the answers of that. A unary call costs one `NativeCall`: no task,
-no future, no closure. Only streams and HTTP requests have a task each.
+no future, no closure. Only streams and most HTTP requests have a task each.
 
 Rust ends a call that is reset, past its deadline or disconnected, and says
 CANCEL; answers to it that are under way go nowhere, because ids are never
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import chainfire_native as native
@@ -26,10 +26,13 @@ from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, StreamHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, DoorFailed, Stopped
 from chainfire.gateway import asgi
+from chainfire.gateway.json_unary import BODY_SECONDS_MAX
 from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.native_calls import NativeCall, NativeStream, Served
 from chainfire.gateway.native_http import HttpExchange, request_head
+from chainfire.gateway.native_json import JsonExchange
 from chainfire.gateway.native_stream import MessageStream, Peer
+from chainfire.gateway.routes import Route
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
 from chainfire.gateway.tls import REFRESH_SECONDS, Certificates
 
@@ -46,7 +49,8 @@ class NativeServer:
     """Serves on every URL of `listen`. Create on the loop, `start`, `aclose`.
 
     HTTP requests that are not gRPC go to what `application` makes, on a thread and once, when the
-    first one comes: making it takes longer than a turn should.
+    first one comes: making it takes longer than a turn should. Posts to `direct`, unary calls as
+    JSON, do not: they need no task (`native_json.py`).
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class NativeServer:
         settings: GrpcSettings | None = None,
         application: Callable[[], asgi.Application] | None = None,
         certificates: Certificates | None = None,
+        direct: Mapping[str, Route] | None = None,
     ) -> None:
         """Raises ConfigError."""
         self.services = services
@@ -68,13 +73,15 @@ class NativeServer:
         self._generation = -1  # of the certificates that the door has
         self._make_application = application
         self._application: asyncio.Task[asgi.Application] | None = None  # made, or being made
+        self._direct = direct or {}
+        self._watches_bodies = False
         self.loop = asyncio.get_running_loop()
         self._settings = settings or GrpcSettings()
         self._served = [
             Served(path, services.counters.method(path), method.unary, method.stream)
             for path, method in METHODS.items()
         ]
-        self._streams: dict[int, MessageStream] = {}
+        self.streams: dict[int, MessageStream] = {}  # not yet over
         self._peers: dict[int, Peer] = {}
         self._stopping = False
         self._drained = asyncio.Event()
@@ -122,7 +129,7 @@ class NativeServer:
         if door is None:
             return
         self._stopping = True
-        for stream in list(self._streams.values()):
+        for stream in list(self.streams.values()):
             if not stream.is_http:
                 stream.end_with(Stopped())
         door.stop()
@@ -137,7 +144,7 @@ class NativeServer:
         for call in list(self.calls.values()):
             call.cancel()
         self.calls.clear()
-        for stream in list(self._streams.values()):
+        for stream in list(self.streams.values()):
             stream.cancel()
 
     def _renew_certificates(self) -> None:
@@ -243,8 +250,8 @@ class NativeServer:
         if METHODS[method.path].kind is Kind.SERVER_STREAM:
             counters.received_messages += 1
             stream.on_half_close()
-        self._streams[id_] = stream
-        stream.start(self._serve(handler, stream), self._streams)
+        self.streams[id_] = stream
+        stream.start(self._serve(handler, stream), self.streams)
         if self._stopping:
             stream.end_with(Stopped())
 
@@ -260,10 +267,26 @@ class NativeServer:
         self, id_: int, _body: bytes, metadata: Metadata | None, _timeout: object
     ) -> None:
         assert metadata is not None
+        route = self._direct.get(metadata[1][1])  # type: ignore[arg-type]
+        if route is not None and metadata[0][1] == "POST":
+            self.streams[id_] = JsonExchange(self, id_, route, metadata)
+            if not self._watches_bodies:
+                self._watches_bodies = True
+                self.loop.call_later(BODY_SECONDS_MAX / 2, self._watch_bodies)
+            return
         head = request_head(metadata, self.peer_of(id_))
         exchange = HttpExchange(self, id_, head, self._application_made)
-        self._streams[id_] = exchange
-        exchange.start(exchange.serve(), self._streams)
+        self.streams[id_] = exchange
+        exchange.start(exchange.serve(), self.streams)
+
+    def _watch_bodies(self) -> None:
+        """Refuse requests whose bodies do not come."""
+        waiting = [s for s in self.streams.values() if isinstance(s, JsonExchange) and s.is_waiting]
+        for exchange in waiting:
+            exchange.grow_impatient()
+        self._watches_bodies = bool(waiting)
+        if waiting:
+            self.loop.call_later(BODY_SECONDS_MAX / 2, self._watch_bodies)
 
     async def _application_made(self) -> asgi.Application | None:
         if self._make_application is None:
@@ -274,17 +297,17 @@ class NativeServer:
         return await asyncio.shield(self._application)
 
     def _on_message(self, id_: int, body: bytes, *_: Any) -> None:
-        stream = self._streams.get(id_)
+        stream = self.streams.get(id_)
         if stream is not None:
             stream.on_message(body)
 
     def _on_half_close(self, id_: int, *_: Any) -> None:
-        stream = self._streams.get(id_)
+        stream = self.streams.get(id_)
         if stream is not None:
             stream.on_half_close()
 
     def _on_writable(self, id_: int, _body: bytes, _metadata: object, credit: float) -> None:
-        stream = self._streams.get(id_)
+        stream = self.streams.get(id_)
         if stream is not None:
             stream.on_writable(int(credit))
 
@@ -294,7 +317,7 @@ class NativeServer:
             call.counters.handled[Code.CANCELLED] += 1
             call.cancel()
             return
-        stream = self._streams.get(id_)
+        stream = self.streams.get(id_)
         if stream is not None:
             stream.cancel()
 

@@ -25,12 +25,18 @@ from chainfire.api.services import Services
 from chainfire.gateway.access import Access, Header
 from chainfire.gateway.asgi import Application, Message
 from chainfire.gateway.json_stream import JsonStream, Receive, Send
-from chainfire.gateway.json_unary import Headers, body_bytes_max, start
+from chainfire.gateway.json_unary import (
+    BODY_LATE,
+    BODY_SECONDS_MAX,
+    BODY_TOO_LARGE,
+    Headers,
+    body_bytes_max,
+    start,
+)
 from chainfire.gateway.pages import go_error, pages, probes
 from chainfire.gateway.routes import ROUTES, Route
 from chainfire.metrics import Metrics
 
-BODY_SECONDS_MAX: Final = 30.0  # for a client to send its request
 _GATEWAYS: Final = ("/v3/", "/chainfire/v1/")
 
 
@@ -153,10 +159,10 @@ async def _unary(
     except _ClientGone:
         return
     except TimeoutError:
-        await go_error("Request Timeout", 408, {"Connection": "close"})(scope, receive, send)
+        await go_error(BODY_LATE, 408, {"Connection": "close"})(scope, receive, send)
         return
     if body is None:
-        await go_error("http: request body too large", 413)(scope, receive, send)
+        await go_error(BODY_TOO_LARGE, 413)(scope, receive, send)
         return
     answered: asyncio.Future[tuple[int, Headers, bytes]]
     answered = asyncio.get_running_loop().create_future()

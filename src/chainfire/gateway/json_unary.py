@@ -35,6 +35,11 @@ INLINE_BYTES_MAX: Final = 256 * 1024
 # JSON is longer than its message: base64, names, escapes. What the message may be is checked too.
 JSON_FACTOR: Final = 4
 
+BODY_SECONDS_MAX: Final = 30.0  # for a client to send its request
+# What no JSON answers: it was not read. In Go's words, where it has some.
+BODY_TOO_LARGE: Final = "http: request body too large"
+BODY_LATE: Final = "Request Timeout"
+
 Headers = Sequence[tuple[str, str]]
 Respond = Callable[[int, Headers, bytes], None]  # status, headers, body
 

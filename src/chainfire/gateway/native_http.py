@@ -61,7 +61,7 @@ class HttpExchange(MessageStream):
 
     def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         self._begun = True
-        self._send_head(status, headers)
+        self._send_head(status, [*headers, ("date", asgi.date())])
 
     async def send(self, body: bytes) -> None:
         await self._send(body)

@@ -111,11 +111,15 @@ class MessageStream:
 
     def _take(self) -> bytes:
         body = self._arrived.popleft()
-        self._consumed += len(body) + native.MESSAGE_OVERHEAD_BYTES
+        self._took(len(body))
+        return body
+
+    def _took(self, size: int) -> None:
+        """The client may send as much again."""
+        self._consumed += size + native.MESSAGE_OVERHEAD_BYTES
         if self._consumed >= native.CREDIT_LUMP_BYTES:
             self._server.push((self._id, native.CREDIT, self._consumed))
             self._consumed = 0
-        return body
 
     async def _send(self, body: bytes) -> None:
         self._server.push((self._id, native.MESSAGE, body))
@@ -129,6 +133,12 @@ class MessageStream:
 
     def _send_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         self._server.push((self._id, native.HEAD, (status, list(headers))))
+
+    def _send_whole(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """An HTTP answer, head to end."""
+        self._send_head(status, headers)
+        self._server.push((self._id, native.MESSAGE, body))
+        self._end()
 
     def _end(self, error: RequestError | None = None) -> None:
         if error is None:

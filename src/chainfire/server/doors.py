@@ -12,6 +12,7 @@ from chainfire import logs
 from chainfire.api.services import Services
 from chainfire.config import Config
 from chainfire.errors import ConfigError
+from chainfire.gateway.access import Access
 from chainfire.gateway.listen import Address, ensure_free
 from chainfire.gateway.settings import GrpcSettings
 from chainfire.gateway.tls import Certificates
@@ -96,8 +97,10 @@ def _grpc_server(
 
         return GrpcServer(services, listen, settings, certificates)
     from chainfire.gateway.grpc_native import NativeServer
+    from chainfire.gateway.native_json import direct_routes
 
-    return NativeServer(services, listen, settings, http.application, certificates)
+    direct = direct_routes(http.access) if config.http.enable_grpc_gateway else {}
+    return NativeServer(services, listen, settings, http.application, certificates, direct)
 
 
 class _Http:
@@ -106,6 +109,7 @@ class _Http:
     def __init__(
         self, config: Config, node: Node, services: Services, certificates: Certificates | None
     ) -> None:
+        self.access = Access(config.http.cors, config.http.host_whitelist)
         self._config = config
         self._certificates = certificates
         self._node = node
@@ -114,17 +118,15 @@ class _Http:
 
     def application(self) -> HttpApp:
         """For clients. On whatever thread: the first call is the only one that makes it."""
-        from chainfire.gateway.access import Access
         from chainfire.gateway.http import HttpApp
 
         if self._application is None:
-            http = self._config.http
             self._application = HttpApp(
                 self._services,
                 self._metrics(),
                 logs.set_level,
-                Access(http.cors, http.host_whitelist),
-                with_gateway=http.enable_grpc_gateway,
+                self.access,
+                with_gateway=self._config.http.enable_grpc_gateway,
             )
         return self._application
 
