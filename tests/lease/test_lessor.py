@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainfire.errors import Damaged, InvalidArgument, LeaseExists, UnknownFormat
+from chainfire.errors import Corrupt, Damaged, InvalidArgument, LeaseExists, UnknownFormat
 from chainfire.lease import TTL_MS_MAX, Lease, Lessor, lessor, rows
 from chainfire.lease.deadlines import LOOK_AHEAD_MS, SLOT_MS, Deadlines
 from chainfire.storage.memory import MemoryBackend
@@ -223,9 +223,18 @@ def test_leases_that_are_missing_at_open_are_damage() -> None:
         Lessor(world.backend, [(0, 2)], 0)
 
 
-def test_a_row_of_another_version_is_refused() -> None:
+def test_rows_of_another_version_or_of_none_are_refused() -> None:
+    good = rows.lease_key(0, 1), rows.encode_lease(1, 2)
     with pytest.raises(UnknownFormat):
-        rows.decode_lease(b"\x02" + bytes(16))
+        rows.decode_leases([good, (rows.lease_key(0, 2), b"\x02" + bytes(16))])
+    for key, row in (
+        (b"", b""),
+        (good[0], b"\x01"),
+        (good[0], 2 * good[1]),
+        (good[0] * 2, good[1]),
+    ):
+        with pytest.raises(Corrupt):
+            rows.decode_leases([good, (key, row)])
 
 
 def test_a_slot_is_never_further_ahead_than_its_bound() -> None:

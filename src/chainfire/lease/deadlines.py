@@ -13,6 +13,8 @@ Costs: `add` is O(1); a lease is taken out about once in its TTL, or once in
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
 
@@ -26,18 +28,25 @@ class Deadlines:
     __slots__ = ("_heap", "_slots")
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[int]] = {}
+        self._slots: defaultdict[int, list[int]] = defaultdict(list)
         self._heap: list[int] = []  # the keys of `_slots`
 
     def add(self, name: int, deadline_ms: int, now_ms: int) -> None:
         """`take` names it within SLOT_MS after its deadline, or earlier where that is far away."""
         number = -(-min(deadline_ms, now_ms + LOOK_AHEAD_MS) // SLOT_MS)
-        slot = self._slots.get(number)
-        if slot is None:
-            self._slots[number] = [name]
+        if number not in self._slots:
             heappush(self._heap, number)
-        else:
-            slot.append(name)
+        self._slots[number].append(name)
+
+    def add_all(self, names: Iterable[int], deadlines_ms: Iterable[int], now_ms: int) -> None:
+        """As `add` one by one, at half the price: a start may have a million of them."""
+        latest_ms, slots = now_ms + LOOK_AHEAD_MS, self._slots
+        for name, deadline_ms in zip(names, deadlines_ms, strict=True):
+            # Not min(): a call costs as much as all the rest.
+            due_ms = deadline_ms if deadline_ms < latest_ms else latest_ms  # noqa: FURB136
+            slots[-(-due_ms // SLOT_MS)].append(name)
+        if len(slots) != len(self._heap):
+            self._heap = sorted(slots)
 
     def take(self, now_ms: int, count_max: int) -> list[int]:
         """Take out those in slots that have begun, earliest slots first; a name may come twice."""

@@ -6,6 +6,7 @@ read at open, and the keys attached to them, which are read when a lease ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from struct import error as struct_error
 from typing import Final
@@ -20,6 +21,7 @@ _LEASE_KIND: Final = 0
 _KEY_KIND: Final = 1
 _HEAD: Final = Struct(">IB")  # keyspace, kind
 _KEY: Final = Struct(">IBq")  # keyspace, kind, lease id
+_ID_BITS: Final = Struct(">5xQ")  # of a _KEY
 _LEASE: Final = Struct(">BQQ")  # format, TTL, deadline
 
 
@@ -32,24 +34,30 @@ def lease_bounds(keyspace: int) -> tuple[bytes, bytes]:
     return _HEAD.pack(keyspace, _LEASE_KIND), _HEAD.pack(keyspace, _KEY_KIND)
 
 
-def id_bits(row_key: bytes) -> int:
-    """The id of a `lease_key`, as 64 bits without a sign."""
-    return int.from_bytes(row_key[5:])
-
-
 def encode_lease(ttl_ms: int, deadline_ms: int) -> bytes:
     return _LEASE.pack(_FORMAT, ttl_ms, deadline_ms)
 
 
-def decode_lease(row: bytes) -> tuple[int, int]:
-    """(TTL, deadline) in ms. Raises UnknownFormat, Corrupt."""
+def decode_leases(
+    found: Sequence[tuple[bytes, bytes]],
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Ids as 64 bits without a sign, TTLs and deadlines of some rows, each in their order.
+
+    Several at a time, because a start may have a million of them. Raises UnknownFormat, Corrupt.
+    """
+    keys, values = zip(*found, strict=True)
     try:
-        format_, ttl_ms, deadline_ms = _LEASE.unpack(row)
+        (ids,) = zip(*_ID_BITS.iter_unpack(b"".join(keys)), strict=True)
+        formats, ttls, deadlines = zip(*_LEASE.iter_unpack(b"".join(values)), strict=True)
     except struct_error as exc:
-        raise Corrupt(f"a row of leases has {len(row)} bytes, not {_LEASE.size}") from exc
-    if format_ != _FORMAT:
-        raise UnknownFormat(f"a row of leases has format {format_}, this version knows {_FORMAT}")
-    return ttl_ms, deadline_ms
+        raise Corrupt("rows of leases that are too long or too short") from exc
+    if len(ids) != len(found) or len(ttls) != len(found):
+        raise Corrupt("rows of leases that are too long or too short")
+    if formats.count(_FORMAT) != len(found):
+        raise UnknownFormat(
+            f"a row of leases has format {max(formats)}, this version knows {_FORMAT}"
+        )
+    return ids, ttls, deadlines
 
 
 def attachment_key(keyspace: int, lease: int, key: bytes) -> bytes:

@@ -25,8 +25,8 @@ from chainfire.proto.command_pb2 import LeaseExpire, LeaseRenew
 from chainfire.types import Pending, RenewResult, Result
 
 RENEWED_PER_COMMAND_MAX: Final = 5000
-EXPIRED_PER_COMMAND_MAX: Final = 100  # with a key each: 2 to 3 ms of a turn
-EXPIRED_PER_TICK_MAX: Final = 1000
+EXPIRED_PER_COMMAND_MAX: Final = 50  # with a key each: about 2 ms of a turn
+EXPIRED_PER_TICK_MAX: Final = 800
 EXPIRY_GRACE_MS: Final = 250  # a caller counts its TTL from the answer, the clock from the stamp
 CLOCK_STAMP_MS: Final = 900
 LATE_TICK_MS: Final = 500  # after such a stall renewals may lie unread: judge a tick later
