@@ -26,7 +26,7 @@ from chainfire.types import Pending, RenewResult, Result
 
 RENEWED_PER_COMMAND_MAX: Final = 5000
 EXPIRED_PER_COMMAND_MAX: Final = 50  # with a key each: about 2 ms of a turn
-EXPIRED_PER_TICK_MAX: Final = 800
+EXPIRED_PER_TICK_MAX: Final = 600
 EXPIRY_GRACE_MS: Final = 250  # a caller counts its TTL from the answer, the clock from the stamp
 CLOCK_STAMP_MS: Final = 900
 LATE_TICK_MS: Final = 500  # after such a stall renewals may lie unread: judge a tick later
