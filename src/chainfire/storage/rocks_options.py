@@ -27,13 +27,16 @@ class RocksOptions:
         """Appended, synced all the time, read rarely, cut at the front.
 
         Small memtables, so that WAL files come back for re-use early; many of
-        them, so that a slow flush does not stall appends.
+        them, so that a slow flush does not stall appends. `raft_meta` grows by a
+        row a second and would hold the first files for ever: with little more WAL
+        than a memtable's it is flushed, and the first file comes back, from the
+        second one on.
         """
         return cls(
             write_buffer_bytes=4 * MIB,
             write_buffers_max=8,
             memtable_bytes_max=64 * MIB,
-            wal_bytes_max=16 * MIB,
+            wal_bytes_max=6 * MIB,
             wal_recycle_files=4,
             block_cache_bytes=8 * MIB,
             bloom_bits=0,
