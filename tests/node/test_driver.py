@@ -15,7 +15,7 @@ from chainfire.errors import (
     TooManyRequests,
 )
 from chainfire.node.driver import APPLIED_PER_TURN_MAX, Limits
-from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, PutRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.raft.messages import Message, MessageType
 from chainfire.storage.backend import WriteBatch
@@ -198,7 +198,10 @@ def test_what_was_applied_before_a_failure_is_still_answered_with_its_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World().lead()
-    puts = [world.put(b"k%d" % i, bytes(60 << 10)) for i in range(2)]  # two pages to apply
+    puts = [Caller(), Caller()]  # two pages to apply; with prev_kv nothing is answered early
+    for caller in puts:
+        put = PutRequest(key=b"k", value=bytes(60 << 10), prev_kv=True)
+        world.driver.propose(CommandKind.PUT, put.SerializeToString(), caller)
     world.sync(world.turn())
     write = world.state.write
 

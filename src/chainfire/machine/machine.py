@@ -45,7 +45,7 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Staged
-from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, Result
+from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, PutResult, Result
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
 _NORMAL: Final = EntryType.NORMAL
@@ -111,6 +111,7 @@ class Machine:
         self._changed_senders: set[int] = set()
         self._waiting: deque[_Decoded] = deque()  # decoded, not staged
         self._results: list[Applied] = []  # of staged entries, not returned yet
+        self._foreseen: list[Applied] = []  # told to callers before they were applied
         self._void_commands = 0
         self._refused_commands = 0
         self._digested_bytes = 0
@@ -237,7 +238,45 @@ class Machine:
                 self._stage()
             self._write()
         results, self._results = self._results, []
+        if self._foreseen:
+            for became, told in zip(results, self._foreseen, strict=False):
+                assert became.index == told.index, (became, told)
+                assert became.result == told.result, (became, told)
+            self._foreseen.clear()
         return results
+
+    def foresee(self, entries: Sequence[Entry]) -> list[Applied]:
+        """What `apply` will return for the first of these, as many as are certain already.
+
+        Certain are plain puts right behind what is applied, in the order of
+        their senders' sequences, while no alarm is on: they cannot fail. `apply`
+        is owed next, with the same entries.
+        """
+        foreseen = self._foreseen
+        foreseen.clear()
+        if self._waiting or self._chain.index > self._written.index or self._cluster.alarms:
+            return []
+        parse_put = self._plain_puts.parse
+        index, revision = self._written.index, self.store.revision
+        newest: dict[int, tuple[int, int]] = {}  # start number and sequence, by sender
+        for entry in entries:
+            put = parse_put(entry.data) if entry.type == _NORMAL else None
+            if put is None:
+                break
+            member_id, start_number, sequence, lowest_unsettled = put[:4]
+            before = newest.get(member_id)
+            if before is None:
+                sender = self._senders.get(member_id)
+                expected = sender is not None and sender.expects(start_number, sequence)
+            else:
+                expected = before == (start_number, sequence - 1)
+            if not expected or lowest_unsettled > sequence:
+                break
+            newest[member_id] = start_number, sequence
+            index, revision = index + 1, revision + 1
+            assert entry.index == index, (entry.index, index)
+            foreseen.append(Applied(index, member_id, start_number, sequence, PutResult(revision)))
+        return foreseen
 
     def apply_conf_change(
         self, entry: Entry, context: ConfChangeContext, enter: Callable[[], ConfState]

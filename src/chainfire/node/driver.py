@@ -14,8 +14,8 @@ applied only after our own disk has them.
 
 Its parts: `proposer` (commands on their way into the log, forwarding), `readgate`
 (reads), `leadership` (who leads, since when), `logwriter` (what is written, what
-hangs on it), `applier` (the machine), `leases` and `leaseclock` (renewals,
-expiry, what is stamped), `effects` (what comes out).
+hangs on it), `applier` (the machine), `early` (what is told before it), `leases`
+and `leaseclock` (renewals, expiry, what is stamped), `effects` (what comes out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -31,6 +31,7 @@ from chainfire.errors import Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
 from chainfire.node.duties import Duties
+from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Change, Forward, Frame, Refused
 from chainfire.node.leadership import Leadership
@@ -110,7 +111,9 @@ class Driver:
         )
         self._writer = LogWriter(log, witness)
         self._applier = Applier(raft, machine, self._proposer, self._effects)
+        self._early = EarlyAnswers(machine, self._proposer, self._effects)
         self._storage_work: deque[Message] = deque()  # for our own disk, in raft's order
+        self._postponed = False  # its first piece is an apply that waits for the next turn only
         self._stopped = False
 
     @property
@@ -142,7 +145,7 @@ class Driver:
         """Queue a command for the next turn. Refused at once when too much is waiting."""
         if self._stopped:
             pending.refused(Stopped())
-        elif self._proposer.pending.full or self._storage_work:
+        elif self._proposer.pending.full or self._stalled:
             pending.refused(TooManyRequests())
         else:
             self._proposer.add(kind, body, pending, keyspace, user, auth_revision)
@@ -174,7 +177,7 @@ class Driver:
             self._now_ms,
             deadline_ms,
             pending,
-            stalled=bool(self._storage_work),
+            stalled=self._stalled,
         )
 
     def received(self, sender: int, frames: Iterable[Frame]) -> None:
@@ -228,8 +231,8 @@ class Driver:
         self._proposer.tick(now_ms)
         self._gate.tick(now_ms)
         leading = self._core.role is Role.LEADER
-        self._leases.tick(now_ms, leading=leading and not self._storage_work)
-        if self._core.leader and not self._storage_work:
+        self._leases.tick(now_ms, leading=leading and not self._stalled)
+        if self._core.leader and not self._stalled:
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
@@ -245,15 +248,16 @@ class Driver:
         `now_ms` may be left out where time stands still between ticks.
         """
         self._now_ms = max(self._now_ms, now_ms)
+        self._postponed = False
         self._leases.turn(leading=self._core.role is Role.LEADER)
         # Group commit: one sync for everything that arrived during the last one.
         self._proposer.turn(self._now_ms, may_append=self._writer.unsynced is None)
         self._gate.start_round()
         self._pump()
         effects = self._effects
-        effects.stalled = bool(self._storage_work)
+        effects.stalled = self._stalled
         effects.sync = self._writer.unsynced
-        if not self._storage_work:
+        if not self._stalled:
             effects.reads += self._gate.ready()
         if self._leases.goes_on(effects.answers):
             effects.more = True
@@ -271,11 +275,15 @@ class Driver:
 
     # ── inside a turn ───────────────────────────────────────────────────────
 
+    @property
+    def _stalled(self) -> bool:
+        return bool(self._storage_work) and not self._postponed
+
     def _pump(self) -> None:
         raft, machine = self.raft, self.machine
         enough = machine.applied_index + APPLIED_PER_TURN_MAX
         self._work_off()
-        while raft.has_ready():
+        while not self._postponed and raft.has_ready():
             if machine.applied_index >= enough:
                 self._effects.more = True
                 break
@@ -311,6 +319,9 @@ class Driver:
                 if message.to == LOCAL_APPEND_THREAD:
                     due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
                 else:
+                    if self._early.answer(message.entries):
+                        self._postponed = self._effects.more = True
+                        return
                     self._applier.apply(message.entries)
                     due = message.responses
             except Stalled:

@@ -11,9 +11,9 @@ from chainfire.raft.messages import Message
 from chainfire.types import Pending, Result
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Answer:
-    """Somebody to be told something."""
+    """Somebody to be told something. Never changed; not frozen, as types.Entry."""
 
     pending: Pending
     result: Result | RequestError

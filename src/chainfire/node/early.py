@@ -1,0 +1,38 @@
+"""Plain puts are answered as soon as they are committed, before they are applied.
+
+Only those whose result is certain (`Machine.foresee`), so that a caller does
+not wait for the apply, and the door writes answers while the machine applies.
+Nothing is shown that is not durable, and no read shows less than what was
+answered: reads wait until what is committed is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chainfire.machine import Machine
+from chainfire.node.effects import Answer, Effects
+from chainfire.node.proposer import Proposer
+from chainfire.types import Entry
+
+
+class EarlyAnswers:
+    def __init__(self, machine: Machine, proposer: Proposer, effects: Effects) -> None:
+        self._machine = machine
+        self._proposer = proposer
+        self._effects = effects
+
+    def answer(self, entries: Sequence[Entry]) -> bool:
+        """Whether somebody was answered who should hear it before the entries are applied."""
+        pending = self._proposer.pending
+        if not len(pending):
+            return False
+        me, start = self._proposer.member_id, self._proposer.start_number
+        answers = self._effects.answers
+        answered = len(answers)
+        for one in self._machine.foresee(entries):
+            if one.member_id == me and one.start_number == start:
+                caller = pending.settle(one.sequence)
+                if caller is not None:
+                    answers.append(Answer(caller, one.result))
+        return len(answers) > answered

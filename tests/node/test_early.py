@@ -1,0 +1,109 @@
+"""Plain puts are answered when committed, with the result that the apply then has."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainfire.command import CommandKind
+from chainfire.node.effects import Effects
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, DeleteRangeRequest, PutRequest
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.types import DeleteResult, PutResult
+from tests.node.world import ME, Caller, World
+
+native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
+if not hasattr(native, "put_rows"):
+    pytest.skip("this chainfire-native is older than the codec", allow_module_level=True)
+
+
+def leading() -> World:
+    """With one put applied: its sender is known."""
+    world = World().lead()
+    world.put(b"first")
+    world.settle()
+    return world
+
+
+def committed(world: World) -> Effects:
+    """Up to the turn that hears of the sync."""
+    world.sync(world.turn())
+    return world.turn()
+
+
+def test_a_plain_put_is_answered_before_it_is_applied_and_after_it_is_durable() -> None:
+    world = leading()
+    caller = world.put(b"k")
+    effects = world.turn()
+    assert not caller.answered
+    world.sync(effects)
+    effects = world.turn()
+    assert caller.result == PutResult(revision=3)
+    assert effects.more and not effects.stalled
+    assert world.machine.revision == 2
+    world.turn()
+    assert world.machine.revision == 3
+
+
+@pytest.mark.parametrize("level", [LINEARIZABLE, SERIALIZABLE])
+def test_a_read_behind_an_early_answer_waits_for_the_apply(level: int) -> None:
+    world = leading()
+    world.put(b"k")
+    committed(world)
+    reader, local = world.read(level), world.read(LOCAL)
+    assert not reader.answered and local.may_read
+    effects = world.turn()
+    assert reader.may_read and world.machine.revision == 3
+    assert not effects.more
+
+
+def test_what_is_proposed_between_answer_and_apply_is_not_refused() -> None:
+    world = leading()
+    world.put(b"k")
+    committed(world)
+    caller = world.put(b"l")
+    world.settle()
+    assert caller.result == PutResult(revision=4)
+
+
+def test_only_puts_before_any_other_command_are_answered_early() -> None:
+    world = leading()
+    before = world.put(b"k")
+    delete = Caller()
+    body = DeleteRangeRequest(key=b"k").SerializeToString()
+    world.driver.propose(CommandKind.DELETE_RANGE, body, delete)
+    behind = world.put(b"k")
+    committed(world)
+    assert before.result == PutResult(revision=3)
+    assert not delete.answered and not behind.answered
+    world.settle()
+    assert delete.result == DeleteResult(revision=4, deleted=1, prevs=[])
+    assert behind.result == PutResult(revision=5)
+
+
+def test_a_put_that_asks_for_more_is_answered_after_its_apply() -> None:
+    world = leading()
+    caller = Caller()
+    body = PutRequest(key=b"first", prev_kv=True).SerializeToString()
+    world.driver.propose(CommandKind.PUT, body, caller)
+    effects = committed(world)
+    assert caller.answered and world.machine.revision == 3 and not effects.more
+
+
+def test_while_an_alarm_is_on_nothing_is_answered_early() -> None:
+    world = leading()
+    alarm = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=ME, alarm=NOSPACE)
+    world.driver.propose(CommandKind.ALARM, alarm.SerializeToString(), Caller())
+    world.settle()
+    caller = world.put(b"k")
+    committed(world)
+    assert caller.error is not None and world.machine.revision == 2
+
+
+def test_a_stop_between_answer_and_apply_answers_nobody_twice() -> None:
+    world = leading()
+    early, late = world.put(b"k"), Caller()
+    committed(world)
+    world.driver.propose(CommandKind.PUT, b"\x0a\x01l", late)
+    for answer in world.driver.stop().answers:
+        answer.pending.refused(answer.result)  # type: ignore[arg-type]
+    assert early.result == PutResult(revision=3) and late.error is not None
