@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, ParamSpec
 
+import uvloop
+
 from chainfire.errors import SyncFailed
 from chainfire.node.compacting import Pace
 from chainfire.node.shell import Node
@@ -27,6 +29,17 @@ def on_loop(scene: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     @wraps(scene)
     def test(*args: P.args, **kwargs: P.kwargs) -> None:
         asyncio.run(scene(*args, **kwargs))
+
+    return test
+
+
+def on_servers_loop(scene: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """The same on the loop that a server runs on."""
+
+    @wraps(scene)
+    def test(*args: P.args, **kwargs: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(scene(*args, **kwargs))
 
     return test
 

@@ -20,7 +20,7 @@ from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
 from chainfire.types import ConfState
 from tests.node.peering import Station, stations
-from tests.node.running import on_loop, until
+from tests.node.running import on_servers_loop, until
 from tests.proxy import Proxy
 
 CONF = ConfState((1, 2))
@@ -107,7 +107,7 @@ def disk_of(station: Station) -> Disk:
     return station.place
 
 
-@on_loop
+@on_servers_loop
 async def test_a_snapshot_arrives_whole_with_the_position_of_its_files(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         pairs = fill(disk_of(one).state)
@@ -125,7 +125,7 @@ async def test_a_snapshot_arrives_whole_with_the_position_of_its_files(tmp_path:
         assert (statistics.sent, statistics.send_failures, statistics.sending) == (1, 0, ())
 
 
-@on_loop
+@on_servers_loop
 async def test_a_checkpoint_splits_no_atom_while_writes_go_on(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         state = disk_of(one).state
@@ -144,7 +144,7 @@ async def test_a_checkpoint_splits_no_atom_while_writes_go_on(tmp_path: Path) ->
             assert found[b"a"] == b"%d" % message.snapshot.index
 
 
-@on_loop
+@on_servers_loop
 async def test_what_has_arrived_is_not_sent_again(tmp_path: Path) -> None:
     async with pair(tmp_path, rate=2 << 20) as (one, two):
         pairs = fill(disk_of(one).state, 20_000)
@@ -172,7 +172,7 @@ async def test_what_has_arrived_is_not_sent_again(tmp_path: Path) -> None:
         assert progress.peer == 2
 
 
-@on_loop
+@on_servers_loop
 async def test_another_members_files_of_the_same_name_are_replaced(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         pairs = fill(disk_of(one).state)
@@ -187,7 +187,7 @@ async def test_another_members_files_of_the_same_name_are_replaced(tmp_path: Pat
         assert not (two.ears.snapshots[0][1] / "000001.sst").exists()
 
 
-@on_loop
+@on_servers_loop
 async def test_a_file_that_changes_on_its_way_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +211,7 @@ async def test_a_file_that_changes_on_its_way_is_not_taken(
         await until(lambda: one.ears.sent[1:] == [(2, True)])
 
 
-@on_loop
+@on_servers_loop
 async def test_no_room_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         fill(disk_of(one).state)
@@ -221,7 +221,7 @@ async def test_no_room_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None
         assert not disk_of(two).receiving_path.exists()
 
 
-@on_loop
+@on_servers_loop
 async def test_a_snapshot_older_than_offered_is_not_taken(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         one.transport.send_snapshot(2, snapshot_message(index=4000))
@@ -229,7 +229,7 @@ async def test_a_snapshot_older_than_offered_is_not_taken(tmp_path: Path) -> Non
         assert two.ears.snapshots == []
 
 
-@on_loop
+@on_servers_loop
 async def test_each_send_has_one_outcome(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         fill(disk_of(one).state)
@@ -244,7 +244,7 @@ async def test_each_send_has_one_outcome(tmp_path: Path) -> None:
         assert one.ears.sent[3] == (2, False)
 
 
-@on_loop
+@on_servers_loop
 async def test_heartbeats_go_on_while_a_snapshot_is_sent(tmp_path: Path) -> None:
     async with pair(tmp_path, rate=1 << 20) as (one, two):
         fill(disk_of(one).state, 4000)
@@ -258,7 +258,7 @@ async def test_heartbeats_go_on_while_a_snapshot_is_sent(tmp_path: Path) -> None
         await until(lambda: one.ears.sent == [(2, True)])
 
 
-@on_loop
+@on_servers_loop
 async def test_a_send_that_hangs_ends_and_the_next_one_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from chainfire.node.transport import TransportLimits
 from chainfire.raft.messages import Message, MessageType
 from chainfire.types import Entry
 from tests.node.peering import Station, connected, stations
-from tests.node.running import on_loop, until
+from tests.node.running import on_loop, on_servers_loop, until
 from tests.proxy import Proxy
 from tests.servers import free_port
 
@@ -40,7 +40,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialer, "HANDSHAKE_SECONDS_MAX", 0.5)
 
 
-@on_loop
+@on_servers_loop
 async def test_frames_arrive_in_order_and_whole() -> None:
     async with connected(3) as (one, two, three):
         sent = [append(2, 1), Forward([b"a", b"b"]), heartbeat(2, 1), Chain(1, 2)]
@@ -54,6 +54,13 @@ async def test_frames_arrive_in_order_and_whole() -> None:
 
 
 @on_loop
+async def test_any_event_loop_will_do() -> None:
+    async with connected() as (one, two):
+        one.transport.send(2, [append(2, 1), heartbeat(2, 1)])
+        await until(lambda: len(two.ears.frames) == 2)
+
+
+@on_servers_loop
 async def test_a_read_is_handed_over_at_once() -> None:
     async with connected() as (one, two):
         one.transport.send(2, [Chain(number, 0) for number in range(100)])
@@ -61,7 +68,7 @@ async def test_a_read_is_handed_over_at_once() -> None:
         assert len(two.ears.reads) < 100
 
 
-@on_loop
+@on_servers_loop
 async def test_both_sides_hear_who_is_connected_and_store_it() -> None:
     async with connected() as (one, two):
         assert {(peer, welcomed) for peer, _, welcomed in one.ears.hellos} == {
@@ -73,7 +80,7 @@ async def test_both_sides_hear_who_is_connected_and_store_it() -> None:
         assert two.registry.stored == 1  # for four handshakes
 
 
-@on_loop
+@on_servers_loop
 async def test_heartbeats_pass_what_waits_on_bulk() -> None:
     async with stations(limits=TransportLimits(bulk_bytes_max=200 << 20)) as (one, two):
         two.sees(one)
@@ -86,7 +93,7 @@ async def test_heartbeats_pass_what_waits_on_bulk() -> None:
         assert len(two.ears.frames) < 101
 
 
-@on_loop
+@on_servers_loop
 async def test_a_peer_that_does_not_read_costs_a_bounded_buffer_and_the_others_nothing() -> None:
     limits = TransportLimits(bulk_bytes_max=1 << 20)
     async with connected(3, limits=limits) as (one, _, three):
@@ -104,7 +111,7 @@ async def test_a_peer_that_does_not_read_costs_a_bounded_buffer_and_the_others_n
         await proxy.aclose()
 
 
-@on_loop
+@on_servers_loop
 async def test_what_cannot_leave_is_reported_and_never_from_within_send() -> None:
     async with stations() as (one, two):
         await two.end()
@@ -125,7 +132,7 @@ async def test_what_cannot_leave_is_reported_and_never_from_within_send() -> Non
         ({"format_oldest": 7, "format_newest": 7}, Reason.FORMAT, "upgrade one version at a time"),
     ],
 )
-@on_loop
+@on_servers_loop
 async def test_who_does_not_belong_here_is_refused_with_one_line_that_helps(
     change: dict[str, int], reason: Reason, advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,7 +149,7 @@ async def test_who_does_not_belong_here_is_refused_with_one_line_that_helps(
         assert two.ears.hellos == []
 
 
-@on_loop
+@on_servers_loop
 async def test_a_removed_member_hears_that_it_was() -> None:
     async with stations() as (one, two):
         two.registry.removed.add(1)
@@ -152,7 +159,7 @@ async def test_a_removed_member_hears_that_it_was() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@on_loop
+@on_servers_loop
 async def test_a_wiped_member_is_refused_under_its_old_id() -> None:
     async with connected() as (one, two):
         await two.end()
@@ -166,7 +173,7 @@ async def test_a_wiped_member_is_refused_under_its_old_id() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@on_loop
+@on_servers_loop
 async def test_a_member_that_was_added_late_gets_in_by_itself() -> None:
     async with stations() as (one, two):
         one.sees(two)
@@ -175,7 +182,7 @@ async def test_a_member_that_was_added_late_gets_in_by_itself() -> None:
         await until(lambda: one.is_up(two) and two.is_up(one))
 
 
-@on_loop
+@on_servers_loop
 async def test_noise_at_the_door_is_refused_with_one_line_and_harms_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -193,7 +200,7 @@ async def test_noise_at_the_door_is_refused_with_one_line_and_harms_nobody(
         await until(lambda: two.ears.frames)
 
 
-@on_loop
+@on_servers_loop
 async def test_broken_frames_end_that_connection_and_nothing_else() -> None:
     async with connected() as (one, two):
         reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
@@ -211,7 +218,7 @@ async def test_broken_frames_end_that_connection_and_nothing_else() -> None:
         assert one.ears.gones == []
 
 
-@on_loop
+@on_servers_loop
 async def test_a_message_in_another_members_name_is_a_broken_frame() -> None:
     async with connected() as (one, two):
         one.transport.send(2, [heartbeat(2, 3)])
@@ -219,7 +226,7 @@ async def test_a_message_in_another_members_name_is_a_broken_frame() -> None:
         assert two.ears.frames == []
 
 
-@on_loop
+@on_servers_loop
 async def test_a_flood_of_silent_strangers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected() as (one, two):
         sockets = [socket.create_connection(("127.0.0.1", two.port)) for _ in range(100)]
@@ -234,7 +241,7 @@ async def test_a_flood_of_silent_strangers_is_bounded(monkeypatch: pytest.Monkey
 # ── who is gone ─────────────────────────────────────────────────────────────
 
 
-@on_loop
+@on_servers_loop
 async def test_closed_and_refused_is_gone_once_for_all_connections() -> None:
     async with connected(3) as (one, two, three):
         await two.end()
@@ -244,7 +251,7 @@ async def test_closed_and_refused_is_gone_once_for_all_connections() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@on_loop
+@on_servers_loop
 async def test_a_later_start_is_gone_too() -> None:
     async with connected() as (one, two):
         # The process was replaced so quickly that no dial was refused.
@@ -255,7 +262,7 @@ async def test_a_later_start_is_gone_too() -> None:
         await until(lambda: one.ears.hellos[-1][1].start_number == 5)
 
 
-@on_loop
+@on_servers_loop
 async def test_a_reset_alone_is_not_gone() -> None:
     async with stations() as (one, two):
         proxy = await Proxy(two.port).start()
@@ -270,7 +277,7 @@ async def test_a_reset_alone_is_not_gone() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@on_loop
+@on_servers_loop
 async def test_a_half_open_connection_is_noticed_and_replaced() -> None:
     async with stations() as (one, two):
         proxy = await Proxy(two.port).start()
@@ -287,7 +294,7 @@ async def test_a_half_open_connection_is_noticed_and_replaced() -> None:
         await proxy.aclose()
 
 
-@on_loop
+@on_servers_loop
 async def test_a_peer_that_comes_back_is_reconnected() -> None:
     async with connected() as (one, two):
         await two.end()
@@ -300,7 +307,7 @@ async def test_a_peer_that_comes_back_is_reconnected() -> None:
         await until(lambda: two.ears.frames)
 
 
-@on_loop
+@on_servers_loop
 async def test_a_peer_that_is_no_member_any_more_is_cut_off() -> None:
     async with connected() as (one, two):
         one.transport.set_peers({})
@@ -311,13 +318,13 @@ async def test_a_peer_that_is_no_member_any_more_is_cut_off() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@on_loop
+@on_servers_loop
 async def test_round_trips_are_measured() -> None:
     async with connected() as (one, _):
         await until(lambda: one.transport.statistics().peers[0].round_trip_seconds > 0)
 
 
-@on_loop
+@on_servers_loop
 async def test_a_port_that_is_taken_is_named() -> None:
     async with stations(1) as (one,):
         other = Station(2, one.port)
@@ -326,7 +333,7 @@ async def test_a_port_that_is_taken_is_named() -> None:
         await other.end()
 
 
-@on_loop
+@on_servers_loop
 async def test_a_lost_disk_is_told_in_the_handshake() -> None:
     async with stations() as (one, two):
         one.transport.set_lost_data(True)
@@ -336,7 +343,7 @@ async def test_a_lost_disk_is_told_in_the_handshake() -> None:
         assert two.ears.hellos[0][1].lost_data
 
 
-@on_loop
+@on_servers_loop
 async def test_tls_urls_need_files() -> None:
     station = Station(1, free_port())
     station.scheme = "https"

@@ -12,6 +12,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from chainfire.node.frames import BadFrame, Splitter
 
@@ -100,9 +101,8 @@ class Link(asyncio.Protocol):
     # ── asyncio calls ───────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=1 << 20)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
+        self._transport.set_write_buffer_limits(high=1 << 20)
         _keep_alive(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
@@ -142,6 +142,11 @@ class Reader:
         self._news.set()
         if len(self._bodies) > READ_AHEAD_BODIES:
             self._link.pause()
+
+    @property
+    def has_news(self) -> bool:
+        """A body is there already."""
+        return bool(self._bodies)
 
     async def next(self, timeout_seconds: float) -> bytes:
         """The next body. Raises ConnectionError or TimeoutError; BadFrame for broken bytes."""

@@ -18,8 +18,11 @@ from chainfire.errors import ConfigError
 class PeerTlsFiles:
     cert_file: str = ""
     key_file: str = ""
-    trusted_ca_file: str = ""  # empty: the system's
-    client_cert_auth: bool = False  # who dials us must show a certificate of that CA
+    trusted_ca_file: str = (
+        ""  # given: who dials us must show a certificate of it; else the system's
+    )
+    client_cert_auth: bool = False  # who dials us must show a certificate
+    self_signed: bool = False  # nobody can verify it: keeps listeners out, not impostors
 
     def __bool__(self) -> bool:
         return bool(self.cert_file or self.trusted_ca_file)
@@ -39,6 +42,8 @@ class PeerTls:
             ssl.Purpose.SERVER_AUTH, cafile=self._files.trusted_ca_file or None
         )
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._files.self_signed:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self._files.cert_file:
             self._load_chain(context)
         return context
@@ -63,7 +68,7 @@ class PeerTls:
                 context.load_verify_locations(files.trusted_ca_file)
         except (OSError, ssl.SSLError) as exc:
             raise ConfigError(f"peer-trusted-ca-file: {files.trusted_ca_file}: {exc}") from exc
-        if files.client_cert_auth:
+        if files.client_cert_auth or files.trusted_ca_file:  # as etcd takes it
             if not files.trusted_ca_file:
                 context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
             context.verify_mode = ssl.CERT_REQUIRED

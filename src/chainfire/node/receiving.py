@@ -13,6 +13,7 @@ The live state directory is not touched by any of them.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from chainfire.raft.messages import Message, Snapshot
 from chainfire.types import ConfState
 
 IDLE_SECONDS_MAX = 60.0  # the sender may wait for its pace, its disk, its own link
+FAREWELL_SECONDS = 5.0
 # Left free beside the files: the live state flushes and the log grows meanwhile.
 RESERVE_BYTES = 128 << 20
 
@@ -55,6 +57,7 @@ Look = Callable[[Path], tuple[Position, ConfState]]
 
 async def receive(
     link: Link,
+    reader: Reader,
     place: ReceivingPlace,
     look: Look,
     progress: Progress,
@@ -64,7 +67,6 @@ async def receive(
 
     Raises Refused, ConnectionError, TimeoutError, BadFrame. What has come stays for the next try.
     """
-    reader = Reader(link)
     offer = transfer.decode_offer(await reader.next(IDLE_SECONDS_MAX))
     files = _Files(place, offer)
     try:
@@ -90,8 +92,15 @@ async def receive(
 
 
 def answer(link: Link, outcome: Outcome) -> None:
+    """Say how it ended. The sender closes: if we did, with bytes unread, it might not hear it."""
+    link.consume = _too_late
+    link.resume()
     link.write(framed(transfer.encode_outcome(outcome)))
-    link.close()
+    asyncio.get_running_loop().call_later(FAREWELL_SECONDS, link.close)
+
+
+def _too_late(_: list[bytes]) -> None:
+    """What was on its way when it ended."""
 
 
 def _stage(place: ReceivingPlace, look: Look, offer: Offer) -> tuple[Message, Path]:

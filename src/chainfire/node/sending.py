@@ -146,6 +146,8 @@ async def send(
                 async with asyncio.timeout(STALL_SECONDS_MAX):
                     await link.drain()
                 on_progress()
+                if reader.has_news:  # it has refused something
+                    raise NotTaken(transfer.decode_outcome(await reader.next(0)).text)
     outcome = transfer.decode_outcome(await reader.next(ANSWER_SECONDS_MAX))
     if not outcome.arrived:
         raise NotTaken(outcome.text)

@@ -21,7 +21,7 @@ from chainfire.node import receiving, sending
 from chainfire.node.dialer import PeerDenied
 from chainfire.node.frames import BadFrame
 from chainfire.node.handshake import Hello
-from chainfire.node.link import Link
+from chainfire.node.link import Link, Reader
 from chainfire.node.receiving import Look, ReceivingPlace
 from chainfire.node.sending import Checkpoint, CheckpointPlace, NotTaken, Pace, Progress
 from chainfire.node.transfer import BODY_BYTES_MAX, Outcome
@@ -132,11 +132,15 @@ class Snapshots:
         before = self._taking
         if before is not None:
             before.cancel()
-        self._taking = self._loop.create_task(self._take(link, hello.sender, hand_over, before))
+        reader = Reader(link)  # at once: it reads from now on
+        self._taking = self._loop.create_task(
+            self._take(link, reader, hello.sender, hand_over, before)
+        )
 
     async def _take(
         self,
         link: Link,
+        reader: Reader,
         peer: int,
         hand_over: Callable[[Message, Path], None],
         before: asyncio.Task[None] | None,
@@ -149,7 +153,9 @@ class Snapshots:
         try:
             link.allow(BODY_BYTES_MAX)
             note = _Notes("receiving snapshot", progress)
-            message, path = await receiving.receive(link, self._place, self._look, progress, note)
+            message, path = await receiving.receive(
+                link, reader, self._place, self._look, progress, note
+            )
         except asyncio.CancelledError:
             link.close()
             raise

@@ -1,0 +1,132 @@
+"""TLS between members, mutual where a CA is named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chainfire.errors import ConfigError
+from chainfire.node import transport
+from chainfire.node.frames import Chain
+from chainfire.node.peertls import PeerTls, PeerTlsFiles
+from tests.certificates import Authority
+from tests.node.peering import Station
+from tests.node.running import on_servers_loop, until
+from tests.servers import free_port
+
+
+def files(authority: Authority, name: str, **options: bool) -> PeerTlsFiles:
+    cert, key = authority.issue(name)
+    return PeerTlsFiles(
+        cert_file=str(cert),
+        key_file=str(key),
+        trusted_ca_file=str(authority.cert_file),
+        **options,
+    )
+
+
+async def station(id: int, tls: PeerTlsFiles) -> Station:
+    made = Station(id, free_port(), tls=tls)
+    made.scheme = "https"
+    await made.begin()
+    return made
+
+
+@on_servers_loop
+async def test_members_of_one_authority_talk(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one = await station(1, files(authority, "one", client_cert_auth=True))
+    two = await station(2, files(authority, "two", client_cert_auth=True))
+    one.sees(two)
+    two.sees(one)
+    await until(lambda: one.is_up(two) and two.is_up(one))
+    one.transport.send(2, [Chain(1, 2)])
+    await until(lambda: two.ears.frames == [(1, Chain(1, 2))])
+    await one.end()
+    await until(lambda: two.ears.gones == [1])
+    await two.end()
+
+
+@on_servers_loop
+async def test_without_a_certificate_of_the_authority_nobody_gets_in(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    one = await station(1, files(other, "one"))
+    two = await station(2, files(authority, "two"))
+    one.sees(two)
+    two.sees(one)
+    await until(lambda: one.transport._seldom._last and two.transport._seldom._last)
+    assert one.ears.hellos == two.ears.hellos == []
+    await one.end()
+    await two.end()
+
+
+@on_servers_loop
+async def test_plain_bytes_do_not_get_into_a_tls_port(tmp_path: Path) -> None:
+    one = Station(1, free_port())
+    await one.begin()
+    two = await station(2, files(Authority(tmp_path), "two"))
+    two.scheme = "http"
+    one.sees(two)
+    await until(lambda: one.transport._seldom._last)
+    assert one.ears.hellos == []
+    await one.end()
+    await two.end()
+
+
+@on_servers_loop
+async def test_self_signed_members_talk_without_verifying_each_other(tmp_path: Path) -> None:
+    made = []
+    for id in (1, 2):
+        authority = Authority(tmp_path, f"self{id}")
+        key = authority.cert_file.with_suffix(".key")
+        tls = PeerTlsFiles(cert_file=str(authority.cert_file), key_file=str(key), self_signed=True)
+        made.append(await station(id, tls))
+    one, two = made
+    one.sees(two)
+    two.sees(one)
+    await until(lambda: one.is_up(two) and two.is_up(one))
+    await one.end()
+    await two.end()
+
+
+@on_servers_loop
+async def test_a_renewed_certificate_is_taken_without_a_restart_or_an_election(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "WATCH_SECONDS", 0.02)
+    authority = Authority(tmp_path)
+    one = await station(1, files(authority, "one"))
+    two = await station(2, files(authority, "two"))
+    one.sees(two)
+    two.sees(one)
+    await until(lambda: one.is_up(two) and two.is_up(one))
+    tls = two.transport._tls
+    assert tls is not None
+    before = tls._stamp
+    cert, key = authority.issue("renewed")
+    shutil.copy(cert, tmp_path / "two.pem")
+    shutil.copy(key, tmp_path / "two.key")
+    for name in ("two.pem", "two.key"):
+        os.utime(tmp_path / name, (1, 1))
+    await until(lambda: tls._stamp != before)
+    assert one.is_up(two)
+    assert one.ears.gones == two.ears.gones == []
+    await one.end()
+    await two.end()
+
+
+@pytest.mark.parametrize("broken", ["cert_file", "trusted_ca_file"])
+def test_a_file_that_is_no_certificate_is_named(broken: str, tmp_path: Path) -> None:
+    good = files(Authority(tmp_path), "one")
+    (tmp_path / "broken.pem").write_text("no certificate")
+    names = {
+        "cert_file": good.cert_file,
+        "key_file": good.key_file,
+        "trusted_ca_file": good.trusted_ca_file,
+        broken: str(tmp_path / "broken.pem"),
+    }
+    with pytest.raises(ConfigError, match=r"broken\.pem"):
+        PeerTls(PeerTlsFiles(**names))
