@@ -132,3 +132,13 @@ class Pending(Protocol):
     def done(self, result: Result) -> None: ...
 
     def refused(self, error: RequestError) -> None: ...
+
+
+class Caster(Protocol):
+    """A door that sends one body to many of its streams, each time behind a prefix of its own."""
+
+    def target(self, address: int, prefix: bytes) -> bytes:
+        """A stream, as it stands in `targets`."""
+        ...
+
+    def cast(self, targets: bytes, count: int, body: bytes) -> None: ...

@@ -18,6 +18,7 @@ from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.reads import ReadPending
+from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseRenew
@@ -88,6 +89,7 @@ class FakeNode:
         self._reads: list[tuple[int, ReadPending]] = []
         self._compactions: list[tuple[int, ReadPending]] = []
         self.work: list[Work] = []
+        self.follower: Follower | None = None
 
     @property
     def store(self) -> Mvcc:
@@ -146,6 +148,9 @@ class FakeNode:
             self.release()
         return steps
 
+    def follow(self, follower: Follower) -> None:
+        self.follower = follower
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         self._compactions.append((revision, pending))
 
@@ -181,6 +186,8 @@ class FakeNode:
         for data, pending in commands:
             entry = Entry(self.term, self.machine.applied_index + 1, data=data)
             (applied,) = self.machine.apply([entry])
+            if self.follower is not None:
+                self.follower.applied(self.machine.take_changes(), self.machine.revision)
             if isinstance(applied.result, RequestError):
                 pending.refused(applied.result)
             else:

@@ -145,15 +145,6 @@ def test_unknown_methods_are_refused_whatever_their_kind(door: GrpcDoor) -> None
         assert status_of(call)[0] == StatusCode.UNIMPLEMENTED
 
 
-def test_watch_is_refused_before_its_first_message(door: GrpcDoor) -> None:
-    def never() -> Iterator[bytes]:
-        time.sleep(0.2)
-        yield from ()
-
-    call = lambda: door.channel.stream_stream("/etcdserverpb.Watch/Watch")(never(), timeout=5)  # noqa: E731
-    assert status_of(call)[0] == StatusCode.UNIMPLEMENTED
-
-
 def test_metadata_reaches_admission(door: GrpcDoor) -> None:
     before = door.api.services.counters.client_versions.get(("unary", "3.6.1"), 0)
     door.unary(RANGE, get(b"a"), metadata=[("client-api-version", "3.6.1")])

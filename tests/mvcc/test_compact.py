@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from chainfire.errors import Compacted, FutureRevision, UnknownFormat
 from chainfire.mvcc.compact import Compaction
-from chainfire.mvcc.history import read_events
 from chainfire.mvcc.rows import DELETE
 from chainfire.mvcc.verify import recount
 from chainfire.proto.kv_pb2 import KeyValue
@@ -85,7 +84,7 @@ def test_a_tombstone_exactly_at_it_stays_for_watchers_until_the_next_one() -> No
     world.delete(b"a")
     world.compact(3)
     world.remove_compacted()
-    (event,) = read_events(world.backend, world.store, 0, 3, rows_max=10).events
+    (event,) = world.history(3).changes
     assert (event.main, event.type, event.key, event.prev) == (3, DELETE, b"a", None)
     world.put(b"b")
     world.compact(4)

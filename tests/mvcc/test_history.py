@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from chainfire.errors import Compacted
-from chainfire.mvcc.history import Event, read_events
+from chainfire.mvcc.history import Change
 from chainfire.mvcc.rows import DELETE, PUT
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, KeyValue, PutRequest, RequestOp, TxnRequest
 from tests.mvcc.world import World
 
 
-def events(world: World, start: int) -> list[Event]:
-    return read_events(world.backend, world.store, world.keyspace, start, rows_max=1000).events
+def events(world: World, start: int) -> list[Change]:
+    return world.history(start).changes
 
 
 def value(row: bytes | None) -> bytes | None:
@@ -53,13 +53,12 @@ def test_a_main_revision_is_never_split() -> None:
         world.put(key)
     world.delete(b"a", b"\0")
     world.put(b"d")
-    found = read_events(world.backend, world.store, 0, 4, rows_max=2)
-    assert [event.main for event in found.events] == [4, 5, 5, 5]
+    found = world.history(4, rows_max=2)
+    assert [event.main for event in found.changes] == [4, 5, 5, 5]
     assert found.next_revision == 6
-    found = read_events(world.backend, world.store, 0, 6, rows_max=2)
-    assert [event.main for event in found.events] == [6]
+    found = world.history(6, rows_max=2)
+    assert [event.main for event in found.changes] == [6]
     assert found.next_revision == 7
-    assert read_events(world.backend, world.store, 0, 9, rows_max=2).next_revision == 9
 
 
 def test_of_a_key_that_changes_twice_in_one_revision_the_pair_before_both_is_told() -> None:

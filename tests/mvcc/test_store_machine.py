@@ -19,7 +19,6 @@ from chainfire.errors import Compacted, RequestError
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.count import Counts
 from chainfire.mvcc.hash import hash_kv
-from chainfire.mvcc.history import read_events
 from chainfire.mvcc.read import range_steps, run
 from chainfire.mvcc.stream import stream_steps
 from chainfire.mvcc.syntax import check_put, check_txn
@@ -255,14 +254,12 @@ class StoreMachine(RuleBasedStateMachine):
         def collect() -> list[TwinEvent]:
             events, revision = [], start
             while revision <= self.twin.revision:
-                found = read_events(
-                    self.world.backend, self.world.store, 5, revision, rows_max=rows_max
-                )
+                found = self.world.history(revision, rows_max=rows_max)
                 assert found.next_revision > revision
                 revision = found.next_revision
                 events += [
                     TwinEvent(event.main, event.sub, event.key, event.row, event.prev)
-                    for event in found.events
+                    for event in found.changes
                 ]
             return events
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from chainfire.errors import RequestError
 from chainfire.mvcc.compact import Compaction
+from chainfire.mvcc.history import Changes, change_steps
 from chainfire.mvcc.read import range_steps, run
 from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.writer import Writer
@@ -92,6 +93,23 @@ class World:
     def range(self, key: bytes, range_end: bytes = b"", **fields: Any) -> RangeResult:
         request = RangeRequest(key=key, range_end=range_end, **fields)
         return run(range_steps(self.backend, self.store, self.keyspace, request))
+
+    def history(self, start: int, *, rows_max: int = 1000) -> Changes:
+        """What a watcher of everything that stands at `start` is told next."""
+        return run(
+            change_steps(
+                self.backend,
+                self.store,
+                self.keyspace,
+                start,
+                self.store.revision + 1,
+                is_wanted=lambda _: True,
+                want_prev=True,
+                rows_max=rows_max,
+                bytes_max=1 << 20,
+                rows_per_slice=2,
+            )
+        )
 
     def remove_compacted(self, *, book: bool = True) -> Compaction:
         compaction = Compaction(self.backend, self.store, self.keyspace)

@@ -24,6 +24,11 @@ def admit(services: Services, metadata: Metadata, kind: str = "unary") -> None:
         raise NoLeader
 
 
+def requires_leader(metadata: Metadata) -> bool:
+    """Whether a stream is to end when the member loses its leader."""
+    return any(key == _HAS_LEADER and _text(value) == "true" for key, value in metadata)
+
+
 def _text(value: str | bytes) -> str:
     if isinstance(value, str):
         return value

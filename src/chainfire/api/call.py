@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from chainfire.api.services import Services, Work
 from chainfire.errors import FatalError, InternalError, RequestError, Stopped
+from chainfire.types import Caster
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,16 @@ def answer_to(error: Exception, services: Services, method: str) -> RequestError
     return InternalError()
 
 
+class OutletUser(Protocol):
+    def room_again(self) -> None:
+        """There is room after there was none."""
+        ...
+
+    def no_room(self) -> None:
+        """A caster has filled it up."""
+        ...
+
+
 class Stream(Protocol):
     """A streaming request. Iterating gives the client's messages until it half-closes.
 
@@ -159,12 +170,33 @@ class Stream(Protocol):
     deadline: float | None
     peer: str
 
+    # Without waiting, in order with `send`: an Outlet of chainfire.watch.
+    caster: Caster | None
+    address: int
+
     async def send(self, body: bytes) -> None:
         """Waits while the client does not read."""
         ...
 
     def arrived(self) -> list[bytes]:
         """Take the messages that lie here already, without waiting for more."""
+        ...
+
+    def post(self, body: bytes) -> None:
+        """Send without waiting. Whoever posts minds `room`."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be posted before the client has read some."""
+        ...
+
+    async def has_room(self) -> None:
+        """Returns once there is room."""
+        ...
+
+    def tell(self, user: OutletUser) -> None:
+        """Tell it of room from now on."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...

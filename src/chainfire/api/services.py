@@ -14,14 +14,19 @@ from typing import Protocol, TypeVar
 from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
-from chainfire.errors import FatalError
+from chainfire.api.rounds import WatchRounds
+from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.reads import ReadPending
+from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
+from chainfire.node.worker import fatal
 from chainfire.storage.backend import StorageBackend
 from chainfire.types import Pending
+from chainfire.watch.hub import Hub
 
+WATCH_OVERHEAD_BYTES = 512 * 1024  # of a response that is not fragmented, as in etcd
 T = TypeVar("T")
 
 
@@ -89,6 +94,10 @@ class NodeFace(Protocol):
         """Drive sliced work between turns. The first slice runs before this returns."""
         ...
 
+    def follow(self, follower: Follower) -> None:
+        """Tell it of all that is applied from now on, before anybody is answered."""
+        ...
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         """`pending.ready()` once everything up to `revision` is physically gone here."""
         ...
@@ -113,6 +122,8 @@ class Limits:
     quota_bytes: int = quota.DEFAULT_BYTES  # negative = no quota
     request_timeout_seconds: float = 7.0  # what the member grants a request of its own
     lease_ttl_seconds_min: int = 2  # a shorter TTL becomes this one
+    progress_seconds: float = 600.0  # between two words to watchers that asked for progress
+    leaderless_seconds: float = 3.0  # then streams that require a leader end
 
 
 class Serving:
@@ -138,10 +149,39 @@ class Services:
     counters: ApiCounters = field(default_factory=ApiCounters)
     serving: Serving = field(default_factory=Serving)
     headers: Headers = field(init=False)
+    watches: Hub = field(init=False)
+    rounds: WatchRounds = field(init=False)
 
     def __post_init__(self) -> None:
-        self.headers = Headers(self.node.cluster_id, self.node.member_id)
+        node = self.node
+        self.headers = Headers(node.cluster_id, node.member_id)
+        self.watches = Hub(
+            node,
+            node.machine.revision,
+            header=self.header,
+            run=self._run,
+            fragment_bytes_max=self.limits.max_request_bytes + WATCH_OVERHEAD_BYTES,
+        )
+        node.follow(self.watches)
+        self.rounds = WatchRounds(
+            progress_seconds=self.limits.progress_seconds,
+            leaderless_seconds=self.limits.leaderless_seconds,
+            tell_progress=lambda: self._run(self.watches.progress_steps()),
+            has_leader=lambda: bool(node.leader_id),
+        )
+
+    def _run(self, work: Generator[None, None, None]) -> None:
+        """Drive sliced work that nobody waits for."""
+        self.node.run_steps(work, _nothing, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, Stopped):
+            self.node.halt(fatal(error))
 
     def header(self, revision: int) -> bytes:
         """Field 1 of a reply: its header, ready to be joined."""
         return self.headers.field(revision, self.node.term)
+
+
+def _nothing(_: None) -> None:
+    """Nobody waits for it."""

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from chainfire.api import cluster, health, kv, lease, maintenance, reflection
+from chainfire.api import cluster, health, kv, lease, maintenance, reflection, watch
 from chainfire.api.admission import admit
 from chainfire.api.call import Call, Stream
 from chainfire.api.services import Services
@@ -96,7 +96,7 @@ _SERVICES = (
         },
         streams={"RangeStream": kv.range_stream},
     ),
-    _service(watch_pb2, "Watch", "etcdserverpb.Watch"),
+    _service(watch_pb2, "Watch", "etcdserverpb.Watch", streams={"Watch": watch.watch}),
     _service(
         lease_pb2,
         "Lease",

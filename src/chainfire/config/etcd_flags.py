@@ -55,7 +55,6 @@ FOREIGN: Final[dict[str, Foreign]] = {
     **_bools("sockets are never shared here", "socket-reuse-port"),
     **_bools("addresses are reused anyway", "socket-reuse-address"),
     **_texts(_ONE_MEMBER, "raft-read-timeout", "raft-write-timeout", "max-learners"),
-    **_texts("watches are not there yet", "watch-progress-notify-interval"),
     **_texts(_CHECKS, "corrupt-check-time", "compact-hash-check-time", "downgrade-check-time"),
     # Clustering
     **_bools(_ONE_MEMBER, "strict-reconfig-check", harmless=_ON),

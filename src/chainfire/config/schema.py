@@ -175,6 +175,12 @@ class LimitsConfig:
         kinds.integer(1, 2**32 - 1),
         "HTTP/2 streams that one connection may hold open",
     )
+    watch_progress_notify_interval_ms: int = _option(
+        600_000,
+        "watch-progress-notify-interval",
+        kinds.duration(100),
+        "How often quiet watches that asked for it are told how far they have seen; 100ms at least",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

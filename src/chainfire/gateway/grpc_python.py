@@ -26,6 +26,7 @@ from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, Method, UnaryHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, RequestError, Stopped
 from chainfire.gateway.listen import addresses, bind
+from chainfire.gateway.posting import Posting
 from chainfire.gateway.settings import GrpcSettings
 from chainfire.gateway.tls import Certificates
 
@@ -175,6 +176,7 @@ class GrpcServer:
             error = answer_to(exc, self._services, method.path)
         finally:
             self._streams.discard(task)
+            stream.end_posting()
         counters.handled[Code.OK if error is None else error.code] += 1
         if error is not None:
             _refuse(context, error)
@@ -267,7 +269,7 @@ class GrpcCall(Call):
             self.waiter.set_result(None)
 
 
-class GrpcStream:
+class GrpcStream(Posting):
     """A streaming call of grpc.aio, as `api.call.Stream`."""
 
     def __init__(
@@ -278,6 +280,7 @@ class GrpcStream:
         context: _Context,
         request: bytes,
     ) -> None:
+        super().__init__()
         remaining = context.time_remaining()
         self.method = method
         self.request = request

@@ -34,6 +34,7 @@ from chainfire.gateway.json_words import (
     read_headers,
     stream_error,
 )
+from chainfire.gateway.posting import Posting
 from chainfire.gateway.routes import Route
 
 Receive = Callable[[], Awaitable[Message]]
@@ -51,12 +52,13 @@ _EVENT_HEADERS: Final = [
 ]
 
 
-class JsonStream:
+class JsonStream(Posting):
     """One streaming call, as `api.call.Stream`. `serve` returns when it is over."""
 
     def __init__(
         self, services: Services, route: Route, scope: Message, receive: Receive, send: Send
     ) -> None:
+        super().__init__()
         client = scope.get("client")
         self.method = route.method.path
         self.request = b""
@@ -95,6 +97,7 @@ class JsonStream:
             self._counters.handled[Code.CANCELLED] += 1
             raise
         finally:
+            self.end_posting()
             for task in (reading, self._handling):
                 task.cancel()
                 with suppress(asyncio.CancelledError, Exception):

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from chainfire.api.call import Call, Metadata, answer_to
+from chainfire.api.call import Call, Metadata, OutletUser, answer_to
 from chainfire.api.counters import MethodCounters
 from chainfire.api.table import StreamHandler, UnaryHandler
 from chainfire.errors import Code, RequestError
 from chainfire.gateway.native_stream import MessageStream, Server
+from chainfire.types import Caster
 
 
 @dataclass(slots=True, frozen=True)
@@ -95,6 +96,9 @@ class NativeStream(MessageStream):
         self.metadata = metadata
         self.deadline: float | None = None
         self.peer = "" if peer is None else peer.address
+        self.caster: Caster | None = None
+        self.address = id_
+        self._user: OutletUser | None = None
         self._counters = counters
         self._totals = server.services.counters
 
@@ -108,6 +112,25 @@ class NativeStream(MessageStream):
         for body in bodies:
             self._count(body)
         return bodies
+
+    def post(self, body: bytes) -> None:
+        self._counters.sent_messages += 1
+        self._totals.sent_bytes += len(body)
+        self._post(body)
+
+    @property
+    def room(self) -> int:
+        return self._credit
+
+    async def has_room(self) -> None:
+        await self._has_credit()
+
+    def tell(self, user: OutletUser) -> None:
+        self._user = user
+
+    def _room_again(self) -> None:
+        if self._user is not None:
+            self._user.room_again()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (body := await self._next()) is not None:

@@ -94,6 +94,10 @@ class MessageStream:
         self._credit += credit
         if self._credit > 0:
             _wake(self._blocked)
+            self._room_again()
+
+    def _room_again(self) -> None:
+        """For somebody who posts."""
 
     # ── for the handler ─────────────────────────────────────────────────────
 
@@ -122,8 +126,14 @@ class MessageStream:
             self._consumed = 0
 
     async def _send(self, body: bytes) -> None:
+        self._post(body)
+        await self._has_credit()
+
+    def _post(self, body: bytes) -> None:
         self._server.push((self._id, native.MESSAGE, body))
         self._credit -= len(body) + native.MESSAGE_OVERHEAD_BYTES
+
+    async def _has_credit(self) -> None:
         while self._credit <= 0:
             self._blocked = asyncio.get_running_loop().create_future()
             try:

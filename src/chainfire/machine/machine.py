@@ -44,7 +44,7 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
-from chainfire.storage.staged import Staged
+from chainfire.storage.staged import Change, Staged
 from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, PutResult, Result
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
@@ -112,6 +112,9 @@ class Machine:
         self._waiting: deque[_Decoded] = deque()  # decoded, not staged
         self._results: list[Applied] = []  # of staged entries, not returned yet
         self._foreseen: list[Applied] = []  # told to callers before they were applied
+        self.keeps_changes = False  # for somebody who takes them after every apply
+        self._staged_changes: list[list[Change]] = []
+        self._changes: list[list[Change]] = []  # written, not taken yet
         self._void_commands = 0
         self._refused_commands = 0
         self._digested_bytes = 0
@@ -278,6 +281,11 @@ class Machine:
             foreseen.append(Applied(index, member_id, start_number, sequence, PutResult(revision)))
         return foreseen
 
+    def take_changes(self) -> list[list[Change]]:
+        """The rows of each entry that changed some, in order, written since the last call."""
+        changes, self._changes = self._changes, []
+        return changes
+
     def apply_conf_change(
         self, entry: Entry, context: ConfChangeContext, enter: Callable[[], ConfState]
     ) -> list[Applied]:
@@ -381,6 +389,8 @@ class Machine:
             self.leases.clock_ms = clock_ms
         self._handlers.puts += 1
         self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
+        if self.keeps_changes:
+            self._staged_changes.append(self._plain_puts.changes())
         return self._plain_puts.digested_bytes
 
     def _stage_command(self, entry: Entry, message: Command, handler: Handler) -> int:
@@ -412,6 +422,8 @@ class Machine:
         self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
         changes = self._staged.take_rows()
         assert not (code and changes), (entry.index, code, len(changes))
+        if changes and self.keeps_changes:
+            self._staged_changes.append(changes)
         return self._chain.link(entry.index, entry.term, self.store.revision, code, changes)
 
     def _write(self) -> None:
@@ -432,3 +444,6 @@ class Machine:
         staged.clear()
         self._changed_senders.clear()
         self._written = position
+        if self._staged_changes:
+            self._changes += self._staged_changes
+            self._staged_changes.clear()

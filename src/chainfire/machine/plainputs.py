@@ -17,7 +17,7 @@ from chainfire.machine.chain import HashChain
 from chainfire.mvcc import rows
 from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS
 from chainfire.mvcc.store import Mvcc
-from chainfire.storage.staged import Staged
+from chainfire.storage.staged import Change, Staged
 from chainfire.types import Entry, PutResult
 
 try:
@@ -51,6 +51,7 @@ class PlainPuts:
         self._chain = chain
         self.parse: Callable[[bytes], PlainPut | None] = parse_put
         self.digested_bytes = 0  # by the last put
+        self._last: tuple[bytes, PutRows] | None = None
 
     def put(self, entry: Entry, key: bytes) -> PutResult | None:
         """Stage it and add its link to the chain; None, and nothing done, where it is not plain."""
@@ -64,6 +65,7 @@ class PlainPuts:
         if made is None:
             return None
         row, change_key, change, history_key, history_row, hash, self.digested_bytes = made
+        self._last = row_key, made
         state = store.keyspace(_KEYSPACE)
         if before is None:
             state.keys += 1
@@ -83,3 +85,12 @@ class PlainPuts:
         store.changed_keyspaces.add(_KEYSPACE)
         chain.add(entry.index, hash)
         return PutResult(main)
+
+    def changes(self) -> list[Change]:
+        """The last put's rows, as the general way writes them."""
+        assert self._last is not None
+        row_key, (row, change_key, change, history_key, history_row, _, _) = self._last
+        rows_: list[Change] = [(KEYS, row_key, row), (REVISIONS, change_key, change)]
+        if history_key is not None:
+            rows_.insert(0, (HISTORY, history_key, history_row))
+        return rows_

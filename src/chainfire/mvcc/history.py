@@ -1,24 +1,26 @@
 """Changes in the order in which they were made: what watchers that catch up are told.
 
-A call reads some whole main revisions and pins nothing: the next call goes on
-where this one stopped, or raises Compacted if a compaction has overtaken it.
-A delete exactly at the compacted revision is still delivered (etcd #18089).
+A walk reads whole main revisions from `revisions` and pins nothing: after each
+pause it goes on where it stopped, or raises Compacted if a compaction has
+overtaken its start. A delete exactly at the compacted revision is still
+delivered (etcd #18089).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chainfire.errors import Compacted
 from chainfire.mvcc import rows
-from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS, after_keyspace, version_at
+from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS, version_at
+from chainfire.mvcc.read import Steps
 from chainfire.mvcc.state import StoreState
 from chainfire.storage.backend import Reader
 
 
 @dataclass(slots=True, frozen=True)
-class Event:
+class Change:
     main: int
     sub: int
     type: int  # rows.PUT or rows.DELETE
@@ -29,56 +31,87 @@ class Event:
 
 
 @dataclass(slots=True, frozen=True)
-class Events:
-    events: list[Event]
-    next_revision: int  # where to go on; one above the newest when nothing is left
+class Changes:
+    changes: list[Change]
+    next_revision: int  # where to go on; `stop` when nothing is left
 
 
-def read_events(
-    view: Reader, store: StoreState, keyspace: int, start: int, *, rows_max: int
-) -> Events:
-    """Changes of whole main revisions from `start` on, in order; no more than one past `rows_max`.
+def change_steps(
+    view: Reader,
+    store: StoreState,
+    keyspace: int,
+    start: int,
+    stop: int,
+    *,
+    is_wanted: Callable[[bytes], object],
+    want_prev: bool,
+    rows_max: int,
+    bytes_max: int,
+    rows_per_slice: int,
+) -> Steps[Changes]:
+    """Changes of whole main revisions, start <= main < stop, in order, to the wanted row keys.
 
-    `prev` is None for a created key, and where the revision before is
-    compacted. Raises Compacted if `start` is below the compacted revision.
+    Ends behind the revision that reaches `rows_max` rows walked or `bytes_max`
+    bytes found. `prev` is None for a created key, where the revision before is
+    compacted, and unless `want_prev`. Raises Compacted if `start` is below the
+    compacted revision.
     """
-    compacted = store.keyspace(keyspace).compacted
-    if start < compacted:
-        raise Compacted
-    prefix = rows.keyspace_prefix(keyspace)
-    lower = rows.change_key(prefix, start, 0)
-    changes: list[rows.Change] = []
-    next_revision = store.revision + 1
-    for row_key, value in view.iterate(REVISIONS, lower, after_keyspace(prefix)):
-        change = rows.decode_change(row_key, value)
-        if len(changes) >= rows_max and change.main != changes[-1].main:
-            next_revision = change.main
-            break
-        changes.append(change)
-    events = [_event(view, prefix, change, compacted) for change in _surviving(changes, compacted)]
-    return Events(events, max(next_revision, start))
+    prefix, state = rows.keyspace_prefix(keyspace), store.keyspace(keyspace)
+    position, upper = rows.change_key(prefix, start, 0), rows.change_key(prefix, stop, 0)
+    found: list[Change] = []
+    walked, size, main = 0, 0, start
+    while True:
+        compacted = state.compacted
+        if start < compacted:
+            raise Compacted
+        for row_key, value in view.iterate(REVISIONS, position, upper):
+            row_main = rows.change_main(row_key)
+            if row_main != main:
+                if walked >= rows_max or size >= bytes_max:
+                    return Changes(_surviving(found, compacted), row_main)
+                main = row_main
+            walked += 1
+            if is_wanted(prefix + value[rows.CHANGE_HEAD_BYTES :]):
+                row = rows.decode_change(row_key, value)
+                change = _change(view, prefix, row, compacted, want_prev)
+                if change is not None:
+                    found.append(change)
+                    size += len(change.row or b"") + len(change.prev or b"")
+            if walked % rows_per_slice == 0:
+                position = row_key + b"\0"
+                break
+        else:
+            return Changes(_surviving(found, compacted), stop)
+        yield
 
 
-def _surviving(changes: list[rows.Change], compacted: int) -> Iterable[rows.Change]:
+def _surviving(found: list[Change], compacted: int) -> list[Change]:
     """Without what the compacted revision itself had replaced, whether it is gone yet or not."""
-    newest = {change.key: change.sub for change in changes if change.main == compacted}
-    return (
-        change for change in changes if change.main > compacted or newest[change.key] == change.sub
-    )
+    newest = {change.key: change.sub for change in found if change.main == compacted}
+    if not newest:
+        return found
+    return [
+        change for change in found if change.main > compacted or newest[change.key] == change.sub
+    ]
 
 
-def _event(view: Reader, prefix: bytes, change: rows.Change, compacted: int) -> Event:
-    key, main, sub = change.key, change.main, change.sub
+def _change(
+    view: Reader, prefix: bytes, found: rows.Change, compacted: int, want_prev: bool
+) -> Change | None:
+    """None: a version that the compacted revision had replaced, and that is gone."""
+    key, main, sub = found.key, found.main, found.sub
     row = prev = None
-    if change.type == rows.PUT:
+    if found.type == rows.PUT:
         row = _version(view, prefix, key, main, sub)
-        assert row is not None, (key, main, sub)
-    if change.predecessor_main and main > compacted:
-        if change.predecessor_main < main:
-            prev = _version(view, prefix, key, change.predecessor_main, change.predecessor_sub)
+        if row is None:
+            assert main <= compacted, (key, main, sub, compacted)
+            return None
+    if want_prev and found.predecessor_main and main > compacted:
+        if found.predecessor_main < main:
+            prev = _version(view, prefix, key, found.predecessor_main, found.predecessor_sub)
         else:  # changed twice in one revision: as etcd, the pair before both
             prev = version_at(view, prefix, key, main - 1)
-    return Event(main, sub, change.type, change.reason, key, row, prev)
+    return Change(main, sub, found.type, found.reason, key, row, prev)
 
 
 def _version(view: Reader, prefix: bytes, key: bytes, main: int, sub: int) -> bytes | None:

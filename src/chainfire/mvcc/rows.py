@@ -18,6 +18,7 @@ FORMAT = 1
 PUT, DELETE = 0, 1  # type in a revisions row; also etcd's EventType
 BY_REQUEST, BY_LEASE_EXPIRY, BY_LEASE_REVOKE = 0, 1, 2  # reason of a delete
 
+KEYSPACE_BYTES = 4  # at the beginning of every row key
 ROW_HEAD_BYTES = 5  # of a key_value row, before the KeyValue
 HISTORY_HEAD_BYTES = 2  # of a key_history row, before the KeyValue
 TOMBSTONE = b"\x01\x01"
@@ -197,6 +198,10 @@ def change_value(
     type_: int, reason: int, predecessor_main: int, predecessor_sub: int, lease: int, key: bytes
 ) -> bytes:
     return _CHANGE.pack(FORMAT, type_, reason, predecessor_main, predecessor_sub, lease) + key
+
+
+def change_main(row_key: bytes) -> int:
+    return int.from_bytes(row_key[4:12])
 
 
 def decode_change(row_key: bytes, value: bytes) -> Change:

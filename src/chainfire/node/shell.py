@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
 from chainfire.machine import Machine
@@ -30,6 +30,7 @@ from chainfire.node.worker import fatal
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.storage.backend import StorageBackend
+from chainfire.storage.staged import Change
 from chainfire.types import Alarm, Pending
 
 T = TypeVar("T")
@@ -40,6 +41,22 @@ DISK_FULL_ADVICE = (
     "Nothing that was acknowledged is lost. Make room on this volume, then start again: the start "
     "gives up the ballast file; delete keys and compact before the next writes"
 )
+
+
+class Follower(Protocol):
+    """Somebody who is told what is applied, turn by turn. Must not raise."""
+
+    @property
+    def wants_changes(self) -> bool:
+        """Else it hears of revisions only."""
+        ...
+
+    def applied(self, changes: Sequence[Sequence[Change]], revision: int) -> None:
+        """The store is at `revision` now; the rows of entries that changed some, in order.
+
+        The first entries may be missing after `wants_changes` was set.
+        """
+        ...
 
 
 class Node:
@@ -89,6 +106,8 @@ class Node:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._tick_lateness_max = 0.0
+        self._follower: Follower | None = None
+        self._told_revision = self.machine.revision
         self._closed = False
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -231,6 +250,11 @@ class Node:
         """Drive sliced work between turns; see `node.steps`."""
         return self._steps.run(work, on_done, on_error)
 
+    def follow(self, follower: Follower) -> None:
+        """Tell it of all that is applied from now on, before anybody is answered."""
+        assert self._follower is None
+        self._follower = follower
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         self._upkeep.compacting.when_compacted(revision, pending)
 
@@ -273,11 +297,15 @@ class Node:
         self._turn_scheduled = False
         try:
             while not (self._closed or self.failed.done()):
+                if self._follower is not None:
+                    self.machine.keeps_changes = self._follower.wants_changes
                 started = self._loop.time()
                 effects = self._driver.turn(int(started * 1000))
                 seconds = self._loop.time() - started
                 if seconds > self._slow_turn_seconds > 0:
                     self._note_slow_turn(seconds, len(effects.answers))
+                if self._follower is not None:
+                    self._tell(self._follower)
                 self._deliver(effects)
                 if effects.more:
                     self._schedule_turn()
@@ -293,6 +321,12 @@ class Node:
                 self._driver.synced(effects.sync)
         except Exception as exc:
             self.halt(fatal(exc))
+
+    def _tell(self, follower: Follower) -> None:
+        revision = self.machine.revision
+        if revision != self._told_revision:
+            self._told_revision = revision
+            follower.applied(self.machine.take_changes(), revision)
 
     def _note_slow_turn(self, seconds: float, answers: int) -> None:
         self._slow_turns += 1

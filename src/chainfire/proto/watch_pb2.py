@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chainfire.proto import kv_pb2 as chainfire_dot_proto_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hainfire/proto/watch.proto\x12\x0c\x63hainfire.v1\x1a\x18\x63hainfire/proto/kv.proto\"\xd7\x01\n\x0cWatchRequest\x12:\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32 .chainfire.v1.WatchCreateRequestH\x00\x12:\n\x0e\x63\x61ncel_request\x18\x02 \x01(\x0b\x32 .chainfire.v1.WatchCancelRequestH\x00\x12>\n\x10progress_request\x18\x03 \x01(\x0b\x32\".chainfire.v1.WatchProgressRequestH\x00\x42\x0f\n\rrequest_union\"\xff\x01\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x17\n\x0fprogress_notify\x18\x04 \x01(\x08\x12<\n\x07\x66ilters\x18\x05 \x03(\x0e\x32+.chainfire.v1.WatchCreateRequest.FilterType\x12\x0f\n\x07prev_kv\x18\x06 \x01(\x08\x12\x10\n\x08watch_id\x18\x07 \x01(\x03\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\"%\n\nFilterType\x12\t\n\x05NOPUT\x10\x00\x12\x0c\n\x08NODELETE\x10\x01\"&\n\x12WatchCancelRequest\x12\x10\n\x08watch_id\x18\x01 \x01(\x03\"\x16\n\x14WatchProgressRequest\"\xda\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\x10\n\x08watch_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12#\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x13.chainfire.v1.Event2M\n\x05Watch\x12\x44\n\x05Watch\x12\x1a.chainfire.v1.WatchRequest\x1a\x1b.chainfire.v1.WatchResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hainfire/proto/watch.proto\x12\x0c\x63hainfire.v1\x1a\x18\x63hainfire/proto/kv.proto\"\xd7\x01\n\x0cWatchRequest\x12:\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32 .chainfire.v1.WatchCreateRequestH\x00\x12:\n\x0e\x63\x61ncel_request\x18\x02 \x01(\x0b\x32 .chainfire.v1.WatchCancelRequestH\x00\x12>\n\x10progress_request\x18\x03 \x01(\x0b\x32\".chainfire.v1.WatchProgressRequestH\x00\x42\x0f\n\rrequest_union\"\xe7\x02\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\x12\x17\n\x0fprogress_notify\x18\x04 \x01(\x08\x12<\n\x07\x66ilters\x18\x05 \x03(\x0e\x32+.chainfire.v1.WatchCreateRequest.FilterType\x12\x0f\n\x07prev_kv\x18\x06 \x01(\x08\x12\x10\n\x08watch_id\x18\x07 \x01(\x03\x12\x10\n\x08\x66ragment\x18\x08 \x01(\x08\x12)\n\x06ranges\x18\xe8\x07 \x03(\x0b\x32\x18.chainfire.v1.WatchRange\x12\x12\n\tkeys_only\x18\xe9\x07 \x01(\x08\x12\x10\n\x07reasons\x18\xea\x07 \x01(\x08\x12\x15\n\x0csend_initial\x18\xeb\x07 \x01(\x08\"%\n\nFilterType\x12\t\n\x05NOPUT\x10\x00\x12\x0c\n\x08NODELETE\x10\x01\",\n\nWatchRange\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\trange_end\x18\x02 \x01(\x0c\"&\n\x12WatchCancelRequest\x12\x10\n\x08watch_id\x18\x01 \x01(\x03\"\x16\n\x14WatchProgressRequest\"\x87\x02\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\x10\n\x08watch_id\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12\x10\n\x08\x66ragment\x18\x07 \x01(\x08\x12#\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x13.chainfire.v1.Event\x12\x10\n\x07initial\x18\xe8\x07 \x01(\x08\x12\x19\n\x10initial_complete\x18\xe9\x07 \x01(\x08\x32M\n\x05Watch\x12\x44\n\x05Watch\x12\x1a.chainfire.v1.WatchRequest\x1a\x1b.chainfire.v1.WatchResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=72
   _globals['_WATCHREQUEST']._serialized_end=287
   _globals['_WATCHCREATEREQUEST']._serialized_start=290
-  _globals['_WATCHCREATEREQUEST']._serialized_end=545
-  _globals['_WATCHCREATEREQUEST_FILTERTYPE']._serialized_start=508
-  _globals['_WATCHCREATEREQUEST_FILTERTYPE']._serialized_end=545
-  _globals['_WATCHCANCELREQUEST']._serialized_start=547
-  _globals['_WATCHCANCELREQUEST']._serialized_end=585
-  _globals['_WATCHPROGRESSREQUEST']._serialized_start=587
-  _globals['_WATCHPROGRESSREQUEST']._serialized_end=609
-  _globals['_WATCHRESPONSE']._serialized_start=612
-  _globals['_WATCHRESPONSE']._serialized_end=830
-  _globals['_WATCH']._serialized_start=832
-  _globals['_WATCH']._serialized_end=909
+  _globals['_WATCHCREATEREQUEST']._serialized_end=649
+  _globals['_WATCHCREATEREQUEST_FILTERTYPE']._serialized_start=612
+  _globals['_WATCHCREATEREQUEST_FILTERTYPE']._serialized_end=649
+  _globals['_WATCHRANGE']._serialized_start=651
+  _globals['_WATCHRANGE']._serialized_end=695
+  _globals['_WATCHCANCELREQUEST']._serialized_start=697
+  _globals['_WATCHCANCELREQUEST']._serialized_end=735
+  _globals['_WATCHPROGRESSREQUEST']._serialized_start=737
+  _globals['_WATCHPROGRESSREQUEST']._serialized_end=759
+  _globals['_WATCHRESPONSE']._serialized_start=762
+  _globals['_WATCHRESPONSE']._serialized_end=1025
+  _globals['_WATCH']._serialized_start=1027
+  _globals['_WATCH']._serialized_end=1104
 # @@protoc_insertion_point(module_scope)

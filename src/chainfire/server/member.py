@@ -177,6 +177,8 @@ def _limits(config: Config) -> Limits:
         quota_bytes=quota.quota_bytes(config.limits.quota_backend_bytes),
         request_timeout_seconds=5.0 + 2 * config.raft.election_timeout_ms / 1000,
         lease_ttl_seconds_min=lease_ttl_seconds_min(config),
+        progress_seconds=config.limits.watch_progress_notify_interval_ms / 1000,
+        leaderless_seconds=3 * config.raft.election_timeout_ms / 1000,
     )
 
 

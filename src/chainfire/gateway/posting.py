@@ -1,0 +1,64 @@
+"""Sending without waiting, for streams of doors that can only send by awaiting.
+
+What is posted is sent by a task that ends when nothing is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from chainfire.api.call import OutletUser
+from chainfire.types import Caster
+
+ROOM_BYTES = 256 * 1024  # posted and not sent yet; the native door grants as much
+OVERHEAD_BYTES = 64  # of each message, so that empty ones are bounded too
+
+
+class Posting:
+    """The half of `api.call.Stream` that posts, over its `send`."""
+
+    caster: Caster | None = None
+    address = 0
+
+    def __init__(self) -> None:
+        self.room = ROOM_BYTES
+        self._posted: deque[bytes] = deque()
+        self._poster: asyncio.Task[None] | None = None
+        self._room_there = asyncio.Event()
+        self._user: OutletUser | None = None
+
+    async def send(self, body: bytes) -> None:
+        raise NotImplementedError
+
+    def post(self, body: bytes) -> None:
+        self._posted.append(body)
+        self.room -= len(body) + OVERHEAD_BYTES
+        if self._poster is None or self._poster.done():
+            self._poster = asyncio.create_task(self._send_posted())
+
+    async def _send_posted(self) -> None:
+        """Cancelled when the client has gone; the handler hears of that by itself."""
+        while self._posted:
+            body = self._posted.popleft()
+            await self.send(body)
+            had_none = self.room <= 0
+            self.room += len(body) + OVERHEAD_BYTES
+            if had_none and self.room > 0:
+                self._room_there.set()
+                if self._user is not None:
+                    self._user.room_again()
+
+    async def has_room(self) -> None:
+        while self.room <= 0:
+            self._room_there.clear()
+            await self._room_there.wait()
+
+    def tell(self, user: OutletUser) -> None:
+        self._user = user
+
+    def end_posting(self) -> None:
+        """The stream is over: nothing more is sent."""
+        self._posted.clear()
+        if self._poster is not None:
+            self._poster.cancel()

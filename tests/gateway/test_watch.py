@@ -1,0 +1,185 @@
+"""Watch streams over both doors: what only a real connection shows."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from chainfire.api.services import Limits
+from chainfire.proto.kv_pb2 import PutRequest, PutResponse
+from chainfire.proto.watch_pb2 import WatchRequest, WatchResponse
+from tests.api.fake_node import Api
+from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, status_of
+
+PATH = "/etcdserverpb.Watch/Watch"
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "native" and not HAS_NATIVE:
+        pytest.skip("the native wheel is not installed")
+    return str(request.param)
+
+
+@pytest.fixture
+def door(kind: str) -> Iterator[GrpcDoor]:
+    made = GrpcDoor(kind=kind)
+    yield made
+    made.close()
+
+
+class Watching:
+    """One stream: requests by `ask`, responses by `next`; nothing is read before that."""
+
+    def __init__(
+        self, door: GrpcDoor, path: str = PATH, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        self._requests: queue.Queue[bytes | None] = queue.Queue()
+        self.call = door.channel.stream_stream(path)(
+            iter(self._requests.get, None), timeout=60, metadata=metadata
+        )
+
+    def ask(self, **fields: object) -> None:
+        self._requests.put(WatchRequest(**fields).SerializeToString())  # type: ignore[arg-type]
+
+    def watch(self, key: bytes, range_end: bytes = b"", **fields: object) -> WatchResponse:
+        self.ask(create_request={"key": key, "range_end": range_end, **fields})
+        return self.next()
+
+    def half_close(self) -> None:
+        self._requests.put(None)
+
+    def next(self) -> WatchResponse:
+        return WatchResponse.FromString(next(self.call))
+
+    def revisions(self, count: int) -> list[int]:
+        """Of that many events, however they are joined."""
+        found: list[int] = []
+        while len(found) < count:
+            found += [event.kv.mod_revision for event in self.next().events]
+        return found
+
+
+def put(door: GrpcDoor, key: bytes, value: bytes = b"") -> int:
+    reply = door.unary("/etcdserverpb.KV/Put", PutRequest(key=key, value=value).SerializeToString())
+    return PutResponse.FromString(reply).header.revision
+
+
+@pytest.mark.parametrize("name", ["etcdserverpb", "chainfire.v1"])
+def test_a_stream_tells_what_is_created_changed_and_cancelled(door: GrpcDoor, name: str) -> None:
+    watching = Watching(door, f"/{name}.Watch/Watch")
+    created = watching.watch(b"k", prev_kv=True)
+    assert (created.created, created.watch_id) == (True, 0)
+    put(door, b"k", b"1")
+    put(door, b"k", b"2")
+    assert [watching.next().events[0].prev_kv.value for _ in range(2)] == [b"", b"1"]
+    watching.ask(progress_request={})
+    progress = watching.next()
+    assert (progress.watch_id, progress.header.revision) == (-1, 3)
+    watching.ask(cancel_request={"watch_id": 0})
+    assert watching.next().canceled
+    assert door.api.services.watches.statistics().watchers == 0
+    watching.call.cancel()
+
+
+def test_a_half_closed_stream_is_told_on(door: GrpcDoor) -> None:
+    watching = Watching(door)
+    watching.watch(b"k")
+    watching.half_close()
+    put(door, b"k")
+    assert watching.revisions(1) == [2]
+    watching.call.cancel()
+
+
+def test_a_client_that_goes_leaves_nothing_behind(door: GrpcDoor) -> None:
+    streams = [Watching(door) for _ in range(10)]
+    for stream in streams:
+        stream.watch(b"k")
+    statistics = door.api.services.watches.statistics
+    assert (statistics().streams, statistics().watchers) == (10, 10)
+    for stream in streams:
+        stream.call.cancel()
+    wait_until(lambda: statistics().streams == 0)
+    assert statistics().watchers == 0
+
+
+def wait_until(condition: object) -> None:
+    for _ in range(1000):
+        if condition():  # type: ignore[operator]
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("not within 10 s")
+
+
+def test_a_client_that_does_not_read_holds_up_nobody_and_misses_nothing(door: GrpcDoor) -> None:
+    slow, quick = Watching(door), Watching(door)
+    for watching in (slow, quick):
+        watching.watch(b"k")
+    for _ in range(60):
+        put(door, b"k", bytes(200_000))
+        assert len(quick.revisions(1)) == 1
+    assert door.api.services.watches.statistics().slow_watchers == 1
+    assert slow.revisions(60) == list(range(2, 62))
+    wait_until(lambda: door.api.services.watches.statistics().slow_watchers == 0)
+    put(door, b"k")
+    assert slow.revisions(1) == [62]
+    for watching in (slow, quick):
+        watching.call.cancel()
+
+
+def test_many_watchers_of_a_key_on_one_stream_and_on_many_are_all_told(door: GrpcDoor) -> None:
+    one, many = Watching(door), [Watching(door) for _ in range(20)]
+    for _ in range(50):
+        one.watch(b"k")
+    for watching in many:
+        watching.watch(b"k", watch_id=300)
+    for size in (10, 100_000):
+        revision = put(door, b"k", bytes(size))
+        told = [one.next() for _ in range(50)]
+        assert sorted(r.watch_id for r in told) == list(range(50))
+        told += [watching.next() for watching in many]
+        assert {r.watch_id for r in told[50:]} == {300}
+        assert {r.events[0].kv.mod_revision for r in told} == {revision}
+        assert {len(r.events[0].kv.value) for r in told} == {size}
+    for watching in (one, *many):
+        watching.call.cancel()
+
+
+def test_a_stopping_member_says_so(door: GrpcDoor) -> None:
+    watching = Watching(door)
+    watching.watch(b"k")
+    door.stop()
+    with pytest.raises(grpc.RpcError) as ended:
+        watching.next()
+    assert ended.value.details() == "etcdserver: server stopped"
+
+
+def test_a_malformed_request_ends_the_stream(door: GrpcDoor) -> None:
+    call = door.channel.stream_stream(PATH)(iter([b"\xff\xff"]), timeout=10)
+    assert status_of(lambda: call)[0] == grpc.StatusCode.INTERNAL
+
+
+def test_a_stream_that_requires_a_leader_ends_when_there_is_none_for_long(kind: str) -> None:
+    api = Api()
+    api.services.__init__(api.node, Limits(leaderless_seconds=0.05, progress_seconds=0.02))  # type: ignore[misc]
+    door = GrpcDoor(api, kind=kind)
+    try:
+        wants, does_not = Watching(door, metadata=(("hasleader", "true"),)), Watching(door)
+        wants.watch(b"k")
+        does_not.watch(b"k", progress_notify=True)
+        assert does_not.next().watch_id == 0  # of progress, because the interval is short
+        api.node.leader_id = 0
+        with pytest.raises(grpc.RpcError) as ended:
+            wants.next()
+        assert (ended.value.code(), ended.value.details()) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "etcdserver: no leader",
+        )
+        assert does_not.next().header.revision == 1
+        does_not.call.cancel()
+    finally:
+        door.close()
