@@ -64,18 +64,34 @@ def value_of(field: Any, data: st.DataObject, depth: int) -> Any:
     return data.draw(st.integers(low, high))
 
 
+def without_our_fields(message: Any) -> Any:
+    """As etcd's JSON has it."""
+    stock = type(message)()
+    stock.CopyFrom(message)
+    for field, value in message.ListFields():
+        if field.number >= 1000:
+            stock.ClearField(field.name)
+        elif field.message_type is not None and field.is_repeated:
+            stock.ClearField(field.name)
+            getattr(stock, field.name).extend(map(without_our_fields, value))
+        elif field.message_type is not None:
+            getattr(stock, field.name).CopyFrom(without_our_fields(value))
+    return stock
+
+
 @given(st.data())
 def test_it_writes_what_protobuf_writes_and_reads_it_back(data: st.DataObject) -> None:
     _, type_ = data.draw(st.sampled_from(MESSAGES))
     message = message_of(type_, data)
     body = message.SerializeToString(deterministic=True)
     text = codec(type_.DESCRIPTOR, ETCD).encode(body)
-    theirs = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    stock = without_our_fields(message)
+    theirs = json_format.MessageToDict(stock, preserving_proto_field_name=True)
     assert json.loads(text) == theirs
     assert list(json.loads(text)) == [f.name for f in type_.DESCRIPTOR.fields if f.name in theirs]
-    for dialect in (ETCD, READABLE):
+    for dialect, whole in ((ETCD, stock), (READABLE, message)):
         ours = codec(type_.DESCRIPTOR, dialect)
-        assert type_.FromString(ours.decode(ours.encode(body))) == message
+        assert type_.FromString(ours.decode(ours.encode(body))) == whole
 
 
 def test_every_message_of_the_table_has_json() -> None:
@@ -95,6 +111,7 @@ def test_names_numbers_and_nulls_are_taken_as_etcd_takes_them() -> None:
         '{"key":"Zm9v","range_end":"Zm9w","limit":5,"sort_order":"DESCEND"}',
         '{"key":"Zm9v","rangeEnd":"Zm9w","limit":"5","sortOrder":2,"revision":null,"nope":[1]}',
         '{"key":"Zm9\\nv","rangeEnd":"Zm9w","limit":5.0,"sortOrder":2} and more',
+        '{"key":[102,111,111],"rangeEnd":"Zm9w","limit":5,"sortOrder":"DESCEND"}',
     ):
         assert kv_pb2.RangeRequest.FromString(RANGE.decode(text)) == wanted
     assert RANGE.decode("") == RANGE.decode("null") == RANGE.decode("{}") == b""
@@ -110,6 +127,7 @@ def test_an_empty_message_in_a_oneof_is_there() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ('{"key":["x"]}', "json: cannot unmarshal string into Go value of type uint8"),
         ('{"key":1}', "json: cannot unmarshal number into Go value of type []uint8"),
         ("[]", "json: cannot unmarshal array into Go value of type map[string]json.RawMessage"),
         ('"x"', "json: cannot unmarshal string into Go value of type map[string]json.RawMessage"),

@@ -4,7 +4,8 @@ Two dialects. ETCD is what etcd's gateway speaks: bytes as base64, 64-bit
 integers as strings, enum names. READABLE is our own: bytes as text where they
 are valid UTF-8 (else {"base64": "…"}), integers as numbers as far as every
 JSON parser keeps them exact. In both, fields have their proto names and those
-with default values are left out.
+with default values are left out; ETCD writes none of the fields that are ours
+(numbers from 1000 up).
 
 In what they accept, both follow etcd: proto names or lowerCamel ones, enum
 names or numbers, numbers as strings, unknown fields passed over; whatever
@@ -50,6 +51,7 @@ class Dialect:
     write_bytes: Callable[[bytes], str]
     read_bytes: Callable[[Any], bytes]
     write_int64: Callable[[int], str]
+    number_max: int  # of fields that are written
     package: str  # of messages and enums, in error texts
 
 
@@ -116,7 +118,9 @@ class Codec:
             read, write = _value_functions(field, self._dialect)
             if field.is_repeated:
                 read, write = _list_reader(read), _list_writer(write)
-            self._writers.append((field.name, f'"{field.name}":', field.has_presence, write))
+            if field.number <= self._dialect.number_max:
+                head = f'"{field.name}":'
+                self._writers.append((field.name, head, field.has_presence, write))
             for name in (field.json_name, field.name):
                 self._readers[name] = field.name, read
         self._is_made = True
@@ -282,12 +286,20 @@ def _write_base64(value: bytes) -> str:
 
 
 def read_base64(value: Any) -> bytes:
+    if type(value) is list:  # Go's []byte takes its numbers too
+        return bytes(map(_read_byte, value))
     if type(value) is not str:
         raise BadJson(_mismatch(value, "[]uint8"))
     try:
         return a2b_base64(value, strict_mode=True)
     except ValueError:
         return _read_loose_base64(value)
+
+
+def _read_byte(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= 255:
+        raise BadJson(_mismatch(value, "uint8", show=True))
+    return value
 
 
 def _read_loose_base64(text: str) -> bytes:
@@ -317,11 +329,12 @@ def _read_readable(value: Any) -> bytes:
     raise BadJson('bytes are a string of text or {"base64": "…"}')
 
 
-ETCD: Final = Dialect("etcd", _write_base64, read_base64, lambda n: f'"{n}"', "etcdserverpb")
+ETCD: Final = Dialect("etcd", _write_base64, read_base64, lambda n: f'"{n}"', 999, "etcdserverpb")
 READABLE: Final = Dialect(
     "readable",
     _write_readable,
     _read_readable,
     lambda n: str(n) if -EXACT_MAX <= n <= EXACT_MAX else f'"{n}"',
+    2**29,
     "chainfire.v1",
 )

@@ -126,6 +126,9 @@ _IN_GO: Final = {
 }
 
 
+_ESCAPED: Final = re.compile(r"\\(?:u[0-9a-fA-F]*)?")
+
+
 def _in_go_words(text: str, exc: json.JSONDecodeError) -> str:
     if exc.pos >= len(text) or exc.msg.startswith("Unterminated string"):
         return "unexpected EOF"
@@ -139,12 +142,30 @@ def _in_go_words(text: str, exc: json.JSONDecodeError) -> str:
                 kind = bracket
                 break
         where = "after object key:value pair" if kind == "{" else "after array element"
-    at = min(exc.pos + (exc.msg == "Invalid \\escape"), len(text) - 1)
+    at = exc.pos
+    for literal in ("true", "false", "null"):
+        if text[at] == literal[0] and exc.msg == "Expecting value":
+            size = next(i for i in range(len(literal)) if text[at : at + i + 1] != literal[: i + 1])
+            at, where = at + size, f"in literal {literal} (expecting '{literal[size]}')"
+            break
+    if exc.msg.startswith("Invalid \\"):
+        escaped = _ESCAPED.match(text, text.rindex("\\", 0, at + 1))
+        at = escaped.end() if escaped else at
+    if at >= len(text):
+        return "unexpected EOF"
     return f"invalid character {go_char(text[at])} {where}"
 
 
+_GO_LETTERS: Final = dict(zip("\a\b\f\n\r\t\v", "abfnrtv", strict=True))
+
+
 def go_char(char: str) -> str:
-    """A character as Go's error texts quote it."""
+    """A character as Go's error texts quote it: beyond ASCII, the first byte of its UTF-8."""
+    byte = char.encode("utf-8", "surrogatepass")[0]
     if char in "'\\":
         return f"'\\{char}'"
-    return "'\"'" if char == '"' else "'" + json.dumps(char, ensure_ascii=False)[1:-1] + "'"
+    if char in _GO_LETTERS:
+        return f"'\\{_GO_LETTERS[char]}'"
+    if byte < 0x20 or 0x7F <= byte < 0xA0:
+        return f"'\\x{byte:02x}'" if byte < 0x80 else f"'\\u{byte:04x}'"
+    return f"'{chr(byte)}'"

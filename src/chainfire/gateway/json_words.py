@@ -32,6 +32,7 @@ HTTP_STATUS: Final = {
 }
 _UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT: Final = re.compile(rb"(\d{1,18})([HMSmun])")
+TIMEOUT_SECONDS_MIN: Final = 0.001
 _METADATA: Final = b"grpc-metadata-"
 
 
@@ -72,7 +73,10 @@ def stream_error(error: RequestError) -> str:
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Metadata, float | None]:
-    """The metadata and the timeout (seconds) that a request's headers carry. Raises BadHeader."""
+    """The metadata and the timeout (seconds) that a request's headers carry.
+
+    Raises BadHeader, and DeadlineExceeded for a timeout that no clock of ours could measure.
+    """
     metadata: list[tuple[str, str | bytes]] = []
     timeout = None
     for name, value in headers:
@@ -101,4 +105,7 @@ def _timeout(value: bytes) -> float:
     match = _TIMEOUT.fullmatch(value)
     if match is None:
         raise BadHeader(f"invalid grpc-timeout: {value.decode('latin-1')}")
-    return int(match[1]) * _UNIT_SECONDS[match[2]]
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]]
+    if seconds < TIMEOUT_SECONDS_MIN:
+        raise DeadlineExceeded
+    return seconds
