@@ -82,7 +82,13 @@ SUITES: Final = (
         "etcd3",
         "0.12.0",
         (
-            *("etcd3==0.12.0", "protobuf==3.20.3", "grpcio>=1.60,<2", "hypothesis==5.49.0", "tenacity==6.3.1"),
+            *(
+                "etcd3==0.12.0",
+                "protobuf==3.20.3",
+                "grpcio>=1.60,<2",
+                "hypothesis==5.49.0",
+                "tenacity==6.3.1",
+            ),
             *("mock==5.1.0", "setuptools<80", "pytest<8"),
         ),
         ("tests",),
