@@ -302,3 +302,21 @@ def test_keys_of_an_expired_lease_are_gone(world: LeaseWorld) -> None:
     assert world.machine.store.get_row(0, b"k") is not None
     world.pass_ms(2000)
     assert world.machine.store.get_row(0, b"k") is None
+
+
+def test_expiries_between_ticks_do_not_push_the_clock() -> None:
+    world = LeaseWorld().begun()
+    world.granted()
+    started_ms, clock_ms = world.now_ms, world.driver.lease_clock_ms(world.now_ms)
+    for step in range(1, 300):
+        world.now_ms += 10
+        if step % 10 == 0:
+            world.driver.tick(world.now_ms, 1 << 40)
+            world.now_ms += 20  # so late comes its turn
+        for lease in range(25):  # more than one command of them expires in each tick
+            world.grant(100 * step + lease, ttl_ms=1000)
+        while (effects := world.turn(world.now_ms)).sync is not None:
+            world.now_ms += 1
+            world.sync(effects)
+    passed_ms = world.driver.lease_clock_ms(world.now_ms) - clock_ms
+    assert passed_ms <= world.now_ms - started_ms

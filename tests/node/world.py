@@ -140,9 +140,9 @@ class World:
             caller.ready()
         return caller
 
-    def turn(self) -> Effects:
+    def turn(self, now_ms: int = 0) -> Effects:
         """One turn, its answers delivered, its sync left undone."""
-        effects = self.driver.turn()
+        effects = self.driver.turn(now_ms)
         for answer in effects.answers:
             if isinstance(answer.result, RequestError):
                 answer.pending.refused(answer.result)

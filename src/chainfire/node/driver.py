@@ -249,7 +249,7 @@ class Driver:
         """
         self._now_ms = max(self._now_ms, now_ms)
         self._postponed = False
-        self._leases.turn(leading=self._core.role is Role.LEADER)
+        self._leases.turn(self._now_ms, leading=self._core.role is Role.LEADER)
         # Group commit: one sync for everything that arrived during the last one.
         self._proposer.turn(self._now_ms, may_append=self._writer.unsynced is None)
         self._gate.start_round()

@@ -71,7 +71,7 @@ class LeaseKeeper:
         self._propose = propose
         self._renewals: list[_Renewals] = []  # of this turn, in order
         self._open: dict[int, _Renewals] = {}  # those that take more, by keyspace
-        self._now_ms = 0
+        self._now_ms = 0  # of the last tick
         self._expiry_is_out = False  # a LEASE_EXPIRE of ours has no answer yet
         self._stamp_due = False
         self._allowance = 0  # leases that may be named before the next tick
@@ -97,7 +97,7 @@ class LeaseKeeper:
             self._stamp_due = reading_ms - self._lessor.clock_ms >= CLOCK_STAMP_MS
             self._allowance = EXPIRED_PER_TICK_MAX
 
-    def turn(self, *, leading: bool) -> None:
+    def turn(self, now_ms: int, *, leading: bool) -> None:
         """Propose what is due."""
         renewals, self._renewals = self._renewals, []
         self._open.clear()
@@ -105,12 +105,12 @@ class LeaseKeeper:
             body = LeaseRenew(ids=one.ids).SerializeToString()
             self._propose(CommandKind.LEASE_RENEW, body, one, one.keyspace)
         if leading and not self._expiry_is_out and (self._allowance or self._stamp_due):
-            self._expire()
+            self._expire(now_ms)
 
-    def _expire(self) -> None:
+    def _expire(self, now_ms: int) -> None:
         keyspace, ids = 0, list[int]()
         if self._lessor.overdue_count:
-            until_ms = self._clock.reading(self._now_ms) - EXPIRY_GRACE_MS
+            until_ms = self._clock.reading(now_ms) - EXPIRY_GRACE_MS
             count = min(self._allowance, EXPIRED_PER_COMMAND_MAX)
             keyspace, ids = self._lessor.overdue(until_ms, count)
         if ids or self._stamp_due:

@@ -197,7 +197,9 @@ class _Walk:
             operation = self._claims.pop(revision.main, None)
             if operation is not None:
                 self._check_claim(operation, revision, model)
-            elif not revision.lease:
+            elif revision.by_lease:
+                _check_lease_end(revision, model)
+            else:
                 self._explain(revision, model)
             model.apply(revision)
             if model.revision in self._reads:
@@ -281,6 +283,16 @@ class _Walk:
         for guess, (revision, _) in enumerate(self._guesses):
             if not place(guess, set()):
                 raise Violation(f"revision {revision}, a delete, is nobody's")
+
+
+def _check_lease_end(revision: Revision, model: Model) -> None:
+    """A lease takes its keys along: all of them, and no other."""
+    gone = [change.kv.key for change in revision.changes if change.deleted]
+    leases = {model.kvs[key].lease for key in gone if key in model.kvs}
+    lease = next(iter(leases), 0)
+    its_keys = [key for key in sorted(model.kvs) if model.kvs[key].lease == lease]
+    if not lease or gone != its_keys or len(gone) != len(revision.changes):
+        raise Violation(f"{revision} ends leases {sorted(leases)}, whose keys are {its_keys}")
 
 
 def _would_make(operation: Operation, model: Model) -> tuple[Change, ...]:

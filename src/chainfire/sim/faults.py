@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.ready import Role
+from chainfire.sim.clients import Nobody
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
@@ -117,6 +119,21 @@ class Faults:
             return False
         self._world.note("campaign", member.id)
         member.driver.raft.campaign()
+        member.wake()
+        return True
+
+    def _membership(self, member: SimMember) -> bool:
+        """One or several at once turn their coats; whoever applies it checks it again."""
+        if member.driver is None:
+            return False
+        conf, ids = member.driver.machine.conf_state, list(self._world.members)
+        steps = tuple(
+            ChangeStep(ChangeKind.ADD_VOTER if id in conf.learners else ChangeKind.ADD_LEARNER, id)
+            for id in self._dice.sample(ids, min(len(ids), self._dice.choice((1, 1, 1, 2, 3))))
+        )
+        transition = self._dice.choice((Transition.AUTO, Transition.JOINT_IMPLICIT))
+        self._world.note("membership", member.id, str(steps))
+        member.driver.propose_conf_change(ConfChange(steps, transition), (), Nobody())
         member.wake()
         return True
 

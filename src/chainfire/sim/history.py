@@ -143,11 +143,11 @@ class Change(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """All changes of one main revision, in order. `lease`: a lease's end made them."""
+    """All changes of one main revision, in order."""
 
     main: int
     changes: tuple[Change, ...]
-    lease: int = 0
+    by_lease: bool = False  # the end of a lease made them
 
 
 # ── watches ─────────────────────────────────────────────────────────────────
@@ -195,6 +195,7 @@ class LeaseCall:
     call: int
     ret: int = NEVER
     ttl: int = 0  # in the unit of the times; 0: revoked by a client
+    renews: bool = False
     ok: bool | None = None  # None: unknown; False: the lease was not there
 
 

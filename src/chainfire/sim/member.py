@@ -240,7 +240,7 @@ class SimMember:
         driver, world = self.driver, self._world
         assert driver is not None
         self._turn_due = False
-        effects = driver.turn()
+        effects = driver.turn(self.clock.read_ms(self._schedule.now))
         world.looked_at(self)
         for to, frames in effects.frames.items():
             world.send(self, to, frames)

@@ -35,10 +35,11 @@ _APPEND_REPLY, _VOTE, _VOTE_REPLY = (
 class Seen:
     """What was last seen of a member's present life."""
 
-    __slots__ = ("applied", "commit", "life", "role", "term")
+    __slots__ = ("applied", "commit", "conf", "life", "role", "term")
 
-    def __init__(self, life: int, applied: int) -> None:
+    def __init__(self, life: int, applied: int, conf: ConfState) -> None:
         self.life = life
+        self.conf = conf
         self.applied = applied
         self.term = self.commit = 0
         self.role = Role.FOLLOWER
@@ -70,7 +71,8 @@ class Oracle:
         assert driver is not None
         seen = self._seen.get(member.id)
         if seen is None or seen.life != member.life:
-            seen = self._seen[member.id] = Seen(member.life, max(0, member.opened_at - 1))
+            applied, conf = max(0, member.opened_at - 1), driver.raft.raft.tracker.conf
+            seen = self._seen[member.id] = Seen(member.life, applied, conf)
         raft = driver.raft.raft
         term, role, commit = raft.term, raft.role, raft.log.committed
         if role is Role.LEADER and (seen.role is not role or seen.term != term):
@@ -79,8 +81,9 @@ class Oracle:
             raise Violation(f"member {member.id} went back: {term, commit} after {seen}")
         seen.term, seen.role = term, role
         if commit > seen.commit:
-            self._committed(member, seen.commit, commit)
+            self._committed(member, seen, commit)
             seen.commit = commit
+        seen.conf = raft.tracker.conf
         applied = driver.machine.applied_index
         if applied != seen.applied:
             self._applied(member, seen.applied, applied, commit)
@@ -101,8 +104,9 @@ class Oracle:
                 f"{self.terms[last]}, which is committed; it holds {held}"
             )
 
-    def _committed(self, member: SimMember, low: int, high: int) -> None:
+    def _committed(self, member: SimMember, seen: Seen, high: int) -> None:
         assert member.driver is not None
+        low = seen.commit
         raft = member.driver.raft.raft
         log, terms = raft.log, self.terms
         for index in range(max(low + 1, log.first_index), min(high, self.committed) + 1):
@@ -119,13 +123,13 @@ class Oracle:
         term = new[-1]
         assert term is not None and None not in new
         holders = {m.id for m in self._members.values() if m.durable.holds(high, term)}
-        conf = raft.tracker.conf
-        for half in (conf.voters, conf.voters_outgoing):
-            if half and len(holders & set(half)) <= len(half) // 2:
-                raise Violation(
-                    f"member {member.id} took {high} (term {term}) for committed, it is durable "
-                    f"on {sorted(holders)} of {half}"
-                )
+        # A change that was applied in this very turn came after the commit, or before it.
+        confs = (seen.conf, raft.tracker.conf)
+        if not any(_is_quorum(holders, conf) for conf in confs):
+            raise Violation(
+                f"member {member.id} took {high} (term {term}) for committed, it is durable "
+                f"on {sorted(holders)} of {confs}"
+            )
         self.terms += [term for term in new if term is not None]
 
     def _applied(self, member: SimMember, low: int, high: int, commit: int) -> None:
@@ -179,3 +183,8 @@ class Oracle:
         hard = member.durable.hard_state
         if hard.term < message.term or (hard.term == message.term and hard.vote != vote):
             raise Violation(f"member {member.id} says {message}, durable is {hard}")
+
+
+def _is_quorum(holders: set[int], conf: ConfState) -> bool:
+    halves = [half for half in (conf.voters, conf.voters_outgoing) if half]
+    return all(len(holders & set(half)) > len(half) // 2 for half in halves)

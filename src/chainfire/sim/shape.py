@@ -28,6 +28,7 @@ FAULTS: Final = {
     "stall": 12,
     "disk_full": 4,
     "transfer": 12,
+    "membership": 15,  # voters become learners and the other way round
     "campaign": 6,
     "kill_all": 2,
     "swizzle": 4,  # members are cut off one by one, and come back in another order
@@ -67,6 +68,7 @@ class Shape:
     inflight_messages_max: int = 256
     applying_bytes_max: int = 64 << 10
     uncommitted_bytes_max: int = 1 << 20
+    lease_holders: int = 0
     compaction_ms: int = 0  # between a client's compactions; 0: none
     faults: tuple[str, ...] = ()
     faults_per_minute: float = 1.0  # times the figures of FAULTS
@@ -116,6 +118,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         inflight_messages_max=roll.choice((1, 4, 256)) if tight else 256,
         applying_bytes_max=roll.choice((1, 500, 64 << 10)) if tight else 64 << 10,
         uncommitted_bytes_max=roll.choice((500, 5000, 1 << 20)) if tight else 1 << 20,
+        lease_holders=roll.choice((0, 0, 2, 4)),
         compaction_ms=roll.choice((0, 0, 200, 1000)),
         faults=tuple(sorted(some)),
         faults_per_minute=roll.choice((0.5, 1.0, 2.0)),

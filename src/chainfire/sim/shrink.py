@@ -74,6 +74,7 @@ def _shorter(shape: Shape, simulated_us: int) -> Iterator[Shape]:
 _PLAIN = (
     "clock_skew",
     "compaction_ms",
+    "lease_holders",
     "append_bytes_max",
     "inflight_messages_max",
     "applying_bytes_max",

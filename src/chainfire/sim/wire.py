@@ -77,10 +77,13 @@ def changes_between(view: Reader, low: int, high: int) -> list[Revision]:
     """Every revision after `low` up to `high`, from rows that compaction has not reached."""
     lower, upper = rows.change_key(_PREFIX, low + 1, 0), rows.change_key(_PREFIX, high + 1, 0)
     found: dict[int, list[Change]] = {}
+    by_lease: set[int] = set()
     for row_key, value in view.iterate(REVISIONS, lower, upper):
         change = rows.decode_change(row_key, value)
         found.setdefault(change.main, []).append(_change(view, change))
-    return [Revision(main, tuple(changes)) for main, changes in found.items()]
+        if change.reason != rows.BY_REQUEST:
+            by_lease.add(change.main)
+    return [Revision(main, tuple(changes), main in by_lease) for main, changes in found.items()]
 
 
 def current(view: Reader) -> list[Kv]:

@@ -19,10 +19,13 @@ from chainfire.raft.messages import Message
 from chainfire.raft.ready import Role
 from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
+from chainfire.sim.check_lease import check_leases
 from chainfire.sim.clients import Call, Client, Compactor, Nobody
 from chainfire.sim.disk import Disk
 from chainfire.sim.faults import Faults
 from chainfire.sim.history import History, Put, PutDone, Range, RangeDone, Request, Violation
+from chainfire.sim.lease_ends import LeaseEnds
+from chainfire.sim.leasing import LeaseHolder
 from chainfire.sim.member import Clock, SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.opening import found_member
@@ -47,9 +50,12 @@ class World:
         self.members = {id: self._make_member(id) for id in range(1, shape.members + 1)}
         self.oracle = Oracle(self.members)
         self.faults = Faults(self)
+        self.lease_ends = LeaseEnds(self.history.leases)
         self.clients = [Client(self, id) for id in range(shape.clients)]
         if shape.compaction_ms:
-            self.clients.append(Compactor(self, shape.clients))
+            self.clients.append(Compactor(self, len(self.clients)))
+        for _ in range(shape.lease_holders):
+            self.clients.append(LeaseHolder(self, len(self.clients)))
 
     def _make_member(self, id: int) -> SimMember:
         roll, skew = self._dice, self.shape.clock_skew
@@ -95,6 +101,7 @@ class World:
         self._succeed(asker, Put(b"last", asker.value()), None)
         for member in self.members.values():
             self._succeed(asker, Range(b"last"), member)
+        self._await(lambda: not self.lease_ends.alive, "leases stay")
         self._await(self._is_level, "members lag behind")
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
@@ -163,6 +170,13 @@ class World:
     def _judge(self) -> None:
         self.model = check_kv(self.history.operations, self.oracle.feed)
         check_end([self._end_of(member) for member in self.members.values()], self.model)
+        check_leases(
+            self.history.leases,
+            self.lease_ends.ends,
+            now=self.schedule.now,
+            grace=PEACE_US,
+            rate_max=1.0 + self.shape.clock_skew,
+        )
 
     @staticmethod
     def _end_of(member: SimMember) -> MemberEnd:
@@ -224,6 +238,8 @@ class World:
         self.oracle.look(member)
         assert member.driver is not None
         machine = member.driver.machine
+        if self.shape.lease_holders:
+            self.lease_ends.look(machine, self.schedule.now)
         self.digest = hash((self.digest, self.schedule.now, machine.applied_index, machine.hash))
 
     def died(self, member: SimMember, why: str) -> None:
@@ -246,6 +262,10 @@ class World:
                 seen["commands refused"] += statistics.refused_commands
                 seen["compactions"] += statistics.compactions
             seen += member.branches
+        if self.lease_ends.ends:
+            revoked = sum(end.revoked for end in self.lease_ends.ends)
+            seen["leases revoked"] = revoked
+            seen["leases expired"] = len(self.lease_ends.ends) - revoked
         for operation in self.history.operations:
             if operation.response is None:
                 seen["outcomes unknown"] += 1

@@ -1,0 +1,103 @@
+"""A client that holds leases: grants one, hangs keys on it, renews it for a while, and lets it go.
+
+Some are revoked, some are left to expire, some are renewed when they should
+be long gone. What was answered when is noted for `check_lease`.
+"""
+
+from __future__ import annotations
+
+from chainfire.command import CommandKind
+from chainfire.errors import LeaseNotFound, RequestError
+from chainfire.proto.command_pb2 import LeaseGrant
+from chainfire.proto.lease_pb2 import LeaseRevokeRequest
+from chainfire.sim.clients import WIRE_US, Client, World
+from chainfire.sim.history import LeaseCall, Put
+from chainfire.sim.member import SimMember
+from chainfire.sim.schedule import MS, Schedule
+from chainfire.types import AckResult, RenewResult, Result
+
+
+class LeaseAsked:
+    """The Pending of one call about a lease."""
+
+    __slots__ = ("_call", "_ended", "_life", "_member", "_schedule")
+
+    def __init__(self, schedule: Schedule, call: LeaseCall, member: SimMember) -> None:
+        self._schedule = schedule
+        self._call = call
+        self._member = member
+        self._life = member.life
+        self._ended = False
+
+    def arrive(self) -> None:
+        driver, call = self._member.driver, self._call
+        if driver is None or self._member.life != self._life:
+            return
+        if call.renews:
+            driver.renew([call.lease], self)
+        elif call.ttl:
+            grant = LeaseGrant(id=call.lease, ttl_ms=call.ttl // MS)
+            driver.propose(CommandKind.LEASE_GRANT, grant.SerializeToString(), self)
+        else:
+            revoke = LeaseRevokeRequest(ID=call.lease)
+            driver.propose(CommandKind.LEASE_REVOKE, revoke.SerializeToString(), self)
+        self._member.wake()
+
+    def done(self, result: Result) -> None:
+        if isinstance(result, RenewResult):
+            self._answer(ok=result.ttls_ms[0] > 0)
+        else:
+            assert isinstance(result, AckResult), result
+            self._answer(ok=True)
+
+    def refused(self, error: RequestError) -> None:
+        if isinstance(error, LeaseNotFound):
+            self._answer(ok=False)
+
+    def _answer(self, *, ok: bool) -> None:
+        self._call.ok = ok
+        self._call.ret = self._schedule.now + WIRE_US
+
+
+class LeaseHolder(Client):
+    """One lease after the other."""
+
+    def __init__(self, world: World, id: int) -> None:
+        super().__init__(world, id)
+        self._lease = 0
+        self._ttl = 0
+        self._renewals_left = 0
+        self._granted = 0
+
+    def _pause(self) -> int:
+        return int((self._ttl or 500 * MS) * (0.1 + 0.6 * self.dice.random()))
+
+    def _burst(self, round: int) -> None:
+        if self._stopped:
+            return
+        member = self._world.member_for(self)
+        if member is not None:
+            self._step(member)
+        self._world.schedule.after(self._pause(), self._burst, round)
+
+    def _step(self, member: SimMember) -> None:
+        if not self._lease:
+            self._granted += 1
+            self._lease = self.id * 1000 + self._granted
+            self._ttl = self.dice.choice((1000, 2000, 4000)) * MS
+            self._renewals_left = self.dice.randrange(6)
+            self._ask(member, self._ttl)
+        elif self._renewals_left > 0:
+            self._renewals_left -= 1
+            self._ask(member, self._ttl, renews=True)
+            key = b"l%02d" % self.dice.randrange(6)
+            self.single(member, Put(key, self.value(), lease=self._lease))
+        else:
+            if self.dice.random() < 0.3:
+                self._ask(member, 0)
+            self._lease = 0
+
+    def _ask(self, member: SimMember, ttl: int, *, renews: bool = False) -> None:
+        call = LeaseCall(self._lease, self._world.schedule.now, ttl=ttl, renews=renews)
+        self._world.history.leases.append(call)
+        member.soon(WIRE_US, LeaseAsked(self._world.schedule, call, member).arrive)
