@@ -249,7 +249,10 @@ class Client:
         success: tuple[Put | Delete | Range, ...] = (Put(key, self.value()), Range(key))
         if other != key and roll < 0.3:
             success = (Range(other), Put(key, self.value()), Put(other, self.value()))
-        elif other != key and roll < 0.4:
+        elif roll < 0.36:
+            past = max(1, self.seen - int(self.dice.random() * 50))
+            success = (Put(key, self.value()), Range(b"k", b"l", revision=past))
+        elif other != key and roll < 0.45:
             success = (Delete(other), Put(key, self.value()), Range(b"k", b"l"))
         return Txn((compare,), success, (Range(key),))
 

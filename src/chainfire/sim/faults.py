@@ -60,7 +60,7 @@ class Faults:
     def _somebody(self) -> SimMember:
         """Often the leader: that is where it hurts."""
         members = self._world.members
-        if self._dice.random() < 0.4:
+        if self._dice.random() < 0.6:
             for member in members.values():
                 if member.role is Role.LEADER:
                     return member

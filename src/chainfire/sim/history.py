@@ -195,8 +195,8 @@ class LeaseCall:
     call: int
     ret: int = NEVER
     ttl: int = 0  # in the unit of the times; 0: revoked by a client
-    renews: bool = False
     ok: bool | None = None  # None: unknown; False: the lease was not there
+    renews: bool = False
 
 
 @dataclass(slots=True)

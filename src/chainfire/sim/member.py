@@ -69,6 +69,7 @@ class SimMember:
         self.driver: Driver | None = None
         self.opened: Opened | None = None
         self.paused_until = 0
+        self.stays_down = False
         self.power_losses = 0
         self.durable: DurableLog
         self.branches: Counter[str] = Counter()
@@ -87,13 +88,17 @@ class SimMember:
         return self.driver is not None
 
     @property
+    def applied(self) -> int:
+        return self.driver.machine.applied_index if self.driver else 0
+
+    @property
     def role(self) -> Role | None:
         return self.driver.raft.raft.role if self.driver else None
 
     # ── life ────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
-        if self.driver is not None:
+        if self.driver is not None or self.stays_down:
             return
         self.life += 1
         try:
@@ -131,6 +136,8 @@ class SimMember:
             applying_bytes_max=shape.applying_bytes_max,
             uncommitted_bytes_max=shape.uncommitted_bytes_max,
             inflight_messages_max=shape.inflight_messages_max,
+            pre_vote=shape.pre_vote,
+            check_quorum=shape.check_quorum,
             forward_proposals=False,
         )
         settings = DutySettings(

@@ -6,7 +6,7 @@ leases' ends and no members: those are the checkers' business.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +25,7 @@ from chainfire.sim.history import (
     Txn,
     TxnDone,
     Violation,
+    covers,
 )
 
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
@@ -43,6 +44,7 @@ class Model:
         self.revision = 1
         self.kvs: dict[bytes, Kv] = {}
         self._keys: list[bytes] = []  # sorted
+        self._versions: dict[bytes, list[tuple[int, Kv | None]]] = {}  # each key's, oldest first
 
     # ── reads ───────────────────────────────────────────────────────────────
 
@@ -62,6 +64,20 @@ class Model:
         keys = self._keys
         low = bisect_left(keys, key)
         return keys[low:] if end == b"\0" else keys[low : bisect_left(keys, end)]
+
+    def past(self, request: Range) -> RangeDone:
+        """At the revision that the request names."""
+        rows: list[Kv] = []
+        for key in sorted(self._versions):
+            if covers(request.key, request.end, key):
+                versions = self._versions[key]
+                at = bisect_right(versions, request.revision, key=lambda version: version[0])
+                kv = versions[at - 1][1] if at else None
+                if kv is not None:
+                    rows.append(kv)
+        more = 0 < request.limit < len(rows)
+        shown = rows[: request.limit] if more else rows
+        return RangeDone(self.revision, tuple(shown), more, len(rows))
 
     def holds(self, compare: Compare) -> bool:
         kv = self.kvs.get(compare.key)
@@ -89,6 +105,9 @@ class Model:
         for change in revision.changes:
             kv = change.kv
             old = self.kvs.get(kv.key)
+            self._versions.setdefault(kv.key, []).append(
+                (revision.main, None if change.deleted else kv)
+            )
             if change.deleted:
                 if old is None:
                     raise Violation(f"{kv.key!r} was deleted at {kv.mod} and was not there")
@@ -147,6 +166,8 @@ class _Scratch:
         return DeleteDone(self._revision, len(prevs), tuple(prevs) if delete.want_prev else ())
 
     def _range(self, request: Range) -> RangeDone:
+        if request.revision:
+            return self.model.past(request)._replace(revision=self._revision)
         rows, limit = self._rows(request.key, request.end), request.limit
         more = 0 < limit < len(rows)
         shown = rows[:limit] if more else rows

@@ -75,6 +75,12 @@ class Oracle:
             seen = self._seen[member.id] = Seen(member.life, applied, conf)
         raft = driver.raft.raft
         term, role, commit = raft.term, raft.role, raft.log.committed
+        if role is Role.LEADER:
+            for id, peer in raft.tracker.progress.items():
+                if peer.match >= peer.next:
+                    raise Violation(
+                        f"member {member.id} sends {id} {peer.next}, it has {peer.match}"
+                    )
         if role is Role.LEADER and (seen.role is not role or seen.term != term):
             self._elected(member, term)
         if term < seen.term or commit < seen.commit:

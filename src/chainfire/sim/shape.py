@@ -53,6 +53,8 @@ class Shape:
     seconds: int = 10  # of chaos
     heartbeat_ms: int = 100
     election_ticks: int = 10
+    pre_vote: bool = True
+    check_quorum: bool = True
     network: Network = field(default_factory=Network)
     sync_us: int = 1000  # the mean
     turn_us: int = 200  # up to so much later than what causes it
@@ -103,6 +105,8 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         seconds=seconds,
         heartbeat_ms=roll.choice((50, 100, 100, 100)),
         election_ticks=roll.choice((5, 10, 10, 10)),
+        pre_vote=roll.random() < 0.75,
+        check_quorum=roll.random() < 0.85,
         network=network,
         sync_us=roll.choice((200, 1000, 1000, 8000)),
         turn_us=roll.choice((20, 200, 1000)),
@@ -121,5 +125,5 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         lease_holders=roll.choice((0, 0, 2, 4)),
         compaction_ms=roll.choice((0, 0, 200, 1000)),
         faults=tuple(sorted(some)),
-        faults_per_minute=roll.choice((0.5, 1.0, 2.0)),
+        faults_per_minute=roll.choice((1.0, 2.0, 4.0)),
     )

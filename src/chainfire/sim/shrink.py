@@ -72,6 +72,8 @@ def _shorter(shape: Shape, simulated_us: int) -> Iterator[Shape]:
 
 
 _PLAIN = (
+    "pre_vote",
+    "check_quorum",
     "clock_skew",
     "compaction_ms",
     "lease_holders",

@@ -80,13 +80,54 @@ class World:
         self._judge()
 
     def _heal(self) -> None:
+        """First a majority alone, so that nobody is saved by who should not be needed."""
         self.note("peace")
         self.faults.stop()
         self.network.heal()
-        for member in self.members.values():
+        members = list(self.members.values())
+        for member in members:
             member.disk.heal()
             member.paused_until = 0
+        if self._dice.random() < 0.6:
+            self._heal_a_majority()
+        for member in members:
+            member.stays_down = False
             member.start()
+
+    def _heal_a_majority(self) -> None:
+        """The configuration that the committed entries lead to counts; nothing is joint in it."""
+        ahead = max(
+            (member for member in self.members.values() if member.up),
+            key=lambda member: member.applied,
+            default=None,
+        )
+        if ahead is None or ahead.driver is None:
+            return
+        conf = ahead.driver.machine.conf_state
+        if conf.voters_outgoing:
+            return
+        spared = self._dice.sample(conf.voters, (len(conf.voters) - 1) // 2)
+        self.note("spared", 0, str(spared))
+        for id in spared:
+            member = self.members[id]
+            member.stays_down = True
+            if member.up:
+                member.end("spared", power=False)
+        for member in self.members.values():
+            if member.id not in spared:
+                member.start()
+        self._await(
+            lambda: self._is_one_without(spared), f"a majority does not do without {spared}"
+        )
+
+    def _is_one_without(self, spared: Sequence[int]) -> bool:
+        leader = self.leader()
+        return (
+            leader is not None
+            and leader.id not in spared
+            and leader.driver is not None
+            and leader.driver.raft.raft.committed_in_term
+        )
 
     def _await_one_cluster(self) -> None:
         self._await(self._is_one, "no convergence")
@@ -207,11 +248,10 @@ class World:
         return found
 
     def member_for(self, client: Client) -> SimMember | None:
-        """Whom a client calls: mostly the leader, now and then anybody who is up."""
-        leader = self.leader()
-        if leader is not None and client.dice.random() < 0.7:
-            return leader
+        """Whom a client calls: anybody, more often one that takes itself for the leader."""
         up = [member for member in self.members.values() if member.up]
+        if client.dice.random() < 0.4:
+            up = [member for member in up if member.role is Role.LEADER] or up
         return client.dice.choice(up) if up else None
 
     def send(self, sender: SimMember, to: int, frames: Sequence[Frame]) -> None:
