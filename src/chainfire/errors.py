@@ -330,6 +330,11 @@ class TimeoutWaitApplied(RequestError):
     text = "etcdserver: request timed out, waiting for the applied index took too long"
 
 
+class TimeoutLeaderTransfer(RequestError):
+    code = Code.UNAVAILABLE
+    text = "etcdserver: request timed out, leader transfer took too long"
+
+
 class Unhealthy(RequestError):
     code = Code.UNAVAILABLE
     text = "etcdserver: unhealthy cluster"
@@ -467,6 +472,10 @@ class DataDirLocked(FatalError):
 
 class DataDirMismatch(FatalError):
     """The data directory belongs to another cluster, member or layout."""
+
+
+class Removed(FatalError):
+    """The member was removed from its cluster, for good."""
 
 
 class Damaged(FatalError):

@@ -66,7 +66,16 @@ UNITS: dict[str, Unit] = {
         banned=PURE | only("grpc"),
         except_in=only(
             *("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
-            *("peers", "link", "dialer", "accepting", "transport", "peertls"),
+            *(
+                "peers",
+                "link",
+                "dialer",
+                "accepting",
+                "transport",
+                "peertls",
+                "peering",
+                "registry",
+            ),
             *("snapshots", "sending", "receiving"),
         ),
     ),

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from chainfire.machine import Machine
 from chainfire.node.driver import Limits
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
+from chainfire.raft.messages import Message, Snapshot
 from chainfire.raft.ready import Role
+from chainfire.storage.backend import STATE_FAMILIES
+from chainfire.storage.memory import MemoryBackend
 from tests.node.world import PLENTY, Caller, World
 
 TICK_MS = 100
@@ -50,6 +55,8 @@ class Cluster:
         self.members: dict[int, World] = {}
         self.undelivered: list[Packet] = []
         self.stalled_disks: set[int] = set()  # members whose log syncs do not end
+        self.snapshots: Path | None = None  # where checkpoints are made; None: sends fail
+        self._checkpoints = 0
         for id_ in self.ids:
             self.members[id_] = self._make(id_)
 
@@ -95,6 +102,8 @@ class Cluster:
             effects = world.turn()
             moved |= bool(effects.answers or effects.reads)
             self._post(id_, effects)
+            for message in effects.snapshots:
+                self._send_snapshot(id_, message)
             if effects.sync is not None and id_ not in self.stalled_disks:
                 world.sync(effects)
                 moved = True
@@ -116,6 +125,22 @@ class Cluster:
                 self.undelivered += [Packet(sender, to, frame) for frame in frames]
             else:
                 self.members[sender].driver.unreachable(to)
+
+    def _send_snapshot(self, sender: int, message: Message) -> None:
+        """The transfer in one step: a checkpoint, staged at the receiver, where it stands."""
+        receiver = self.members.get(message.to)
+        arrives = not (receiver is None or self.cut & {sender, message.to})
+        if self.snapshots is not None and arrives and receiver is not None:
+            self._checkpoints += 1
+            staged = self.snapshots / f"state-{self._checkpoints:06d}"
+            self.members[sender].state.checkpoint(staged)
+            machine = Machine(MemoryBackend.open(staged, STATE_FAMILIES), cache_bytes=1 << 20)
+            snapshot = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
+            receiver.place.root = self.snapshots
+            receiver.driver.snapshot_received(replace(message, snapshot=snapshot), staged.name)
+        else:
+            arrives = False
+        self.members[sender].driver.snapshot_sent(message.to, arrived=arrives)
 
     def run(self, ticks: int) -> None:
         for _ in range(ticks):

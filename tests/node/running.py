@@ -12,6 +12,7 @@ import uvloop
 
 from chainfire.errors import SyncFailed
 from chainfire.node.compacting import Pace
+from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
 from chainfire.node.upkeep import UpkeepSettings
 from chainfire.storage.backend import StorageBackend
@@ -71,6 +72,7 @@ def node_of(
         driver=world.driver,
         log_backend=world.log,
         state_backend=state or world.state,
+        registry=Registry(world.log, world.machine),
         disk=disk or FakeDisk(),
         cluster_id=7,
         heartbeat_seconds=0.01,

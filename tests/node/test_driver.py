@@ -281,9 +281,31 @@ def test_a_nearly_full_disk_raises_the_alarm_and_room_clears_it() -> None:
     assert list(world.machine.alarms) == []
 
 
+def test_an_alarm_that_is_applied_when_there_is_room_again_is_cleared() -> None:
+    world = World().lead()
+    world.driver.tick(100, 999)
+    world.driver.tick(200, 5000)
+    world.settle()
+    assert list(world.machine.alarms) == [Alarm(ME, NOSPACE)]
+    world.tick(300, free_bytes=5000)
+    assert list(world.machine.alarms) == []
+
+
+def test_an_alarm_of_an_earlier_life_is_cleared_when_there_is_room() -> None:
+    world = World().lead()
+    world.tick(100, free_bytes=999)
+    after = World(world.log.crash(0), world.state.crash(0), start_number=2)
+    after.tick(50, free_bytes=5000)
+    after.lead()
+    assert list(after.machine.alarms) == [Alarm(ME, NOSPACE)]
+    after.tick(100, free_bytes=5000)
+    assert list(after.machine.alarms) == []
+
+
 def test_an_alarm_raised_by_hand_with_room_to_spare_stays() -> None:
     world = World().lead()
     request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=ME, alarm=NOSPACE)
+    world.tick(50)
     world.driver.propose(CommandKind.ALARM, request.SerializeToString(), Caller())
     world.settle()
     world.tick(100)

@@ -40,6 +40,7 @@ def test_golden_rows_of_raft_meta() -> None:
     log.append(batch_of(1, 5, 1), HardState(1, 2, 3))
     log.note_state_durable(4)
     log.truncate_front(2)
+    log.begin_install(7, 6, "state-000002")
     rows = {key: value.hex() for key, value in backend.iterate("raft_meta")}
     word = "{:016x}".format
     assert rows == {
@@ -48,6 +49,7 @@ def test_golden_rows_of_raft_meta() -> None:
         b"hard_state": "01" + word(1) + word(2) + word(3),
         b"state_durable": "01" + word(4),
         b"truncated": "01" + word(2) + word(1),
+        b"installing": "01" + word(7) + word(6) + b"state-000002".hex(),
     }
     meta = LogMeta.read(backend)
     assert (meta.identity, meta.start_number) == (Identity(1, 2, 3), 4)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from chainfire.command import CommandKind
 from chainfire.errors import RequestError
@@ -39,6 +40,21 @@ class FakeWitness:
     def lower(self, last_index: int, last_term: int) -> None:
         _, _, term, vote = self.notes[-1] if self.notes else (0, 0, 0, 0)
         self.notes.append((last_index, last_term, term, vote))
+
+
+@dataclass
+class MemoryPlace:
+    """State directories that are checkpoints of memory backends."""
+
+    live: MemoryBackend
+    root: Path = Path()
+    discarded: list[str] = field(default_factory=list)
+
+    def switch_state(self, staged: str) -> None:
+        self.live.reopen(self.root / staged)
+
+    def discard_state(self, staged: str) -> None:
+        self.discarded.append(staged)
 
 
 @dataclass(eq=False)
@@ -82,6 +98,7 @@ class World:
         voters: tuple[int, ...] = (ME,),
         limits: Limits | None = None,
         start_number: int = 0,
+        is_admitted: bool = True,
         auto_compactor: AutoCompactor | None = None,
     ) -> None:
         if state is None:
@@ -89,6 +106,7 @@ class World:
             members = [Member(ID=id, peerURLs=[f"http://127.0.0.1:{id}"]) for id in voters]
             Machine.bootstrap(state, members, ConfState(voters=voters), CLUSTER_VERSION)
         self.me = me
+        self.place = MemoryPlace(state)
         self.state = state
         self.log = log or MemoryBackend(LOG_FAMILIES)
         self.machine = Machine(state, cache_bytes=1 << 20)
@@ -107,9 +125,11 @@ class World:
             log=self.log_store,
             machine=self.machine,
             witness=self.witness,
+            state_place=self.place,
             duties=Duties(me, self.machine, self.duty_settings(auto_compactor)),
             member_id=me,
             start_number=start_number or self.machine.start_number(me) + 1,
+            is_admitted=is_admitted,
             limits=limits or Limits(pending_max=100, request_timeout_ms=7000),
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from chainfire.command import CommandKind
 from chainfire.config import Config
 from chainfire.errors import RequestError
+from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
 from chainfire.proto.kv_pb2 import PutRequest
 from chainfire.server.member import make_node, opening_settings
@@ -75,7 +76,8 @@ def live(
 
     async def run() -> Opened:
         opened = open_member(settings(data_dir, force=force))
-        node = make_node(config(data_dir, force=force), opened)
+        registry = Registry(opened.log_backend, opened.machine)
+        node = make_node(config(data_dir, force=force), opened, registry)
         try:
             await node.start(SECONDS)
             for number in range(first, first + keys):

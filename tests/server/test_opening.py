@@ -245,7 +245,8 @@ def test_force_new_cluster_goes_on_with_what_is_left_and_needs_no_force_again(
     left = keys_of(data, force=True)
     assert left <= EVERYTHING
     if lose in (lose_witness, tear_witness, lose_log):
-        assert left == EVERYTHING, "state/ has it all"
+        last = max(EVERYTHING, key=lambda key: int(key[1:]))
+        assert left >= EVERYTHING - {last}, "state/ has all but what was answered before its apply"
     live(data, 5, first=100)
     assert keys_of(data) == left | {b"k%d" % number for number in range(100, 105)}
 
@@ -336,5 +337,5 @@ def contents(data: Path) -> dict[str, bytes]:
 
 def test_state_existing_restarts_a_member_and_never_founds_one(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give 'new'"):
-        open_member(replace(settings(tmp_path / "new"), may_found=False))
-    open_member(replace(settings(data), may_found=False)).close()
+        open_member(replace(settings(tmp_path / "new"), birth=None))
+    open_member(replace(settings(data), birth=None, is_founder=False)).close()

@@ -241,3 +241,21 @@ def test_bounds_outlive_the_bytes_that_gave_them(backend: StorageBackend) -> Non
         junk = [b"\xff" * length for length in range(8, 64)] * 3
         assert [len(list(rows)) for rows in iterators] == [1, 1]
         del junk
+
+
+def test_a_checkpoint_takes_the_place_of_a_backend_that_is_in_use(
+    backend: StorageBackend, tmp_path: Path
+) -> None:
+    put(backend, (b"k", b"old"))
+    backend.sync()
+    backend.checkpoint(tmp_path / "copy")
+    put(backend, (b"k", b"new"), (b"l", b"new"))
+    view, rows = backend.snapshot(), backend.iterate("a")
+    backend.reopen(tmp_path / "copy")
+    assert list(backend.iterate("a")) == [(b"k", b"old")]
+    assert view.get("a", b"k") == b"new" and len(list(rows)) == 2
+    view.close()
+    put(backend, (b"m", b"later"))
+    backend.sync()
+    assert [key for key, _ in backend.iterate("a")] == [b"k", b"m"]
+    backend.compact()

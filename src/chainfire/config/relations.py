@@ -114,9 +114,6 @@ def _check_cluster(config: Config) -> Iterator[Problem]:
         mine = show_urls(cluster.initial_advertise_peer_urls)
         wanted = f"must give {name!r} the URLs of --initial-advertise-peer-urls, {mine}"
         yield Problem("--initial-cluster", wanted, given)
-    if len(members) > 1:
-        wanted = "clusters of several members are not there yet; name this member alone"
-        yield Problem("--initial-cluster", wanted, given)
 
 
 def _check_compaction(config: Config) -> Iterator[Problem]:

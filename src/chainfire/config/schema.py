@@ -69,7 +69,7 @@ class NetworkConfig:
         PEER_URLS,
         "listen-peer-urls",
         kinds.URLS,
-        "Where other members will be served; a lone member does not listen there",
+        "Where other members are served",
     )
     door: str = _option(
         "auto",

@@ -25,10 +25,11 @@ _ALARM_TYPES: Final = (AlarmType.NOSPACE, AlarmType.CORRUPT)
 class Cluster:
     """The replicated facts about the cluster. `members` by id; treat the messages as frozen."""
 
-    __slots__ = ("alarms", "conf_state", "members", "removed", "version")
+    __slots__ = ("alarms", "changes", "conf_state", "members", "removed", "version")
 
     def __init__(self, reader: Reader) -> None:
         """Read the rows. Raises Damaged, Corrupt or UnknownFormat."""
+        self.changes = 0  # of `members`, counted
         self.members: dict[int, Member] = rows.read_members(reader)
         self.removed: set[int] = rows.read_removed(reader)  # ids that never come back
         self.alarms: set[Alarm] = rows.read_alarms(reader)
@@ -126,6 +127,7 @@ class Cluster:
         )
         for gone in sorted(self.members.keys() - set(ids)):
             del self.members[gone]
+            self.changes += 1
             staged.delete("members", rows.member_key(gone))
             self.removed.add(gone)
             staged.put(rows.FAMILY, rows.removed_key(gone), rows.encode_removed())
@@ -144,6 +146,7 @@ class Cluster:
         staged.put(rows.FAMILY, rows.CONF_STATE, rows.encode_conf_state(conf_state))
 
     def _put(self, member: Member, staged: Writer) -> None:
+        self.changes += 1
         self.members[member.ID] = member
         staged.put("members", rows.member_key(member.ID), rows.encode_member(member))
 

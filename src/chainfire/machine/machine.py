@@ -96,10 +96,18 @@ class Machine:
         missing) or Corrupt.
         """
         self._backend = backend
+        self._cache_bytes = cache_bytes
+        self._opened = 0  # how often
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Begin anew with what the backend holds now; all parts are others afterwards."""
+        backend = self._backend
         position = rows.read_position(backend)
+        self._opened += 1
         self._cluster = Cluster(backend)
         self._senders = rows.read_senders(backend)
-        self.store = Mvcc(backend, cache_bytes=cache_bytes, revision=position.revision)
+        self.store = Mvcc(backend, cache_bytes=self._cache_bytes, revision=position.revision)
         self._staged = Staged(backend)
         lease_counts = ((space, state.leases) for space, state in self.store.keyspaces.items())
         self.leases = Lessor(backend, lease_counts, position.leader_clock_ms)
@@ -146,6 +154,14 @@ class Machine:
         backend.write(batch)
         backend.sync()
 
+    def force_alone(self, member_id: int) -> None:
+        """Write a configuration of this member alone, beside the log. This object is done then."""
+        assert not self._waiting and self._chain.index == self._written.index
+        self._cluster.apply_conf_change(ConfState(voters=(member_id,)), (), self._staged)
+        batch = self._backend.batch()
+        self._staged.drain_into(batch)
+        self._backend.write(batch)
+
     # ── what is applied (and written) ───────────────────────────────────────
 
     @property
@@ -182,6 +198,11 @@ class Machine:
     def members(self) -> Mapping[int, Member]:
         """By id. Treat the messages as frozen."""
         return self._cluster.members
+
+    @property
+    def membership_changes(self) -> tuple[int, int]:
+        """Another one after each change of `members`."""
+        return self._opened, self._cluster.changes
 
     @property
     def removed_members(self) -> Set[int]:

@@ -11,21 +11,28 @@ from chainfire import command
 from chainfire.errors import InvalidArgument
 from chainfire.machine import Applied, Machine
 from chainfire.node.changing import check
+from chainfire.node.duties import Duties
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.proposer import Proposer
 from chainfire.raft.changes import ConfChange
 from chainfire.raft.confchange import InvalidConfChange
 from chainfire.raft.rawnode import RawNode
-from chainfire.types import ConfState, Entry, EntryType
+from chainfire.types import AlarmResult, ConfState, Entry, EntryType
 
 
 class Applier:
     def __init__(
-        self, raft: RawNode, machine: Machine, proposer: Proposer, effects: Effects
+        self,
+        raft: RawNode,
+        machine: Machine,
+        proposer: Proposer,
+        duties: Duties,
+        effects: Effects,
     ) -> None:
         self._raft = raft
         self._machine = machine
         self._proposer = proposer
+        self._duties = duties
         self._effects = effects
 
     def apply(self, entries: Sequence[Entry]) -> None:
@@ -63,3 +70,5 @@ class Applier:
                 pending = settle(one.sequence)
                 if pending is not None:
                     answers.append(Answer(pending, one.result))
+            elif one.member_id == me and isinstance(one.result, AlarmResult):
+                self._duties.note_earlier_alarm()

@@ -88,6 +88,13 @@ class Compacting:
         if self._round is None and space.compacted > max(space.finished, self._gone_to):
             self._begin_slice(0)
 
+    def installed(self) -> None:
+        """A snapshot took the place of the state: what is gone there, its rows say."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._round, self._gone_to = None, NEVER
+        self.after_apply()
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         """`pending.ready()` once everything up to `revision` is physically gone here."""
         if self._machine.store.keyspace(0).finished >= revision:

@@ -27,13 +27,17 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from chainfire.errors import Stalled, Stopped, TooManyRequests
+from chainfire.command import CommandKind
+from chainfire.errors import CorruptCluster, Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
+from chainfire.node.divergence import Divergence
 from chainfire.node.duties import Duties
 from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.frames import Change, Forward, Frame, Refused
+from chainfire.node.frames import Chain, Change, Forward, Frame, Refused
+from chainfire.node.handover import HandOver
+from chainfire.node.installing import Installing, StatePlace
 from chainfire.node.leadership import Leadership
 from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.leases import LeaseKeeper
@@ -48,8 +52,10 @@ from chainfire.raft.messages import (
     AFTER_SYNC,
     LOCAL_APPEND_THREAD,
     LOCAL_APPLY_THREAD,
+    NOBODY,
     Message,
     MessageType,
+    Snapshot,
 )
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
@@ -74,11 +80,14 @@ class Driver:
         log: LogStore,
         machine: Machine,
         witness: WitnessFile,
+        state_place: StatePlace,
         duties: Duties,
         member_id: int,
         start_number: int,
+        is_admitted: bool,
         limits: Limits,
     ) -> None:
+        """`is_admitted`: see `admission`; until then others are not heard and time stands still."""
         self.raft = raft
         self._core = raft.raft  # read, never written
         self.log = log
@@ -109,12 +118,17 @@ class Driver:
             reads_max=limits.reads_max,
             timeout_ms=limits.request_timeout_ms,
         )
-        self._writer = LogWriter(log, witness)
-        self._applier = Applier(raft, machine, self._proposer, self._effects)
+        self._installing = Installing(log, machine, state_place)
+        self._writer = LogWriter(log, witness, self._installing)
+        self._applier = Applier(raft, machine, self._proposer, duties, self._effects)
         self._early = EarlyAnswers(machine, self._proposer, self._effects)
         self._storage_work: deque[Message] = deque()  # for our own disk, in raft's order
         self._postponed = False  # its first piece is an apply that waits for the next turn only
+        self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
+        self._divergence = Divergence(raft, machine, self._effects)
+        self._is_admitted = is_admitted
         self._stopped = False
+        log.newest_state = self._newest_state
 
     @property
     def is_sole_voter(self) -> bool:
@@ -145,6 +159,8 @@ class Driver:
         """Queue a command for the next turn. Refused at once when too much is waiting."""
         if self._stopped:
             pending.refused(Stopped())
+        elif self._divergence.is_found and kind != CommandKind.ALARM:
+            pending.refused(CorruptCluster())
         elif self._proposer.pending.full or self._stalled:
             pending.refused(TooManyRequests())
         else:
@@ -168,8 +184,8 @@ class Driver:
         self, level: int, min_revision: int, deadline_ms: int | None, pending: ReadPending
     ) -> bool:
         """True: the store may be read now. False: `pending` hears later, in some turn's Effects."""
-        if self._stopped:
-            pending.refused(Stopped())
+        if self._stopped or self._divergence.is_found:
+            pending.refused(Stopped() if self._stopped else CorruptCluster())
             return False
         return self._gate.may_read(
             level,
@@ -182,10 +198,16 @@ class Driver:
 
     def received(self, sender: int, frames: Iterable[Frame]) -> None:
         """What another member says; the transport vouches for `sender`."""
+        if not self._is_admitted:
+            return
         for frame in frames:
             match frame:
+                case Message(type=MessageType.READ_INDEX) if self._core.role is not Role.LEADER:
+                    pass  # who asks finds the leader by itself
                 case Message():
                     self.raft.step(frame)
+                case Chain():
+                    self._divergence.heard(sender, frame)
                 case Forward(commands):
                     self._proposer.forwarded(sender, commands)
                 case Change(data):
@@ -198,6 +220,51 @@ class Driver:
         self.raft.report_unreachable(peer)
         if self._leadership.note_unreachable(peer):
             self._proposer.repeat()
+
+    def gone(self, peer: int) -> bool:
+        """This member's process has ended. True: it led; `campaign` after a small random delay."""
+        if peer != self._core.leader:
+            return False
+        self.raft.forget_leader()
+        return True
+
+    def campaign(self) -> None:
+        """Stand for election, if there is no leader."""
+        if self._is_admitted and not self._core.leader:
+            self.raft.campaign()
+
+    def admit(self) -> None:
+        """This member may vote and acknowledge from now on."""
+        self._is_admitted = True
+
+    def lost_data(self, peer: int) -> None:
+        """This member says that it lost some of what it had acknowledged."""
+        self.raft.reset_progress(peer)
+
+    def move_leader(self, target: int, pending: Pending) -> None:
+        """Hand leadership to this voter; only a leader can."""
+        self._hand_over.move(target, pending)
+
+    @property
+    def best_successor(self) -> int:
+        """Who would lead best if this leader went; 0: nobody, or it does not lead."""
+        return self._hand_over.best() if self._core.role is Role.LEADER else NOBODY
+
+    @property
+    def snapshot_under_way(self) -> int | None:
+        """The lowest index of a snapshot being sent: who gets it needs the log behind it."""
+        if self._core.role is not Role.LEADER:
+            return None
+        peers = self._core.tracker.progress.values()
+        return min((peer.pending_snapshot for peer in peers if peer.pending_snapshot), default=None)
+
+    def snapshot_received(self, message: Message, staged: str) -> None:
+        """A snapshot's files are durable in the staged state directory of this name, ours now."""
+        self._installing.stage(message, staged)
+        if self._is_admitted:
+            self.raft.step(message)
+        wanted = (self._core.log.unstable.snapshot, *(w.snapshot for w in self._storage_work))
+        self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
 
     def snapshot_sent(self, peer: int, *, arrived: bool) -> None:
         """How one of the `snapshots` of an Effects ended; once for each."""
@@ -227,7 +294,11 @@ class Driver:
     def tick(self, now_ms: int, free_bytes: int) -> None:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms
-        self.raft.tick()
+        if self._is_admitted:
+            self.raft.tick()
+            self._hand_over.tick(now_ms)
+        self._divergence.tick()
+        self.duties.is_corrupt = self._divergence.is_found
         self._proposer.tick(now_ms)
         self._gate.tick(now_ms)
         leading = self._core.role is Role.LEADER
@@ -254,6 +325,7 @@ class Driver:
         self._proposer.turn(self._now_ms, may_append=self._writer.unsynced is None)
         self._gate.start_round()
         self._pump()
+        self._hand_over.observe(self._now_ms, self._writer.oldest_unsynced)
         effects = self._effects
         effects.stalled = self._stalled
         effects.sync = self._writer.unsynced
@@ -268,7 +340,8 @@ class Driver:
         self._stopped = True
         effects = Effects(answers=self._effects.take().answers)
         self._leases.stop(Stopped())
-        effects.answers += [Answer(pending, Stopped()) for pending in self._proposer.stop()]
+        waiting = [*self._proposer.stop(), *self._hand_over.stop()]
+        effects.answers += [Answer(pending, Stopped()) for pending in waiting]
         for reader in self._gate.stop():
             reader.refused(Stopped())
         return effects
@@ -327,7 +400,20 @@ class Driver:
             except Stalled:
                 return
             work.popleft()
+            if message.snapshot is not None:
+                self._installed()
             self._route_all(due)
+
+    def _installed(self) -> None:
+        """What hung on the old state goes on with the new one."""
+        self._divergence.reset()
+        self._leases.reopened(self.machine.leases)
+        self._proposer.leader_changed()  # what the snapshot has swallowed is answered as unknown
+        self._effects.installed = True
+
+    def _newest_state(self) -> Snapshot | None:
+        machine = self.machine
+        return Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
 
 
 def _held_until_durable(messages: Sequence[Message]) -> Sequence[Message]:

@@ -5,6 +5,7 @@
     auto-compaction  by `autocompact`
     compaction done  what a physical compaction freed
     space alarm      raised while the disk is nearly full, cleared by `quota`
+    corrupt alarm    raised when this member has found that it differs from its leader
 
 A duty is wanted until the machine shows that it is done, and proposed again
 only after its last proposal was answered; after a refusal, a second later.
@@ -24,7 +25,7 @@ from chainfire.node.autocompact import AutoCompactor
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import ClusterVersionSet, CompactionFinished
 from chainfire.proto.kv_pb2 import CompactionRequest
-from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.proto.maintenance_pb2 import CORRUPT, NOSPACE, AlarmRequest, AlarmType
 from chainfire.types import Alarm, Result
 from chainfire.version import CLUSTER_VERSION
 
@@ -66,13 +67,20 @@ class Duties:
         self._now_ms = 0
         self._open: set[int] = set()  # kinds that wait for an answer
         self._not_before_ms: dict[int, int] = {}  # kinds that were refused
+        self.is_corrupt = False  # this member differs from its leader
         self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
         self._compact_to = NEVER  # what the auto-compactor has decided
-        self._was_full = False  # seen while the space alarm was up: only then is it ours to clear
+        # Seen while the space alarm was up: only then is it ours to clear. One that is up at the
+        # first look is from an earlier life, which may have died of the full disk.
+        self._was_full: bool | None = None
 
     def note_compaction_finished(self, revision: int, freed_bytes: int) -> None:
         """This member's own physical compaction ended; the leader tells everybody."""
         self._finished = (revision, freed_bytes)
+
+    def note_earlier_alarm(self) -> None:
+        """An alarm of this member's was applied that an earlier life of it had asked for."""
+        self._was_full = True
 
     def answered(self, kind: int, *, refused: bool) -> None:
         self._open.discard(kind)
@@ -82,7 +90,7 @@ class Duties:
     def due(self, now_ms: int, *, leader: bool, free_bytes: int) -> list[Duty]:
         """Commands to propose now; `free_bytes` is what the disk has left."""
         self._now_ms = now_ms
-        wanted = [*self._publish(), *self._space(free_bytes)]
+        wanted = [*self._publish(), *self._corrupt(), *self._space(free_bytes)]
         if leader:
             wanted += [*self._version(), *self._compaction(now_ms)]
         due = [
@@ -126,14 +134,22 @@ class Duties:
             request = CompactionRequest(revision=self._compact_to)
             yield CommandKind.COMPACT, request.SerializeToString()
 
+    def _corrupt(self) -> Iterator[tuple[int, bytes]]:
+        if self.is_corrupt and Alarm(self._member_id, CORRUPT) not in self._machine.alarms:
+            yield self._alarm(AlarmRequest.ACTIVATE, CORRUPT)
+
     def _space(self, free_bytes: int) -> Iterator[tuple[int, bytes]]:
         settings, machine = self._settings, self._machine
         raised = Alarm(self._member_id, NOSPACE) in machine.alarms
         reserve = settings.disk_reserve_bytes
+        if self._was_full is None:
+            self._was_full = raised
         if not raised:
-            self._was_full = free_bytes < reserve
-            if self._was_full:
-                yield self._alarm(AlarmRequest.ACTIVATE)
+            is_full = free_bytes < reserve
+            # What we have asked for is ours, even if there is room again when it is applied.
+            self._was_full = is_full or CommandKind.ALARM in self._open
+            if is_full:
+                yield self._alarm(AlarmRequest.ACTIVATE, NOSPACE)
             return
         has_room = (
             free_bytes >= reserve + reserve // 8  # or it would flap at the border
@@ -142,8 +158,8 @@ class Duties:
         # An alarm that somebody raised by hand, with room to spare, stays until he clears it.
         self._was_full = self._was_full or not has_room
         if has_room and self._was_full and settings.auto_clear_space_alarm:
-            yield self._alarm(AlarmRequest.DEACTIVATE)
+            yield self._alarm(AlarmRequest.DEACTIVATE, NOSPACE)
 
-    def _alarm(self, action: AlarmRequest.AlarmAction) -> tuple[int, bytes]:
-        request = AlarmRequest(action=action, memberID=self._member_id, alarm=NOSPACE)
+    def _alarm(self, action: AlarmRequest.AlarmAction, alarm: AlarmType) -> tuple[int, bytes]:
+        request = AlarmRequest(action=action, memberID=self._member_id, alarm=alarm)
         return CommandKind.ALARM, request.SerializeToString()

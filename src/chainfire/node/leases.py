@@ -77,6 +77,10 @@ class LeaseKeeper:
         self._allowance = 0  # leases that may be named before the next tick
         self._not_before_ms = 0
 
+    def reopened(self, lessor: Lessor) -> None:
+        """The state was replaced by a snapshot, and the leases with it."""
+        self._lessor = lessor
+
     def renew(self, keyspace: int, ids: Sequence[int], pending: Pending) -> None:
         """Let these TTLs begin anew; `pending` gets a RenewResult in the order of `ids`."""
         renewals = self._open.get(keyspace)

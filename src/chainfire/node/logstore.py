@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chainfire.errors import Corrupt, UnknownFormat
@@ -50,6 +50,15 @@ class Identity:
 
 
 @dataclass(slots=True, frozen=True)
+class Installing:
+    """A snapshot on its way in: where it stands, and the state directory that holds it."""
+
+    index: int
+    term: int
+    directory: str
+
+
+@dataclass(slots=True, frozen=True)
 class LogMeta:
     """The single facts of `raft_meta`; identity is None in a directory that was never used."""
 
@@ -59,6 +68,7 @@ class LogMeta:
     truncated_index: int
     truncated_term: int
     state_durable: int
+    installing: Installing | None = None  # a snapshot took the state's place, or was about to
 
     @classmethod
     def none(cls) -> LogMeta:
@@ -79,7 +89,21 @@ class LogMeta:
             truncated_index,
             truncated_term,
             state_durable,
+            _read_installing(reader),
         )
+
+
+def _read_installing(reader: Reader) -> Installing | None:
+    row = reader.get("raft_meta", b"installing")
+    if row is None:
+        return None
+    if row[:1] != bytes([_META_FORMAT]):
+        raise UnknownFormat(f"raft_meta row installing has format {row[:1].hex()}")
+    try:
+        _, index, term = _PAIR.unpack_from(row)
+        return Installing(index, term, row[_PAIR.size :].decode("ascii"))
+    except (struct.error, UnicodeDecodeError) as exc:
+        raise Corrupt(f"raft_meta row installing cannot be read: {exc}") from exc
 
 
 class LogStore:
@@ -92,6 +116,8 @@ class LogStore:
         self._conf_state = conf_state
         self._tail_bytes_max = tail_bytes_max
         self.record_cache = records.RecordCache()  # shared with what is sent and received
+        # What a member that the log cannot catch up is sent; the driver knows.
+        self.newest_state: Callable[[], Snapshot | None] = lambda: None
         meta = LogMeta.read(backend)
         self.hard_state = meta.hard_state
         self.state_durable = meta.state_durable
@@ -135,8 +161,8 @@ class LogStore:
         return _limited(found, bytes_max)
 
     def snapshot(self) -> Snapshot | None:
-        """None: a snapshot is made when a follower needs one, which a lone member never has."""
-        return None
+        """Where the machine stands: nothing is stored, the files are made when it is sent."""
+        return self.newest_state()
 
     # ── writing ─────────────────────────────────────────────────────────────
 
@@ -190,6 +216,27 @@ class LogStore:
         surplus = len(self._tail) - (self._last - index)
         if surplus > 0:
             self._drop_tail(surplus)
+
+    # ── a snapshot in the place of everything ───────────────────────────────
+
+    def begin_install(self, index: int, term: int, directory: str) -> None:
+        """Record, durably, that this state directory is about to take over; see `installing`."""
+        batch = self._backend.batch()
+        row = _PAIR.pack(_META_FORMAT, index, term) + directory.encode("ascii")
+        batch.put("raft_meta", b"installing", row)
+        self._backend.write(batch)
+        self._backend.sync()
+
+    def finish_install(self, index: int, term: int, hard_state: HardState) -> None:
+        """The log begins behind the snapshot. Durable after the backend's next sync."""
+        batch = self._backend.batch()
+        write_installed(batch, index, term)
+        write_hard_state(batch, hard_state)
+        self._backend.write(batch)
+        self.hard_state = hard_state
+        self.state_durable = self._truncated = self._last = index
+        self._runs = [(index, term)]
+        self._tail, self._tail_bytes = [], 0
 
     # ── inside ──────────────────────────────────────────────────────────────
 
@@ -309,6 +356,36 @@ def write_empty_log(batch: WriteBatch, index: int, term: int) -> None:
     """The entries of a log that begins behind `index`, for a member that gives its own log up."""
     batch.delete_range("raft_logs", _INDEX.pack(0), b"\xff" * (_INDEX.size + 1))
     batch.put("raft_meta", b"truncated", _PAIR.pack(_META_FORMAT, index, term))
+
+
+def write_installed(batch: WriteBatch, index: int, term: int) -> None:
+    """A log that begins behind an installed snapshot."""
+    write_empty_log(batch, index, term)
+    write_state_durable(batch, index)
+    batch.delete("raft_meta", b"installing")
+
+
+def write_not_installing(batch: WriteBatch) -> None:
+    batch.delete("raft_meta", b"installing")
+
+
+def drop_conf_changes(backend: StorageBackend, applied_index: int) -> int:
+    """Make membership changes behind `applied_index` empty entries, durably; how many they were.
+
+    For a member that goes on alone, whatever its cluster had in mind.
+    """
+    batch, dropped = backend.batch(), 0
+    for key, record in backend.iterate("raft_logs"):
+        entries = records.decode(_INDEX.unpack(key)[0], record)
+        changes = [e for e in entries if e.type and e.index > applied_index]
+        if changes:
+            kept = [Entry(e.term, e.index) if e in changes else e for e in entries]
+            batch.put("raft_logs", key, records.encode(kept))
+            dropped += len(changes)
+    if dropped:
+        backend.write(batch)
+        backend.sync()
+    return dropped
 
 
 def last_position(reader: Reader, meta: LogMeta) -> tuple[int, int]:

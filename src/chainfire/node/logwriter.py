@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from chainfire.node.installing import Installing
 from chainfire.node.logstore import LogStore
-from chainfire.raft.messages import Message
+from chainfire.raft.messages import Message, Snapshot
 from chainfire.types import HardState
 
 
@@ -38,11 +39,17 @@ class _Unsynced:
 
 
 class LogWriter:
-    def __init__(self, log: LogStore, witness: WitnessFile) -> None:
+    def __init__(self, log: LogStore, witness: WitnessFile, installing: Installing) -> None:
         self._log = log
         self._witness = witness
+        self._installing = installing
         self._written = 0  # log writes that need a sync
         self._unsynced: deque[_Unsynced] = deque()
+
+    @property
+    def oldest_unsynced(self) -> int | None:
+        """The number of the first write that is not known to be durable."""
+        return self._unsynced[0].number if self._unsynced else None
 
     @property
     def unsynced(self) -> int | None:
@@ -54,17 +61,19 @@ class LogWriter:
 
         Raises Stalled with nothing changed.
         """
-        assert message.snapshot is None, "snapshots come with the cluster"
         entries, log = message.entries, self._log
         hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
+        if message.snapshot is not None:
+            self._install(message.snapshot, hard_state or log.hard_state)
+            hard_state = None
         if entries and entries[0].index <= log.last_index():
-            self._promise_no_more_than(entries[0].index - 1)
+            self._promise_no_more_than(entries[0].index - 1, log.term(entries[0].index - 1))
         promises = hard_state is not None and self._promises(hard_state)
         # A sole voter's new commit index is not worth a write: whatever its log holds is
         # committed, and nothing is read after a start before all of it is applied.
         if entries or promises or (hard_state is not None and not is_sole_voter):
             log.append(entries, hard_state)
-        if not entries and not promises:
+        if not entries and not promises and message.snapshot is None:
             if not self._unsynced:
                 return message.responses
             last = self._unsynced[-1]
@@ -94,13 +103,16 @@ class LogWriter:
         old = self._log.hard_state
         return (new.term, new.vote) != (old.term, old.vote)
 
-    def _promise_no_more_than(self, index: int) -> None:
+    def _install(self, snapshot: Snapshot, hard_state: HardState) -> None:
+        self._promise_no_more_than(snapshot.index, snapshot.term)
+        self._installing.install(snapshot, hard_state)
+
+    def _promise_no_more_than(self, index: int, term: int) -> None:
         """The log is about to be shortened to `index`.
 
         Not the witness alone: a sync of an earlier write that ends after this one was
         written would promise again what the log no longer holds.
         """
-        term = self._log.term(index)
         for write in self._unsynced:
             if write.last_index > index:
                 write.last_index, write.last_term = index, term

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
@@ -22,21 +22,28 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
 from chainfire.node.logsync import LogSync
+from chainfire.node.peering import Peering, removed
+from chainfire.node.peers import PeerTransport
 from chainfire.node.reads import ReadPending
+from chainfire.node.registry import Registry
 from chainfire.node.status import NodeStatistics, NodeStatus
 from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
 from chainfire.node.worker import fatal
+from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.proto.maintenance_pb2 import AlarmType
+from chainfire.raft.changes import ConfChange
+from chainfire.raft.rawnode import PeerStatus
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change
-from chainfire.types import Alarm, Pending
+from chainfire.types import Alarm, Pending, Result
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 STALL_RETRY_SECONDS = 0.01
+REMOVAL_SECONDS_MAX = 0.5  # a removed member lives on that long, as others may hear of it by it
 DISK_FULL_ADVICE = (
     "Nothing that was acknowledged is lost. Make room on this volume, then start again: the start "
     "gives up the ballast file; delete keys and compact before the next writes"
@@ -68,6 +75,7 @@ class Node:
         driver: Driver,
         log_backend: StorageBackend,
         state_backend: StorageBackend,
+        registry: Registry,
         disk: Disk,
         cluster_id: int,
         heartbeat_seconds: float,
@@ -98,10 +106,13 @@ class Node:
             state_backend=state_backend,
             disk=disk,
             settings=upkeep,
+            log_needed_behind=lambda: driver.snapshot_under_way,
             die=self.halt,
         )
         self._log_sync = LogSync(log_backend, synced=self._synced, die=self.halt)
+        self.peering = Peering(driver, registry, wake=self._schedule_turn, die=self.halt)
         self._turn_scheduled = False
+        self._removal_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
@@ -112,9 +123,12 @@ class Node:
 
     # ── life ────────────────────────────────────────────────────────────────
 
-    async def start(self, timeout_seconds: float) -> None:
+    async def start(
+        self, timeout_seconds: float | None, transport: PeerTransport | None = None
+    ) -> None:
         """Begin; returns once this member may be read. A sole voter elects itself at once.
 
+        `transport` is this node's from now on: how it reaches other members.
         Raises the FatalError that stopped the member, or TimeoutError.
         """
         now = self._loop.time()
@@ -122,6 +136,8 @@ class Node:
         self._tick_due = now + self._heartbeat_seconds
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
         self._upkeep.start()
+        if transport is not None:
+            self.peering.connect(transport)
         if self._driver.is_sole_voter:
             self._driver.raft.campaign()
         self._schedule_turn()
@@ -136,6 +152,17 @@ class Node:
                     return
         raise self.failed.result() if self.failed.done() else Stopped()
 
+    async def hand_over(self) -> None:
+        """Before a stop: let another member lead, if this one does and there is one.
+
+        Returns when it leads, or in vain after an election timeout.
+        """
+        best = self._driver.best_successor
+        if best and not (self._closed or self.failed.done()):
+            waiter = _Reader(self._loop)
+            self.move_leader(best, waiter)
+            await asyncio.wait((waiter.may_read, self.failed), return_when=asyncio.FIRST_COMPLETED)
+
     async def aclose(self) -> None:
         """Answer who waits, make everything durable, stop. Idempotent.
 
@@ -144,10 +171,11 @@ class Node:
         if self._closed:
             return
         self._closed = True
-        for timer in (self._tick_timer, self._stall_timer):
+        for timer in (self._tick_timer, self._stall_timer, self._removal_timer):
             if timer is not None:
                 timer.cancel()
         self._end_waits()
+        await self.peering.aclose()
         await self._upkeep.aclose()
         await self._log_sync.aclose()
         if not self.failed.done():
@@ -216,6 +244,25 @@ class Node:
         )
         if not self._turn_scheduled:
             self._schedule_turn()
+
+    def propose_conf_change(
+        self, change: ConfChange, members: Sequence[Member], pending: Pending
+    ) -> None:
+        """Change the membership, from any member; `pending` hears when it is applied.
+
+        `members` describes whom the change adds, and whose peer URLs it moves.
+        """
+        self._driver.propose_conf_change(change, members, pending)
+        self._schedule_turn()
+
+    def move_leader(self, target: int, pending: Pending) -> None:
+        """Let this voter lead; refused where this member does not."""
+        self._driver.move_leader(target, pending)
+        self._schedule_turn()
+
+    def progress(self) -> Mapping[int, PeerStatus]:
+        """What this leader knows of each member, itself included; empty elsewhere."""
+        return self._driver.raft.status().peers
 
     def renew(self, ids: Sequence[int], pending: Pending, *, keyspace: int = 0) -> None:
         """Let the TTLs of these leases begin anew; `pending` gets a RenewResult in their order."""
@@ -307,6 +354,7 @@ class Node:
                 if self._follower is not None:
                     self._tell(self._follower)
                 self._deliver(effects)
+                self._follow_membership()
                 if effects.more:
                     self._schedule_turn()
                 if effects.stalled:
@@ -369,6 +417,12 @@ class Node:
         self._schedule_turn()
 
     def _deliver(self, effects: Effects) -> None:
+        for to, frames in effects.frames.items():
+            self.peering.send(to, frames)
+        for message in effects.snapshots:
+            self.peering.send_snapshot(message)
+        if effects.installed:
+            self._upkeep.installed()
         for answer in effects.answers:
             result = answer.result
             if isinstance(result, RequestError):
@@ -378,16 +432,38 @@ class Node:
         for reader in effects.reads:
             reader.ready()
 
+    def _follow_membership(self) -> None:
+        self.peering.follow_membership()
+        if self.member_id in self.machine.members or self._removal_timer is not None:
+            return
+        # A leader that removed itself lets another one lead first; the rest is told by peers.
+        self._removal_timer = self._loop.call_later(
+            REMOVAL_SECONDS_MAX, self.halt, removed(self.member_id)
+        )
+        best = self._driver.best_successor
+        if best:
+            self._driver.move_leader(best, _Reader(self._loop))
+            self._schedule_turn()
+
     def _tick(self) -> None:
         now = self._loop.time()
-        self._tick_lateness_max = max(self._tick_lateness_max, now - self._tick_due)
-        # Late turns: whatever was missed, tick once (design §7).
+        late = now - self._tick_due
+        self._tick_lateness_max = max(self._tick_lateness_max, late)
         self._tick_due = max(now, self._tick_due) + self._heartbeat_seconds
         self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
+        if late < self._heartbeat_seconds:
+            self._tick_driver()
+        else:
+            # Whatever was missed, tick once, and only after all sockets were read: one pass of
+            # the loop brings their bytes, the next one hands them over (design §7).
+            self._loop.call_soon(self._loop.call_soon, self._tick_driver)
+
+    def _tick_driver(self) -> None:
         if self._closed or self.failed.done():
             return
         try:
-            self._driver.tick(int(now * 1000), self._upkeep.look_at_disk())
+            now_ms = int(self._loop.time() * 1000)
+            self._driver.tick(now_ms, self._upkeep.look_at_disk())
             self._log_alarms()
         except Exception as exc:
             self.halt(fatal(exc))
@@ -395,7 +471,7 @@ class Node:
 
 
 class _Reader:
-    """A ReadPending that a coroutine can wait for: True = the store may be read."""
+    """A ReadPending, or Pending, that a coroutine can wait for: True = it may be read, is done."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.may_read: asyncio.Future[bool] = loop.create_future()
@@ -405,6 +481,9 @@ class _Reader:
         return self.may_read.done()
 
     def ready(self) -> None:
+        self.may_read.set_result(True)
+
+    def done(self, result: Result) -> None:
         self.may_read.set_result(True)
 
     def refused(self, error: RequestError) -> None:

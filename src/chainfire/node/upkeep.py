@@ -26,6 +26,7 @@ from chainfire.node.worker import Worker
 from chainfire.storage.backend import StorageBackend
 
 INTERVAL_SECONDS = 1.0
+KEPT_FOR_SNAPSHOTS = 1_000_000  # entries; a follower that takes longer begins with another one
 
 
 class Disk(Protocol):
@@ -53,6 +54,7 @@ class Upkeep:
         state_backend: StorageBackend,
         disk: Disk,
         settings: UpkeepSettings,
+        log_needed_behind: Callable[[], int | None],
         die: Callable[[FatalError], None],
     ) -> None:
         self._log = log
@@ -60,6 +62,7 @@ class Upkeep:
         self._backend = state_backend
         self._disk = disk
         self._settings = settings
+        self._log_needed_behind = log_needed_behind  # an index: a snapshot there is under way
         self._loop = asyncio.get_running_loop()
         self.compacting = Compacting(
             machine=machine,
@@ -101,6 +104,10 @@ class Upkeep:
         if self._log.state_durable + self._settings.state_sync_entries <= self._applied:
             self._sync_state()
         self.compacting.after_apply()
+
+    def installed(self) -> None:
+        """A snapshot took the place of the state."""
+        self.compacting.installed()
 
     def state_sync_times(self) -> Durations:
         return self._state_sync_times.frozen()
@@ -144,7 +151,7 @@ class Upkeep:
 
     def _state_synced(self, applied: int) -> None:
         self._state_sync_running = False
-        if self._closed:
+        if self._closed or applied < self._log.state_durable:  # of a state that was replaced
             return
         with suppress(Stalled):  # the next second's sync records as much and more
             self._log.note_state_durable(applied)
@@ -154,6 +161,9 @@ class Upkeep:
         """Design §5: never further than what is durable in state/, nor than slow followers need."""
         catchup = self._settings.catchup_entries
         cut = min(durable, self._applied - catchup)
+        needed_behind = self._log_needed_behind()
+        if needed_behind is not None and self._applied - needed_behind <= KEPT_FOR_SNAPSHOTS:
+            cut = min(cut, needed_behind)
         # In strides, so that a cut is worth its write.
         if cut - self._log.first_index() >= max(1, catchup // 10):
             self._log.truncate_front(cut)

@@ -5,8 +5,10 @@ open the data directory -> raft, driver, node -> replay and lead -> doors
 
 from __future__ import annotations
 
+import logging
 import math
 import random
+import secrets
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,18 +21,30 @@ from chainfire.node.compacting import Pace
 from chainfire.node.driver import Driver
 from chainfire.node.driver import Limits as DriverLimits
 from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.handshake import Hello
 from chainfire.node.identity import cluster_id, initial_members, member_id
+from chainfire.node.peertls import PeerTlsFiles
+from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
+from chainfire.node.snapshots import Snapshots
+from chainfire.node.transport import Transport
 from chainfire.node.upkeep import UpkeepSettings
 from chainfire.raft.config import Config as RaftConfig
 from chainfire.raft.rawnode import RawNode
 from chainfire.server.doors import NATIVE, door_of, ensure_doors_can_open, open_doors
-from chainfire.server.opening import Opened, OpeningSettings, open_member
+from chainfire.server.opening import FOUNDED_AT, Birth, Opened, OpeningSettings, open_member
+from chainfire.server.selfsigned import peer_tls
+from chainfire.server.states import look
+from chainfire.types import ConfState
+from chainfire.version import VERSION
+
+log = logging.getLogger(__name__)
 
 START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
 # Handed out to be applied at a time, and taken in before it is committed: bounds on memory.
 APPLYING_BYTES_MAX = 2 << 20
 UNCOMMITTED_BYTES_MAX = 256 << 20
+SNAPSHOT_BYTES_PER_SECOND = 64 << 20  # to all other members together: less than a disk reads
 ROW_CACHE_SHARE = 0.5  # of cache_bytes; the rest is RocksDB's block cache
 # Less free disk raises NOSPACE, before writes begin to fail: both directories flush all of their
 # memtables (16 + 32 MiB) and write on between two looks at the disk.
@@ -50,15 +64,21 @@ class Member:
 
         May be cancelled, with the same end.
         """
+        config = self._config
         try:
-            ensure_doors_can_open(self._config)
-            opened = open_member(opening_settings(self._config))
+            ensure_doors_can_open(config)
+            opened = open_member(opening_settings(config))
             self._stack.callback(opened.close)
-            node = make_node(self._config, opened)
+            registry = Registry(opened.log_backend, opened.machine)
+            node = make_node(config, opened, registry)
             self._stack.push_async_callback(node.aclose)
-            await node.start(START_SECONDS_MAX)
-            services = Services(node, _limits(self._config))
-            await open_doors(self._config, node, services, self._stack)
+            transport = make_transport(config, opened, registry, node)
+            is_alone = len(opened.machine.members) == 1
+            await _listen(config, transport, is_alone=is_alone)
+            # A lone member replays its log; others may wait for each other as long as it takes.
+            await node.start(START_SECONDS_MAX if is_alone else None, transport)
+            services = Services(node, _limits(config))
+            await open_doors(config, node, services, self._stack)
             self.node = node
         except BaseException:
             await self._stack.aclose()
@@ -70,40 +90,91 @@ class Member:
         return await self.node.failed
 
     async def aclose(self) -> None:
-        """Doors finish what they accepted, then the node, then the disk. Idempotent.
+        """Another member leads, doors finish what they accepted, then the node, then the disk.
 
-        A disk that fails meanwhile shows in `failed`.
+        Idempotent. A disk that fails meanwhile shows in `failed`.
         """
+        if self.node is not None:
+            await self.node.hand_over()
         await self._stack.aclose()
 
 
 def opening_settings(config: Config) -> OpeningSettings:
-    founders = {name: [str(url) for url in urls] for name, urls in config.cluster.initial_cluster}
-    if len(founders) != 1:
-        raise ConfigError(
-            "initial-cluster: this version runs clusters of one member; give this member alone"
-        )
-    name = config.member.name
-    if name not in founders:
-        raise ConfigError(f"initial-cluster: member name {name!r} is not in it")
-    token = config.cluster.initial_cluster_token
-    members = initial_members(founders, token)
     cache_bytes = config.storage.cache_bytes
     row_cache_bytes = int(cache_bytes * ROW_CACHE_SHARE)
+    is_founder = config.cluster.initial_cluster_state == "new"
     return OpeningSettings(
         data_dir=Path(config.member.data_dir),
         ballast_bytes=config.storage.ballast_bytes,
         block_cache_bytes=cache_bytes - row_cache_bytes,
         row_cache_bytes=row_cache_bytes,
-        cluster_id=cluster_id(member.ID for member in members),
-        member_id=member_id(founders[name], token),
-        members=members,
+        birth=_founding(config) if is_founder else None,
+        is_founder=is_founder,
         force_new_cluster=config.cluster.force_new_cluster,
-        may_found=config.cluster.initial_cluster_state == "new",
     )
 
 
-def make_node(config: Config, opened: Opened) -> Node:
+def _founding(config: Config) -> Birth:
+    founders = {name: [str(url) for url in urls] for name, urls in config.cluster.initial_cluster}
+    name, token = config.member.name, config.cluster.initial_cluster_token
+    if name not in founders:
+        raise ConfigError(f"initial-cluster: member name {name!r} is not in it")
+    members = initial_members(founders, token)
+    ids = tuple(member.ID for member in members)
+    return Birth(
+        cluster_id=cluster_id(ids),
+        member_id=member_id(founders[name], token),
+        members=members,
+        conf_state=ConfState(voters=ids),
+        founded_at=FOUNDED_AT,
+    )
+
+
+async def _listen(config: Config, transport: Transport, *, is_alone: bool) -> None:
+    """Raises ConfigError. A lone member does without: nobody can join it then."""
+    try:
+        await transport.listen([str(url) for url in config.network.listen_peer_urls])
+    except ConfigError as exc:
+        if not is_alone:
+            raise
+        log.warning("no other member can join this one", extra={"detail": str(exc)})
+
+
+def make_transport(config: Config, opened: Opened, registry: Registry, node: Node) -> Transport:
+    identity = opened.identity
+    hello = Hello(
+        cluster_id=identity.cluster_id,
+        sender=identity.member_id,
+        to=0,
+        incarnation=identity.incarnation,
+        start_number=opened.start_number,
+        life=secrets.randbits(64),
+        lost_data=False,
+        version=VERSION,
+    )
+    snapshots = Snapshots(
+        opened.directory,
+        opened.state_backend,
+        look,
+        bytes_per_second=SNAPSHOT_BYTES_PER_SECOND,
+    )
+    files = peer_tls(config)
+    return Transport(
+        hello,
+        node.peering,
+        registry,
+        opened.log.record_cache,
+        snapshots=snapshots,
+        tls=PeerTlsFiles(
+            cert_file=files.cert_file,
+            key_file=files.key_file,
+            trusted_ca_file=files.trusted_ca_file,
+            client_cert_auth=files.client_cert_auth,
+        ),
+    )
+
+
+def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
     member = opened.identity.member_id
     heartbeat_ms = config.raft.heartbeat_interval_ms
     raft = RawNode(
@@ -126,15 +197,21 @@ def make_node(config: Config, opened: Opened) -> Node:
         log=opened.log,
         machine=opened.machine,
         witness=opened.witness,
+        state_place=opened,
         duties=duties,
         member_id=member,
         start_number=opened.start_number,
-        limits=DriverLimits(request_timeout_ms=5000 + 2 * config.raft.election_timeout_ms),
+        is_admitted=registry.was_admitted,
+        limits=DriverLimits(
+            request_timeout_ms=5000 + 2 * config.raft.election_timeout_ms,
+            election_timeout_ms=config.raft.election_timeout_ms,
+        ),
     )
     return Node(
         driver=driver,
         log_backend=opened.log_backend,
         state_backend=opened.state_backend,
+        registry=registry,
         disk=opened,
         cluster_id=opened.identity.cluster_id,
         heartbeat_seconds=heartbeat_ms / 1000,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -28,14 +29,19 @@ from chainfire.node.logstore import (
     Identity,
     LogMeta,
     LogStore,
+    drop_conf_changes,
     last_position,
     stored_term,
     write_empty_log,
     write_hard_state,
     write_identity,
+    write_installed,
+    write_not_installing,
     write_start_number,
     write_state_durable,
 )
+from chainfire.node.peering import removed
+from chainfire.node.registry import write_admitted
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 from chainfire.storage.datadir import DataDir
@@ -51,16 +57,30 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class Birth:
+    """What a directory without a past is begun as."""
+
+    cluster_id: int
+    member_id: int
+    members: Sequence[Member]  # the first ones, or those of the cluster that is joined
+    conf_state: ConfState
+    founded_at: int  # FOUNDED_AT, or 0 for who joins and waits for a snapshot
+
+
+# The founders begin behind an entry 1 of term 1 that no log holds. So a member that joins later,
+# whose log is empty, can only begin with a snapshot: it does not know the first members.
+FOUNDED_AT = 1
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class OpeningSettings:
     data_dir: Path
     ballast_bytes: int
     block_cache_bytes: int
     row_cache_bytes: int
-    cluster_id: int
-    member_id: int
-    members: Sequence[Member]  # the cluster's first members
+    birth: Birth | None  # None: the directory must have a past
+    is_founder: bool  # the command line tells whose directory it is: `birth`'s
     force_new_cluster: bool
-    may_found: bool  # a directory without a past begins a cluster
 
 
 @dataclass(slots=True)
@@ -77,8 +97,20 @@ class Opened:
     start_number: int
     resources: ExitStack
 
+    state_options: RocksOptions
+
     def free_bytes(self) -> int:
         return self.directory.free_bytes()
+
+    def switch_state(self, staged: str) -> None:
+        """A snapshot becomes the live state, durably; see `node.installing`."""
+        path = self.directory.path / staged
+        self.directory.switch(path)
+        self.state_backend.reopen(path)
+        self.directory.remove_leftovers()
+
+    def discard_state(self, staged: str) -> None:
+        shutil.rmtree(self.directory.path / staged)
 
     def fsync_witness(self) -> None:
         self.witness.fsync()
@@ -108,12 +140,12 @@ def open_member(settings: OpeningSettings) -> Opened:
         if state_path is not None:
             past = with_room(_check, directory, state_path, settings)
         if state_path is None or not past.started:
-            if not settings.may_found:
+            if settings.birth is None:
                 raise ConfigError(
-                    f"initial-cluster-state: 'existing', but {settings.data_dir} is new, and "
-                    "joining a running cluster is not there yet; give 'new' to begin one"
+                    f"initial-cluster-state: 'existing', but {settings.data_dir} is new, and no "
+                    "member of the cluster could be asked; give 'new' to begin one"
                 )
-            state_path = with_room(_found_state, directory, settings)
+            state_path = with_room(_found_state, directory, settings.birth)
         for path in directory.remove_leftovers():
             log.info("removed left-over state directory", extra={"path": path.name})
         with_room.ensure()
@@ -124,15 +156,19 @@ def open_member(settings: OpeningSettings) -> Opened:
         state_backend = stack.enter_context(
             closing(with_room(RocksBackend, state_path, STATE_FAMILIES, options))
         )
+        _finish_install(log_backend, state_path)
         machine = Machine(state_backend, cache_bytes=settings.row_cache_bytes)
-        _ensure_voter(machine, settings)
         if past.started and not past.lost:
             assert past.promise is not None
             identity = recovery.identity_of(past.promise)
+            _ensure_member(machine, identity.member_id)
+            if settings.force_new_cluster:
+                machine = _alone(machine, state_backend, log_backend, identity.member_id, settings)
             log_store = LogStore(log_backend, machine.conf_state)
         else:
-            incarnation = secrets.randbits(64)
-            identity = Identity(settings.cluster_id, settings.member_id, incarnation)
+            identity = _new_identity(settings, machine, past)
+            if settings.force_new_cluster:
+                machine = _alone(machine, state_backend, log_backend, identity.member_id, settings)
             _begin_log(log_backend, identity, machine, past.promise)
             log_store = LogStore(log_backend, machine.conf_state)
             first = _first_promise(identity, log_store, past.promise)
@@ -151,6 +187,7 @@ def open_member(settings: OpeningSettings) -> Opened:
             identity,
             start_number,
             stack.pop_all(),
+            options,
         )
 
 
@@ -175,14 +212,18 @@ class _RoomMaker:
             return opening(*args)
 
 
-def _found_state(directory: DataDir, settings: OpeningSettings) -> Path:
+def _found_state(directory: DataDir, birth: Birth) -> Path:
     """The first state directory of a new member."""
     directory.remove_leftovers()
     path = directory.next_state_path()
-    options = RocksOptions.state(settings.block_cache_bytes)
-    with closing(RocksBackend(path, STATE_FAMILIES, options)) as backend:
-        voters = tuple(member.ID for member in settings.members)
-        Machine.bootstrap(backend, settings.members, ConfState(voters=voters), CLUSTER_VERSION)
+    with closing(RocksBackend(path, STATE_FAMILIES, RocksOptions.state(8 << 20))) as backend:
+        Machine.bootstrap(
+            backend,
+            birth.members,
+            birth.conf_state,
+            CLUSTER_VERSION,
+            founded_at=birth.founded_at,
+        )
     directory.switch(path)
     return path
 
@@ -199,14 +240,15 @@ def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> _
         lost
         or (promise is not None and promise.start_number)
         or found.meta.start_number
-        or found.state_applied
+        or found.state_applied > FOUNDED_AT
     )
     if not started:
         return _Past(promise, started)
     if promise is not None:
-        mine = recovery.identity_of(promise)
-        expected = replace(mine, cluster_id=settings.cluster_id, member_id=settings.member_id)
-        recovery.check_identity(expected, mine)
+        mine, birth = recovery.identity_of(promise), settings.birth
+        if settings.is_founder and birth is not None:
+            expected = Identity(birth.cluster_id, birth.member_id, mine.incarnation)
+            recovery.check_identity(expected, mine)
         lost = "; ".join(recovery.losses(promise, found))
     elif not lost:
         lost = (
@@ -244,6 +286,12 @@ def _look(directory: DataDir, state_path: Path, promise: Promise | None) -> reco
     ) as logs:
         meta = LogMeta.read(logs)
         last_index, last_term = last_position(logs, meta)
+        installing = meta.installing
+        if installing is not None and installing.directory == state_path.name:
+            # The start finishes it: what the log still holds does not count any more.
+            index, term = installing.index, installing.term
+            meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
+            last_index, last_term = index, term
         return replace(
             found,
             meta=meta,
@@ -254,15 +302,69 @@ def _look(directory: DataDir, state_path: Path, promise: Promise | None) -> reco
         )
 
 
-def _ensure_voter(machine: Machine, settings: OpeningSettings) -> None:
-    """Raises DataDirMismatch: this member would wait for ever for others to elect it."""
-    voters = machine.conf_state.voters
-    if settings.member_id not in voters:
+def _finish_install(backend: StorageBackend, state_path: Path) -> None:
+    """A life ended between a snapshot's switch and the cut of the log behind it, or before both."""
+    meta = LogMeta.read(backend)
+    if meta.installing is None:
+        return
+    index, term = meta.installing.index, meta.installing.term
+    batch = backend.batch()
+    if meta.installing.directory == state_path.name:
+        hard = meta.hard_state
+        write_installed(batch, index, term)
+        write_hard_state(batch, HardState(max(hard.term, term), hard.vote, index))
+        log.info("finished the installation of a snapshot", extra={"index": index})
+    else:
+        write_not_installing(batch)
+    backend.write(batch)
+    backend.sync()
+
+
+def _new_identity(settings: OpeningSettings, machine: Machine, past: _Past) -> Identity:
+    """Of a directory that begins, or goes on after a loss that was accepted."""
+    birth = settings.birth
+    if birth is not None:
+        of = birth.cluster_id, birth.member_id
+    elif past.promise is not None:
+        of = past.promise.cluster_id, past.promise.member_id
+    else:
+        raise ConfigError("initial-cluster: whose directory this is, the witness does not tell")
+    if past.started:
+        _ensure_member(machine, of[1])
+    return Identity(*of, secrets.randbits(64))
+
+
+def _ensure_member(machine: Machine, member_id: int) -> None:
+    """Raises Removed, or DataDirMismatch: this member would wait for ever for its cluster."""
+    if member_id in machine.removed_members:
+        raise removed(member_id)
+    if machine.applied_index and member_id not in machine.members:
         raise DataDirMismatch(
-            f"the data directory belongs to member {', '.join(f'{id:x}' for id in voters)}, the "
-            f"command line describes member {settings.member_id:x}; check --name, "
+            f"the data directory belongs to member "
+            f"{', '.join(f'{id:x}' for id in machine.members)}, the "
+            f"command line describes member {member_id:x}; check --name, "
             "--initial-cluster, --initial-cluster-token and --data-dir"
         )
+
+
+def _alone(
+    machine: Machine,
+    state: StorageBackend,
+    logs: StorageBackend,
+    member_id: int,
+    settings: OpeningSettings,
+) -> Machine:
+    """--force-new-cluster: the configuration is this member alone, whatever the log still says."""
+    if machine.conf_state == ConfState(voters=(member_id,)):
+        return machine
+    machine.force_alone(member_id)
+    state.sync()
+    dropped = drop_conf_changes(logs, machine.applied_index)
+    log.warning(
+        "going on as a cluster of this member alone: --force-new-cluster",
+        extra={"member": f"{member_id:x}", "dropped_changes": dropped},
+    )
+    return Machine(state, cache_bytes=settings.row_cache_bytes)
 
 
 def _begin_log(
@@ -272,6 +374,8 @@ def _begin_log(
     meta = LogMeta.read(backend)
     batch = backend.batch()
     write_identity(batch, identity)
+    if machine.conf_state == ConfState(voters=(identity.member_id,)):
+        write_admitted(batch)  # a sole voter asks nobody
     last, _ = last_position(backend, meta)
     index, term = machine.applied_index, machine.applied_term
     if index == meta.truncated_index:

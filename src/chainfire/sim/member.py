@@ -60,6 +60,16 @@ class Clock:
         return int(self.offset_us + now_us * self.rate) // MS
 
 
+class _NoSnapshots:
+    """None arrives: a member that the log cannot catch up stays behind."""
+
+    def switch_state(self, staged: str) -> None:
+        raise AssertionError(staged)
+
+    def discard_state(self, staged: str) -> None:
+        raise AssertionError(staged)
+
+
 class SimMember:
     def __init__(self, world: World, id: int, disk: Disk, clock: Clock) -> None:
         self.id = id
@@ -153,9 +163,11 @@ class SimMember:
             log=opened.log,
             machine=opened.machine,
             witness=opened.witness,
+            state_place=_NoSnapshots(),
             duties=Duties(self.id, opened.machine, settings),
             member_id=self.id,
             start_number=opened.start_number,
+            is_admitted=True,
             limits=Limits(
                 pending_max=200,
                 request_timeout_ms=5000,
@@ -251,6 +263,8 @@ class SimMember:
         world.looked_at(self)
         for to, frames in effects.frames.items():
             world.send(self, to, frames)
+        for message in effects.snapshots:
+            driver.snapshot_sent(message.to, arrived=False)
         for answer in effects.answers:
             _tell(answer.pending, answer.result)
         for reader in effects.reads:

@@ -112,6 +112,13 @@ class StorageBackend(Reader, Protocol):
         """A copy, openable as a database of its own, of at least what was synced."""
         ...
 
+    def reopen(self, path: Path) -> None:
+        """Go on with the database at `path`, a checkpoint, in the place of this one.
+
+        Views of the old one stay readable until they are closed.
+        """
+        ...
+
     def compact(self) -> None:
         """Give space back. Long; call it on a thread."""
         ...

@@ -158,22 +158,18 @@ class MemoryBackend:
     @classmethod
     def open(cls, path: Path, families: Sequence[str]) -> MemoryBackend:
         backend = cls(families)
-        data = (path / _CHECKPOINT_FILE).read_bytes()
-        at = 0
-        while at < len(data):
-            try:
-                family_bytes, key_bytes, value_bytes = _LENGTHS.unpack_from(data, at)
-            except struct.error as exc:
-                raise Corrupt(f"{path}: a row is cut short at byte {at}") from exc
-            key_at = at + _LENGTHS.size + family_bytes
-            value_at = key_at + key_bytes
-            family = data[at + _LENGTHS.size : key_at].decode()
-            at = value_at + value_bytes
-            if at > len(data):
-                raise Corrupt(f"{path}: a row is cut short at byte {len(data)}")
-            backend._families[family].put(data[key_at:value_at], data[value_at:at])
-        backend._durable = backend._freeze()
+        backend.reopen(path)
         return backend
+
+    def reopen(self, path: Path) -> None:
+        """Go on with a checkpoint in the place of what is here; durable as it is."""
+        families = {name: _Family([], []) for name in self._families}
+        for name, key, value in _checkpoint_rows(path):
+            families[name].put(key, value)
+        with self._lock:
+            self._families = families
+            self._durable = self._freeze()
+            self._journal, self._synced = [], 0
 
     def compact(self) -> None:
         """Nothing to do: a deleted row is gone."""
@@ -213,6 +209,24 @@ def _apply(families: Mapping[str, _Family], ops: Iterable[_Op]) -> None:
         else:
             for row_key in family.freeze().keys(key, value):
                 family.delete(row_key)
+
+
+def _checkpoint_rows(path: Path) -> Iterator[tuple[str, bytes, bytes]]:
+    """Family, key and value of each row. Raises Corrupt."""
+    data = (path / _CHECKPOINT_FILE).read_bytes()
+    at = 0
+    while at < len(data):
+        try:
+            family_bytes, key_bytes, value_bytes = _LENGTHS.unpack_from(data, at)
+        except struct.error as exc:
+            raise Corrupt(f"{path}: a row is cut short at byte {at}") from exc
+        key_at = at + _LENGTHS.size + family_bytes
+        value_at = key_at + key_bytes
+        family = data[at + _LENGTHS.size : key_at].decode()
+        at = value_at + value_bytes
+        if at > len(data):
+            raise Corrupt(f"{path}: a row is cut short at byte {len(data)}")
+        yield family, data[key_at:value_at], data[value_at:at]
 
 
 class MemoryBatch:

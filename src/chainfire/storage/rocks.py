@@ -63,8 +63,8 @@ class RocksBackend:
         read_only: bool = False,
     ) -> None:
         """Raises Corrupt, DiskFull, DataDirLocked, or UnknownFormat for families unknown to us."""
-        exists = self.exists(path)
-        self._path = path
+        self._options = options
+        self._family_names = tuple(families)
         self._cache = rocksdict.Cache(options.block_cache_bytes)
         self._read_only = read_only
         self._failure: StorageError | None = None
@@ -74,11 +74,16 @@ class RocksBackend:
         self._write_bytes = 0
         self._write_options = rocksdict.WriteOptions()
         self._write_options.no_slowdown = True
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        options, families, read_only = self._options, self._family_names, self._read_only
+        exists = self.exists(path)
         try:
             stored = set(families)
             if read_only:
                 stored &= set(rocksdict.Rdict.list_cf(str(path), rocksdict.Options(raw_mode=True)))
-            self._db = rocksdict.Rdict(
+            db = rocksdict.Rdict(
                 str(path),
                 database_options(options, self._cache, create=not exists),
                 column_families={
@@ -92,13 +97,24 @@ class RocksBackend:
             )
             # The default family is never written: it stands for those not yet there.
             self._families = {
-                name: self._db.get_column_family(name if name in stored else "default")
+                name: db.get_column_family(name if name in stored else "default")
                 for name in families
             }
-            self._handles = {name: self._db.get_column_family_handle(name) for name in stored}
+            self._handles = {name: db.get_column_family_handle(name) for name in stored}
         except Exception as exc:
             raise _open_error(path, exc) from exc
+        self._path, self._db = path, db
         self._gets = {name: family.get for name, family in self._families.items()}
+
+    def reopen(self, path: Path) -> None:
+        """Go on with another database of the same families in the place of this one.
+
+        Views of the old one that are open, and a sync or compaction of it that is
+        under way on a thread, end by themselves: the binding closes a database
+        with its last user.
+        """
+        self._db.cancel_all_background(False)
+        self._open(path)
 
     @classmethod
     def open_read_only(
@@ -238,12 +254,13 @@ class RocksBackend:
             raise self._care_error(exc) from exc
 
     def compact(self) -> None:
+        db = self._db
         try:
             for family in list(self._families.values()):
-                if not self._compact_cancelled:
+                if not self._compact_cancelled and db is self._db:
                     family.compact_range(None, None)
         except Exception as exc:
-            if not self._compact_cancelled:
+            if not self._compact_cancelled and db is self._db:
                 raise self._care_error(exc) from exc
 
     def cancel_compact(self) -> None:

@@ -1,0 +1,64 @@
+"""What a member remembers of the others, durably: under what it met them last. In `log/`.
+
+Implements `peers.PeerRegistry`. Rows: docs/formats.md, "raft_meta", `met`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+from chainfire.errors import Corrupt, UnknownFormat
+from chainfire.machine import Machine
+from chainfire.node.handshake import Met
+from chainfire.storage.backend import StorageBackend, WriteBatch
+
+_FAMILY = "raft_meta"
+_PREFIX = b"met"
+_ADMITTED = b"admitted"
+_KEY = struct.Struct(">Q")
+_ROW = struct.Struct(">BQQQ")
+_FORMAT = 1
+
+
+class Registry:
+    def __init__(self, backend: StorageBackend, machine: Machine) -> None:
+        """Raises UnknownFormat or Corrupt."""
+        self._backend = backend
+        self._machine = machine
+        self._met: dict[int, Met] = {}
+        for key, row in backend.iterate(_FAMILY, _PREFIX, _PREFIX + b"\xff" * 9):
+            if row[:1] != bytes([_FORMAT]):
+                raise UnknownFormat(f"raft_meta row met has format {row[:1].hex()}")
+            if len(row) != _ROW.size or len(key) != len(_PREFIX) + _KEY.size:
+                raise Corrupt(f"raft_meta row {key!r} has {len(row)} bytes, not {_ROW.size}")
+            self._met[_KEY.unpack(key[len(_PREFIX) :])[0]] = Met(*_ROW.unpack(row)[1:])
+
+    def met(self, member_id: int) -> Met | None:
+        return self._met.get(member_id)
+
+    async def meet(self, member_id: int, met: Met) -> None:
+        batch = self._backend.batch()
+        row = _ROW.pack(_FORMAT, met.incarnation, met.start_number, met.life)
+        batch.put(_FAMILY, _PREFIX + _KEY.pack(member_id), row)
+        self._backend.write(batch)
+        self._met[member_id] = met
+        await asyncio.to_thread(self._backend.sync)
+
+    def was_removed(self, member_id: int) -> bool:
+        return member_id in self._machine.removed_members
+
+    @property
+    def was_admitted(self) -> bool:
+        """Whether this directory may vote and acknowledge (`admission`)."""
+        return self._backend.get(_FAMILY, _ADMITTED) is not None
+
+    def note_admitted(self) -> None:
+        """Durable with the next sync of the log, that is, before anything is promised."""
+        batch = self._backend.batch()
+        write_admitted(batch)
+        self._backend.write(batch)
+
+
+def write_admitted(batch: WriteBatch) -> None:
+    batch.put(_FAMILY, _ADMITTED, bytes([_FORMAT]))

@@ -1,0 +1,210 @@
+"""Leadership moves on request and away from a stalled disk, and what diverged stops serving."""
+
+from __future__ import annotations
+
+from chainfire.command import CommandKind
+from chainfire.errors import (
+    BadLeaderTransferee,
+    CorruptCluster,
+    NotLeader,
+    TimeoutLeaderTransfer,
+)
+from chainfire.node.admission import Admission
+from chainfire.node.frames import Chain
+from chainfire.proto.kv_pb2 import LOCAL
+from chainfire.proto.maintenance_pb2 import CORRUPT
+from chainfire.raft.messages import Message, MessageType
+from chainfire.raft.ready import Role
+from chainfire.types import AckResult, Alarm, ConfState, PutResult
+from tests.node.cluster import Cluster, Packet
+from tests.node.test_cluster import is_a
+from tests.node.world import Caller
+
+
+def test_a_move_is_answered_when_the_target_leads() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    caller = Caller()
+    leader.driver.move_leader(3, caller)
+    assert not caller.answered
+    cluster.settle()
+    assert isinstance(caller.result, AckResult)
+    assert cluster.leader is cluster.members[3]
+
+
+def test_a_move_is_refused_by_others_than_the_leader_and_to_others_than_voters() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    here, there, nowhere = Caller(), Caller(), Caller()
+    cluster.members[2].driver.move_leader(3, here)
+    leader.driver.move_leader(9, there)
+    leader.driver.move_leader(1, nowhere)
+    assert isinstance(here.error, NotLeader)
+    assert isinstance(there.error, BadLeaderTransferee)
+    assert isinstance(nowhere.result, AckResult)
+
+
+def test_a_move_to_a_member_that_is_down_is_given_up_and_writes_go_on() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.crash(3)
+    caller = Caller()
+    leader.driver.move_leader(3, caller)
+    put = leader.put(b"k")
+    cluster.run(12)
+    assert isinstance(caller.error, TimeoutLeaderTransfer)
+    assert isinstance(put.result, PutResult) and cluster.leader is leader
+
+
+def test_a_leader_whose_disk_stalls_hands_over_within_an_election_timeout() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.stalled_disks = {1}
+    put = cluster.members[1].put(b"k")
+    cluster.run(7)
+    assert cluster.leader is not cluster.members[1] and cluster.leader is not None
+    assert cluster.members[1].driver.raft.raft.role is Role.FOLLOWER
+    other = cluster.members[2].put(b"other")
+    cluster.run(2)
+    assert isinstance(other.result, PutResult)
+    cluster.stalled_disks = set()
+    cluster.run(2)
+    assert isinstance(put.result, PutResult)
+
+
+def test_a_leader_whose_disk_stalls_follows_where_nobody_can_take_over() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.stalled_disks = {1}
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    leader.put(b"k")
+    cluster.run(6)
+    assert leader.driver.raft.raft.role is Role.FOLLOWER
+
+
+def test_a_sole_voter_with_a_stalled_disk_goes_on_leading() -> None:
+    cluster = Cluster(size=1)
+    leader = cluster.elect()
+    cluster.stalled_disks = {1}
+    put = leader.put(b"k")
+    cluster.run(20)
+    assert cluster.leader is leader and not put.answered
+    cluster.stalled_disks = set()
+    cluster.run(1)
+    assert isinstance(put.result, PutResult)
+
+
+def test_the_death_of_a_leader_is_followed_by_an_election_without_any_tick() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.crash(1)
+    assert cluster.members[2].driver.gone(1) and cluster.members[3].driver.gone(1)
+    assert not cluster.members[3].driver.gone(2)
+    cluster.members[2].driver.campaign()
+    cluster.settle()
+    assert cluster.leader is cluster.members[2]
+
+
+def test_who_still_hears_the_leader_does_not_vote_for_one_that_thinks_it_dead() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    term = leader.driver.raft.raft.term
+    cluster.members[2].driver.gone(1)
+    cluster.members[2].driver.campaign()
+    cluster.run(3)
+    assert cluster.leader is leader and leader.driver.raft.raft.term == term
+
+
+# ── admission ───────────────────────────────────────────────────────────────
+
+
+def test_a_new_directory_is_admitted_by_half_of_the_others() -> None:
+    three, five = Admission(1, ConfState((1, 2, 3))), Admission(1, ConfState((1, 2, 3, 4, 5)))
+    for peer in (2, 2, 9):
+        three.welcomed(peer)
+    assert not three.is_granted and three.missing == [3]
+    three.welcomed(3)
+    assert three.is_granted
+    for peer in (2, 3, 4):
+        assert not five.is_granted
+        five.welcomed(peer)
+    assert five.is_granted
+    assert Admission(1, ConfState((1,))).is_granted
+    joiner = Admission(9, ConfState((1,)))
+    assert not joiner.is_granted
+    joiner.welcomed(1)
+    assert joiner.is_granted
+
+
+def test_a_member_that_is_not_admitted_neither_votes_nor_acknowledges_nor_stands() -> None:
+    cluster = Cluster()
+    world = cluster.members[3]
+    world.driver._is_admitted = False
+    said: list[Packet] = []
+
+    def listen(packet: Packet) -> list[Packet]:
+        if packet.sender == 3:
+            said.append(packet)
+        return [packet]
+
+    cluster.network = listen
+    cluster.elect()
+    cluster.crash(1)
+    cluster.run(30)
+    assert cluster.leader is None and said == []
+    world.driver.admit()
+    cluster.run_until(lambda: cluster.leader is not None)
+
+
+# ── divergence ──────────────────────────────────────────────────────────────
+
+
+def test_a_member_that_differs_from_its_leader_stops_serving_and_raises_the_alarm() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    leader.put(b"k")
+    cluster.run(2)
+    world = cluster.members[3]
+    assert world.read(LOCAL).may_read
+    # A bit of its state is another one.
+    wrong = Chain(world.machine.applied_index, world.machine.hash ^ 1)
+    world.driver.received(1, [wrong])
+    cluster.run(2)
+    assert list(leader.machine.alarms) == [Alarm(3, CORRUPT)]
+    for caller in (world.read(LOCAL), world.put(b"k")):
+        assert isinstance(caller.error, CorruptCluster)
+    assert not cluster.members[2].driver._divergence.is_found
+    cleared = Caller()
+    world.driver.propose(CommandKind.ALARM, b"", cleared)
+    cluster.run(1)
+    assert cleared.result is not None, "alarms can be asked for"
+
+
+def test_a_chain_that_is_ahead_is_compared_when_it_is_applied() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.run(1)
+    world = cluster.members[3]
+    ahead = Chain(world.machine.applied_index + 1, 7)
+    world.driver.received(1, [ahead])
+    assert not world.driver._divergence.is_found
+    leader.put(b"k")
+    cluster.run(2)
+    assert world.driver._divergence.is_found
+
+
+def test_equal_members_never_take_each_other_for_different() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    for number in range(30):
+        cluster.members[1 + number % 3].put(b"%d" % number)
+        cluster.run(1)
+    assert not any(world.driver._divergence.is_found for world in cluster.members.values())
+
+
+def test_a_read_index_request_that_meets_no_leader_is_dropped() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    request = Message(MessageType.READ_INDEX, 2, 3, context=b"x" * 16)
+    cluster.members[2].driver.received(3, [request])
+    assert cluster.members[2].turn().frames == {}
