@@ -15,7 +15,7 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native proto bench differential compat fuzz clean
+.PHONY: help setup run test test-all lint types fmt native portable proto bench differential compat fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench: setup ## measure against etcd, interleaved (needs etcd and h2load); optio
 
 differential: setup ## compare 1,000,000 answers with a real etcd's
 	$(BIN)/python -m tests.compat.differential --requests 1000000 $(ARGS)
+
+portable: setup ## the tests that start servers, over the portable door (grpcio)
+	CHAINFIRE_TEST_FLAGS=--door=grpcio $(BIN)/python -m pytest -m 'not slow' tests/compat tests/crash $(ARGS)
 
 compat: setup ## only the tests with stock etcd clients and servers
 	$(BIN)/python -m pytest tests/compat $(ARGS)

@@ -31,6 +31,8 @@ from chainfire.gateway.settings import GrpcSettings
 from chainfire.gateway.tls import Certificates
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
+_QUIET_SECONDS = 0.02  # without a new call: all that were under way have come
+_QUIET_LOOKS_MAX = 10
 _Context = Any  # aio.ServicerContext is generic in its stubs only
 
 
@@ -50,6 +52,7 @@ class GrpcServer:
         self._credentials = None if certificates is None else _credentials(certificates)
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self._refused_at_stop = 0  # calls that came too late
         options = (settings or GrpcSettings()).options(services.limits.max_request_bytes)
         self._server = aio.server(handlers=[_Table(self._handlers())], options=options)
         self.ports: list[int] = []  # as bound, in the order of `listen`; a socket's is 1
@@ -78,6 +81,14 @@ class GrpcServer:
         self._stopping = True
         for task in list(self._streams):
             task.cancel()
+        # `stop` cancels calls that grpc has not handed over; their callers would take that for
+        # their own doing. So they are let in first, and refused.
+        seen = -1
+        for _ in range(_QUIET_LOOKS_MAX):
+            if seen == self._refused_at_stop:
+                break
+            seen = self._refused_at_stop
+            await asyncio.sleep(_QUIET_SECONDS)
         await self._server.stop(grace_seconds)
 
     # ── handlers, made once per method ──────────────────────────────────────
@@ -108,6 +119,10 @@ class GrpcServer:
             counters.started += 1
             counters.received_messages += 1
             totals.received_bytes += len(request)
+            if self._stopping:
+                self._refused_at_stop += 1
+                counters.handled[Code.UNAVAILABLE] += 1
+                return _refuse(context, Stopped())
             remaining = context.time_remaining()
             call = GrpcCall(
                 services,
@@ -177,6 +192,7 @@ class GrpcServer:
         finally:
             self._streams.discard(task)
             stream.end_posting()
+        await stream.written()
         counters.handled[Code.OK if error is None else error.code] += 1
         if error is not None:
             _refuse(context, error)
@@ -293,14 +309,22 @@ class GrpcStream(Posting):
         self._counters = counters
         self._context = context
         self._totals.received_bytes += len(request)
+        self._writing: asyncio.Future[None] | None = None
 
     async def send(self, body: bytes) -> None:
         self._counters.sent_messages += 1
         self._totals.sent_bytes += len(body)
+        self._writing = asyncio.ensure_future(self._context.write(body))
+        self._writing.add_done_callback(_retrieve)
         try:
-            await self._context.write(body)
+            await asyncio.shield(self._writing)
         except InternalError as exc:  # the client has gone, and the task hears of it too late
             raise asyncio.CancelledError from exc
+
+    async def written(self) -> None:
+        """A write under way has ended. grpc sends no status while there is one, ever after."""
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
 
     def arrived(self) -> list[bytes]:
         return []  # grpc.aio hands over one message at a time
@@ -313,3 +337,9 @@ class GrpcStream(Posting):
             self._counters.received_messages += 1
             self._totals.received_bytes += len(body)
             yield body
+
+
+def _retrieve(write: asyncio.Future[None]) -> None:
+    """Its error is looked at, whoever waited for it and was cancelled."""
+    if not write.cancelled():
+        write.exception()
