@@ -390,6 +390,30 @@ class RequestDeadlineExceeded(RequestError):
     text = "etcdserver: context deadline exceeded"
 
 
+class SessionExpired(RequestError):
+    """The lease, or the key, of somebody who waits for a lock is gone."""
+
+    code = Code.UNKNOWN
+    text = "mutex: session is expired"
+
+
+class NotElected(RequestError):
+    """Who speaks is not the leader of this election, or not any more."""
+
+    code = Code.UNKNOWN
+    text = "election: not leader"
+
+
+class NobodyElected(RequestError):
+    code = Code.UNKNOWN
+    text = "election: no leader"
+
+
+class MissingLeaderKey(RequestError):
+    code = Code.UNKNOWN
+    text = '"leader" field must be provided'
+
+
 class UnknownMethod(RequestError):
     """An action number that the method does not have."""
 

@@ -61,7 +61,9 @@ class Work:
         self._steps.close()
 
 
-class _Nobody:
+class Nobody:
+    """A Pending that does not care."""
+
     def done(self, result: Result) -> None: ...
     def refused(self, error: RequestError) -> None: ...
 
@@ -122,7 +124,7 @@ class FakeNode:
     def expire(self, *ids: int) -> None:
         """As the leader does once their time is over."""
         body = LeaseExpire(ids=ids).SerializeToString()
-        self.propose(CommandKind.LEASE_EXPIRE, body, _Nobody())
+        self.propose(CommandKind.LEASE_EXPIRE, body, Nobody())
 
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending

@@ -272,8 +272,6 @@ def test_a_failed_check_says_why_and_is_counted(api: Api) -> None:
     [
         "/etcdserverpb.Auth/Authenticate",
         "/etcdserverpb.Cluster/MemberAdd",
-        "/v3lockpb.Lock/Lock",
-        "/v3electionpb.Election/Campaign",
     ],
 )
 def test_methods_to_come_say_so(api: Api, path: str) -> None:

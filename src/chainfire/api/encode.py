@@ -107,6 +107,11 @@ def lease_reply(header: bytes, lease: int, ttl_ms: int) -> bytes:
     return b"".join(parts)
 
 
+def leader_reply(header: bytes, row: bytes) -> bytes:
+    """A LeaderResponse."""
+    return b"".join((header, _FIELD_2, varint(len(row)), row))
+
+
 def range_stream_reply(range_response: bytes) -> bytes:
     """A RangeStreamResponse."""
     return _FIELD_1 + varint(len(range_response)) + range_response

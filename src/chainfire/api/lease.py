@@ -12,8 +12,8 @@ from collections.abc import Generator
 from typing import Final
 
 from chainfire.api import encode
+from chainfire.api.awaiting import renew
 from chainfire.api.call import Call, Stream
-from chainfire.api.commands import renew
 from chainfire.api.maintenance import decode
 from chainfire.api.services import Services
 from chainfire.api.space import over_quota

@@ -6,7 +6,7 @@ Everything runs on the loop's thread; what is heard is what this member has appl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,13 +14,16 @@ from chainfire.api.services import Services
 from chainfire.errors import Compacted, InvalidArgument, TooManyRequests
 from chainfire.mvcc import rows
 from chainfire.watch.event import Event
-from chainfire.watch.groups import WatchStream, span_of
+from chainfire.watch.groups import WatchStream, span_of, united
 
 EVENTS_MAX = 10_000  # not taken yet; more ends the listening
 
 
 class Listening:
-    """Events of a key or range, in order, each once. Use `with`, and `next` again and again."""
+    """Events of a key or range, in order, each once. Use `with`, and `next` again and again.
+
+    `also`: more keys.
+    """
 
     def __init__(
         self,
@@ -28,19 +31,22 @@ class Listening:
         key: bytes,
         range_end: bytes = b"",
         *,
+        also: Iterable[bytes] = (),
         start_revision: int = 0,  # 0: from now
         keyspace: int = 0,
     ) -> None:
         span = span_of(keyspace, key, range_end)
         if span is None:
             raise InvalidArgument("an empty range")
+        more = (span_of(keyspace, key, b"") for key in also)
+        spans = united([span, *(span for span in more if span is not None)])
         self._hub = services.watches
         self._stream = WatchStream(None, listener=self)
         self._events: list[Event] = []
         self._compacted = 0
         self._change = asyncio.Event()
         self._hub.open(self._stream)
-        self._hub.begin(self._hub.add(self._stream, 0, (span,), 0, start_revision))
+        self._hub.begin(self._hub.add(self._stream, 0, spans, 0, start_revision))
 
     def __enter__(self) -> Self:
         return self
@@ -80,10 +86,13 @@ class Listening:
         self._change.set()
 
 
-async def until_deleted(services: Services, key: bytes, *, keyspace: int = 0) -> int:
-    """Return once the key, as this member has applied it, does not exist; the revision by then."""
-    with Listening(services, key, keyspace=keyspace) as listening:
-        if services.node.store.get_row(keyspace, key) is None:
+async def until_deleted(services: Services, *keys: bytes, keyspace: int = 0) -> int:
+    """Return once one of the keys, as this member has applied it, does not exist; the revision
+    by then.
+    """
+    with Listening(services, keys[0], also=keys[1:], keyspace=keyspace) as listening:
+        store = services.node.store
+        if any(store.get_row(keyspace, key) is None for key in keys):
             return services.watches.revision
         while True:
             for event in await listening.next():

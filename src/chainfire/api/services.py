@@ -132,12 +132,15 @@ class Serving:
     def __init__(self) -> None:
         self.now = True
         self.change = asyncio.Event()  # set, and replaced, when `now` changes
+        self.waiting: dict[object, Callable[[], None]] = {}  # who might wait for ever: end it
 
     def set(self, now: bool) -> None:
         if now != self.now:
             self.now = now
             self.change.set()
             self.change = asyncio.Event()
+            for end in () if now else tuple(self.waiting.values()):
+                end()
 
 
 @dataclass(slots=True)

@@ -16,7 +16,17 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from chainfire.api import cluster, health, kv, lease, maintenance, reflection, watch
+from chainfire.api import (
+    cluster,
+    election,
+    health,
+    kv,
+    lease,
+    lock,
+    maintenance,
+    reflection,
+    watch,
+)
 from chainfire.api.admission import admit
 from chainfire.api.call import Call, Stream
 from chainfire.api.services import Services
@@ -130,8 +140,24 @@ _SERVICES = (
         },
     ),
     _service(auth_pb2, "Auth", "etcdserverpb.Auth"),
-    _service(lock_pb2, "Lock", "v3lockpb.Lock"),
-    _service(election_pb2, "Election", "v3electionpb.Election"),
+    _service(
+        lock_pb2,
+        "Lock",
+        "v3lockpb.Lock",
+        unary={"Lock": lock.lock, "Unlock": lock.unlock},
+    ),
+    _service(
+        election_pb2,
+        "Election",
+        "v3electionpb.Election",
+        unary={
+            "Campaign": election.campaign,
+            "Proclaim": election.proclaim,
+            "Leader": election.leader,
+            "Resign": election.resign,
+        },
+        streams={"Observe": election.observe},
+    ),
     _service(
         health_pb2,
         "Health",

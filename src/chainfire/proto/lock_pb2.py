@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chainfire.proto import kv_pb2 as chainfire_dot_proto_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63hainfire/proto/lock.proto\x12\x0c\x63hainfire.v1\x1a\x18\x63hainfire/proto/kv.proto\"*\n\x0bLockRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05lease\x18\x02 \x01(\x03\"I\n\x0cLockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\x0b\n\x03key\x18\x02 \x01(\x0c\"\x1c\n\rUnlockRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\">\n\x0eUnlockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader2\x8a\x01\n\x04Lock\x12=\n\x04Lock\x12\x19.chainfire.v1.LockRequest\x1a\x1a.chainfire.v1.LockResponse\x12\x43\n\x06Unlock\x12\x1b.chainfire.v1.UnlockRequest\x1a\x1c.chainfire.v1.UnlockResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63hainfire/proto/lock.proto\x12\x0c\x63hainfire.v1\x1a\x18\x63hainfire/proto/kv.proto\"*\n\x0bLockRequest\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05lease\x18\x02 \x01(\x03\"\\\n\x0cLockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x11\n\x08revision\x18\xe8\x07 \x01(\x03\"\x1c\n\rUnlockRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\">\n\x0eUnlockResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.chainfire.v1.ResponseHeader2\x8a\x01\n\x04Lock\x12=\n\x04Lock\x12\x19.chainfire.v1.LockRequest\x1a\x1a.chainfire.v1.LockResponse\x12\x43\n\x06Unlock\x12\x1b.chainfire.v1.UnlockRequest\x1a\x1c.chainfire.v1.UnlockResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOCKREQUEST']._serialized_start=70
   _globals['_LOCKREQUEST']._serialized_end=112
   _globals['_LOCKRESPONSE']._serialized_start=114
-  _globals['_LOCKRESPONSE']._serialized_end=187
-  _globals['_UNLOCKREQUEST']._serialized_start=189
-  _globals['_UNLOCKREQUEST']._serialized_end=217
-  _globals['_UNLOCKRESPONSE']._serialized_start=219
-  _globals['_UNLOCKRESPONSE']._serialized_end=281
-  _globals['_LOCK']._serialized_start=284
-  _globals['_LOCK']._serialized_end=422
+  _globals['_LOCKRESPONSE']._serialized_end=206
+  _globals['_UNLOCKREQUEST']._serialized_start=208
+  _globals['_UNLOCKREQUEST']._serialized_end=236
+  _globals['_UNLOCKRESPONSE']._serialized_start=238
+  _globals['_UNLOCKRESPONSE']._serialized_end=300
+  _globals['_LOCK']._serialized_start=303
+  _globals['_LOCK']._serialized_end=441
 # @@protoc_insertion_point(module_scope)

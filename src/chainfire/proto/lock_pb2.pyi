@@ -14,12 +14,14 @@ class LockRequest(_message.Message):
     def __init__(self, name: _Optional[bytes] = ..., lease: _Optional[int] = ...) -> None: ...
 
 class LockResponse(_message.Message):
-    __slots__ = ("header", "key")
+    __slots__ = ("header", "key", "revision")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     header: _kv_pb2.ResponseHeader
     key: bytes
-    def __init__(self, header: _Optional[_Union[_kv_pb2.ResponseHeader, _Mapping]] = ..., key: _Optional[bytes] = ...) -> None: ...
+    revision: int
+    def __init__(self, header: _Optional[_Union[_kv_pb2.ResponseHeader, _Mapping]] = ..., key: _Optional[bytes] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class UnlockRequest(_message.Message):
     __slots__ = ("key",)

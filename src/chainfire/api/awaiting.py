@@ -1,0 +1,102 @@
+"""What coroutines await of a node: commands, renewals, sliced work. And coroutines for a Call.
+
+Unary handlers hand their Call to the node; only what has to wait for others is
+a coroutine. Whoever stops to wait does not hear what became of a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Generator, Sequence
+from typing import Any, TypeVar
+
+from chainfire.api.call import Call
+from chainfire.api.services import NodeFace
+from chainfire.errors import RequestDeadlineExceeded, RequestError, Stopped
+from chainfire.types import RenewResult, Result
+
+T = TypeVar("T")
+
+
+async def propose(node: NodeFace, kind: int, body: bytes) -> Result:
+    """What became of the command. Raises what it was refused with."""
+    waiter = _Waiter()
+    node.propose(kind, body, waiter)
+    return await waiter.result
+
+
+async def renew(node: NodeFace, ids: Sequence[int]) -> RenewResult:
+    """Let the TTLs of these leases begin anew; the result is in the order of `ids`."""
+    waiter = _Waiter()
+    node.renew(ids, waiter)
+    result = await waiter.result
+    assert isinstance(result, RenewResult)
+    return result
+
+
+async def steps(node: NodeFace, work: Generator[None, None, T]) -> T:
+    """The result of sliced work, which ends with whoever waits for it."""
+    result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    under_way = node.run_steps(work, result.set_result, result.set_exception)
+    try:
+        return await result
+    except asyncio.CancelledError:
+        under_way.cancel()
+        raise
+
+
+class Slow:
+    """A coroutine whose result answers a Call: it ends with its caller, its deadline, the member.
+
+    The coroutine may clean up when it is cancelled, without awaiting anything.
+    """
+
+    __slots__ = ("_call", "_stopped", "_task")
+
+    def __init__(self, call: Call, work: Coroutine[Any, Any, bytes]) -> None:
+        self._call = call
+        self._stopped = False
+        self._task = asyncio.create_task(self._run(work))
+        call.work = self
+        call.services.serving.waiting[self] = self._stop
+
+    def cancel(self) -> None:
+        """The caller is gone."""
+        self._task.cancel()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._task.cancel()
+
+    async def _run(self, work: Coroutine[Any, Any, bytes]) -> None:
+        call = self._call
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                call.reply(await work)
+        except TimeoutError:
+            call.fail(RequestDeadlineExceeded())
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            call.fail(Stopped())
+        except Exception as exc:
+            call.failed(exc)
+        finally:
+            del call.services.serving.waiting[self]
+
+
+class _Waiter:
+    """A Pending that wakes a coroutine."""
+
+    __slots__ = ("result",)
+
+    def __init__(self) -> None:
+        self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def done(self, result: Result) -> None:
+        if not self.result.done():
+            self.result.set_result(result)
+
+    def refused(self, error: RequestError) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)

@@ -1,0 +1,256 @@
+"""Keys that stand in line: what the Lock and Election services have in common.
+
+A line is all keys under a name and "/", in the order of their creation; the
+first one has what the line is for. A claim's key is called after its lease, as
+those of etcd's client recipes are, so that both kinds stand in one line.
+
+A claim waits for the key right before its own, and for its own: who has lost
+its key or lease while it waited is never told that it has won (etcd#11456).
+Before anybody who waited is told so, its key is looked for once more, by a
+linearizable read. A claim that is given up leaves no key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from chainfire.api.awaiting import propose, steps
+from chainfire.api.lease import new_id
+from chainfire.api.listening import until_deleted
+from chainfire.api.reads import wait_until
+from chainfire.api.services import NodeFace, Services
+from chainfire.command import CommandKind
+from chainfire.errors import Code, RequestError, RequestTooLarge, SessionExpired
+from chainfire.mvcc import rows
+from chainfire.mvcc.read import range_steps
+from chainfire.proto.command_pb2 import LeaseGrant
+from chainfire.proto.kv_pb2 import (
+    LINEARIZABLE,
+    Compare,
+    DeleteRangeRequest,
+    KeyValue,
+    PutRequest,
+    RangeRequest,
+    RequestOp,
+    TxnRequest,
+)
+from chainfire.proto.lease_pb2 import LeaseRevokeRequest
+from chainfire.types import RangeResult, Result, TxnResult
+
+_KEYSPACE: Final = 0
+LEASE_TTL_MS: Final = 60_000  # of leases that are granted for a call that names none; as etcd
+_TXN: Final = int(CommandKind.TXN)
+_GRANT: Final = int(CommandKind.LEASE_GRANT)
+_REVOKE: Final = int(CommandKind.LEASE_REVOKE)
+
+
+def line_of(name: bytes) -> tuple[bytes, bytes]:
+    """Key and range end of all claims to the name."""
+    return name + b"/", name + b"0"
+
+
+def key_of(name: bytes, lease: int) -> bytes:
+    return b"%s/%s" % (name, format(lease, "x").encode())
+
+
+@dataclass(slots=True, frozen=True)
+class Claim:
+    """What has come to the head of its line."""
+
+    key: bytes
+    create_revision: int  # higher than of all that had it before: the fencing token
+    revision: int  # the store's, when it was known to be first
+
+
+@asynccontextmanager
+async def lease_for(services: Services, lease: int) -> AsyncIterator[int]:
+    """The lease, or a new one for a call that names none; that one goes if the call fails."""
+    if lease:
+        yield lease
+        return
+    node, lease = services.node, new_id()
+    body = LeaseGrant(id=lease, ttl_ms=LEASE_TTL_MS).SerializeToString()
+    await propose(node, _GRANT, body)
+    try:
+        yield lease
+    except BaseException:
+        node.propose(_REVOKE, LeaseRevokeRequest(ID=lease).SerializeToString(), _Nobody())
+        raise
+
+
+async def claim(
+    services: Services, name: bytes, lease: int, value: bytes | None, deadline: float | None
+) -> Claim:
+    """Stand in line until the key is the first one. Without a value, one that is there stays.
+
+    Raises SessionExpired, LeaseNotFound, and what commands and reads are
+    refused with. When it raises, or is cancelled, its key is removed, unless
+    it was there before.
+    """
+    entry = _Entry(services, name, key_of(name, lease), lease, value or b"")
+    try:
+        entered = await entry.result
+        assert isinstance(entered, TxnResult)
+        mine, first_row = _kv_of(entered.results[0]), _kv_of(entered.results[-1])
+        created = entered.revision if mine is None else mine.create_revision
+        revision = entered.revision
+        if mine is not None and value not in (None, mine.value):
+            revision = await _put_value(services.node, entry.key, created, value or b"", lease)
+        if first_row is not None and first_row.create_revision != created:
+            revision = await _first(services, name, entry.key, created, deadline)
+    except BaseException:
+        entry.withdraw()
+        raise
+    return Claim(entry.key, created, revision)
+
+
+async def _put_value(node: NodeFace, key: bytes, created: int, value: bytes, lease: int) -> int:
+    result = await propose(node, _TXN, proclamation(key, created, value, lease))
+    assert isinstance(result, TxnResult)
+    if not result.succeeded:
+        raise SessionExpired
+    return result.revision
+
+
+def proclamation(key: bytes, created: int, value: bytes, lease: int) -> bytes:
+    """Give the claim another value, if it is still that one. Lease 0: the one that it has."""
+    put = PutRequest(key=key, value=value, lease=lease, ignore_lease=not lease)
+    return if_created(key, created, RequestOp(request_put=put))
+
+
+def delete(key: bytes) -> RequestOp:
+    return RequestOp(request_delete_range=DeleteRangeRequest(key=key))
+
+
+def if_created(key: bytes, created: int, op: RequestOp) -> bytes:
+    """Do something to the claim, if it is still that one."""
+    is_it = Compare(key=key, target=Compare.CREATE, create_revision=created)
+    return TxnRequest(compare=[is_it], success=[op]).SerializeToString()
+
+
+async def _first(
+    services: Services, name: bytes, key: bytes, created: int, deadline: float | None
+) -> int:
+    """Wait until no older key is left; the revision at which that was sure."""
+    while True:
+        ahead = await _right_before(services, name, created)
+        if ahead is None:
+            break
+        await until_deleted(services, ahead, key)
+        _ensure_there(services.node, key, created)
+    await wait_until(services.node, LINEARIZABLE, deadline=deadline)
+    _ensure_there(services.node, key, created)
+    return services.node.store.revision
+
+
+async def _right_before(services: Services, name: bytes, created: int) -> bytes | None:
+    """The youngest key of the line that is older; None if ours is the oldest."""
+    key, range_end = line_of(name)
+    request = RangeRequest(
+        key=key,
+        range_end=range_end,
+        max_create_revision=created - 1,
+        sort_target=RangeRequest.CREATE,
+        sort_order=RangeRequest.DESCEND,
+        limit=1,
+    )
+    node = services.node
+    kv = _kv_of(await steps(node, range_steps(node.backend, node.store, _KEYSPACE, request)))
+    return None if kv is None else kv.key
+
+
+def _ensure_there(node: NodeFace, key: bytes, created: int) -> None:
+    row = node.store.get_row(_KEYSPACE, key)
+    if row is None or rows.decode(row).create_revision != created:
+        raise SessionExpired
+
+
+def _kv_of(result: object) -> KeyValue | None:
+    assert isinstance(result, RangeResult), result
+    return KeyValue.FromString(result.rows[0]) if result.rows else None
+
+
+class _Entry:
+    """The key on its way into the line; the Pending of its transaction."""
+
+    def __init__(
+        self, services: Services, name: bytes, key: bytes, lease: int, value: bytes
+    ) -> None:
+        """Raises RequestTooLarge."""
+        self.key = key
+        self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._node = services.node
+        self._revision_before = services.node.store.revision
+        line, range_end = line_of(name)
+        oldest = RangeRequest(
+            key=line,
+            range_end=range_end,
+            sort_target=RangeRequest.CREATE,
+            sort_order=RangeRequest.ASCEND,
+            limit=1,
+        )
+        mine = RequestOp(request_range=RangeRequest(key=key))
+        put = RequestOp(request_put=PutRequest(key=key, value=value, lease=lease))
+        first = RequestOp(request_range=oldest)
+        request = TxnRequest(
+            compare=[Compare(key=key, target=Compare.CREATE, create_revision=0)],
+            success=[mine, put, first],
+            failure=[mine, first],
+        )
+        body = request.SerializeToString()
+        if len(body) > services.limits.max_request_bytes:
+            raise RequestTooLarge
+        self._node.propose(_TXN, body, self)
+
+    def done(self, result: Result) -> None:
+        if self.result.cancelled():  # withdrawn before it was known
+            self._remove(result)
+        else:
+            self.result.set_result(result)
+
+    def refused(self, error: RequestError) -> None:
+        if not self.result.cancelled():
+            self.result.set_exception(error)
+        elif error.code is Code.UNAVAILABLE:
+            self._remove(None)
+
+    def withdraw(self) -> None:
+        """Remove the key, now or when it is known that it was put."""
+        if not self.result.done():
+            self.result.cancel()
+        if self.result.cancelled():
+            return
+        error = self.result.exception()
+        if error is None:
+            self._remove(self.result.result())
+        elif isinstance(error, RequestError) and error.code is Code.UNAVAILABLE:
+            self._remove(None)
+
+    def _remove(self, result: Result | None) -> None:
+        """None: nobody knows whether it was put."""
+        if result is None:
+            newer = Compare(
+                key=self.key,
+                target=Compare.CREATE,
+                result=Compare.GREATER,
+                create_revision=self._revision_before,
+            )
+            body = TxnRequest(compare=[newer], success=[delete(self.key)]).SerializeToString()
+        else:
+            assert isinstance(result, TxnResult)
+            if not result.succeeded:  # it was there before
+                return
+            body = if_created(self.key, result.revision, delete(self.key))
+        self._node.propose(_TXN, body, _Nobody())
+
+
+class _Nobody:
+    """A Pending where it does not matter what comes of it: the lease's end does the same."""
+
+    def done(self, result: Result) -> None: ...
+
+    def refused(self, error: RequestError) -> None: ...
