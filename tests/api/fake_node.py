@@ -17,6 +17,7 @@ from chainfire.errors import FatalError, RequestError
 from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
+from chainfire.node.archiving import StateArchive
 from chainfire.node.reads import ReadPending
 from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
@@ -166,6 +167,9 @@ class FakeNode:
 
     def nudge_compaction(self) -> None:
         self.nudges += 1
+
+    def archive(self) -> StateArchive:
+        raise AssertionError("memory has no files to copy")
 
     def halt(self, error: FatalError) -> None:
         self.halted.append(error)

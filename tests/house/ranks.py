@@ -66,17 +66,8 @@ UNITS: dict[str, Unit] = {
         banned=PURE | only("grpc"),
         except_in=only(
             *("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
-            *(
-                "peers",
-                "link",
-                "dialer",
-                "accepting",
-                "transport",
-                "peertls",
-                "peering",
-                "registry",
-            ),
-            *("snapshots", "sending", "receiving"),
+            *("peers", "link", "dialer", "accepting", "transport", "peertls", "peering"),
+            *("registry", "snapshots", "sending", "receiving", "archive"),
         ),
     ),
     # 5

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import uvloop
@@ -52,6 +53,9 @@ class FakeDisk:
 
     def free_bytes(self) -> int:
         return PLENTY
+
+    def next_checkpoint_path(self) -> Path:
+        raise AssertionError("memory has no files to copy")
 
     def fsync_witness(self) -> None:
         self.witness_syncs += 1

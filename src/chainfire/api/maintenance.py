@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from chainfire.api.call import Call
+from chainfire.api.call import Call, Stream
 from chainfire.api.services import Services
 from chainfire.command import CommandKind, decode_request
 from chainfire.errors import (
@@ -46,6 +46,7 @@ from chainfire.proto.maintenance_pb2 import (
     HashRequest,
     HashResponse,
     MoveLeaderRequest,
+    SnapshotResponse,
     StatusRequest,
     StatusResponse,
 )
@@ -175,6 +176,19 @@ def _hash_kv_done(call: Call, result: HashResult) -> None:
         hash_revision=result.hash_revision,
     )
     call.reply(call.services.header(call.message) + reply.SerializeToString())
+
+
+# ── Snapshot ────────────────────────────────────────────────────────────────
+
+
+async def snapshot(services: Services, stream: Stream) -> None:
+    """The state as an archive (docs/formats.md); the last blob is the SHA-256 of the others."""
+    async with services.node.archive() as archive:
+        left = archive.total_bytes
+        async for piece in archive.pieces():
+            left -= len(piece)
+            reply = SnapshotResponse(remaining_bytes=left, blob=piece, version=STORAGE_VERSION)
+            await stream.send(reply.SerializeToString())
 
 
 # ── MoveLeader, Downgrade ───────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from chainfire.api.rounds import WatchRounds
 from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
+from chainfire.node.archiving import StateArchive
 from chainfire.node.reads import ReadPending
 from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
@@ -104,6 +105,10 @@ class NodeFace(Protocol):
 
     def nudge_compaction(self) -> None:
         """Ask the storage engine to give space back; returns at once."""
+        ...
+
+    def archive(self) -> StateArchive:
+        """The whole state as one stream of bytes, while the member goes on."""
         ...
 
     def halt(self, error: FatalError) -> None:

@@ -138,6 +138,7 @@ _SERVICES = (
             "MoveLeader": maintenance.move_leader,
             "Downgrade": maintenance.downgrade,
         },
+        streams={"Snapshot": maintenance.snapshot},
     ),
     _service(auth_pb2, "Auth", "etcdserverpb.Auth"),
     _service(

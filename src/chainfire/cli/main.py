@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "del": Entry("delete", "Delete keys"),
     "txn": Entry("txn", "Compare, then read and write, all at once"),
     "compact": Entry("compact", "Forget history before a revision"),
+    "snapshot": Entry("snapshot", "Save a member's state, look at it, start a cluster from it"),
     "status": Entry("status", "Show how the members are"),
     "bench": Entry("bench_commands", "Measure how fast a server is"),
     "sim": Entry("sim", "Simulate clusters under faults and check what they promise"),

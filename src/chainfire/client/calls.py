@@ -74,6 +74,13 @@ def status_call() -> Call[maintenance_pb2.StatusResponse]:
     return Call(path, request, maintenance_pb2.StatusResponse, is_read=True)
 
 
+def snapshot_call() -> Call[maintenance_pb2.SnapshotResponse]:
+    """To be streamed."""
+    request = maintenance_pb2.SnapshotRequest()
+    path = "/etcdserverpb.Maintenance/Snapshot"
+    return Call(path, request, maintenance_pb2.SnapshotResponse, is_read=True)
+
+
 # ── what the client's methods ask for ───────────────────────────────────────
 
 

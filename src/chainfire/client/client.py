@@ -236,6 +236,16 @@ class Client:
             raise error_of(failure, is_read=call.is_read) from failure
         return _decode(call, reply)
 
+    async def stream_at(self, endpoint: str, call: Call[R_co]) -> AsyncIterator[R_co]:
+        """Send a request to this endpoint, once; its replies as they come, without a deadline."""
+        channel = self._channel(endpoint)
+        request = call.request.SerializeToString()
+        try:
+            async for reply in channel.stream(call.path, request, self._dial_timeout):
+                yield _decode(call, reply)
+        except Failure as failure:
+            raise error_of(failure, is_read=call.is_read) from failure
+
     def _channel(self, endpoint: str) -> Channel:
         channel = self._channels.get(endpoint)
         if channel is None:

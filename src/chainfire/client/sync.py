@@ -174,6 +174,15 @@ class SyncClient:
     def call_at(self, endpoint: str, call: Call[R_co]) -> R_co:
         return self._run(self._client.call_at(endpoint, call))
 
+    def stream_at(self, endpoint: str, call: Call[R_co]) -> Iterator[R_co]:
+        replies = self._client.stream_at(endpoint, call)
+
+        async def following() -> R_co | None:
+            return await anext(replies, None)
+
+        while (reply := self._run(following())) is not None:
+            yield reply
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
@@ -55,6 +56,16 @@ class Channel:
             method = self._methods[path] = self._channel.unary_unary(path, None, None)
         try:
             return await method(request, timeout=max(0.0, deadline - time.monotonic()))
+        except grpc.aio.AioRpcError as exc:
+            raise _failure(exc, self.endpoint) from exc
+
+    async def stream(self, path: str, request: bytes, dial_seconds: float) -> AsyncIterator[bytes]:
+        """Replies one after another, for as long as they come. Raises Failure."""
+        await self._connect(dial_seconds)
+        method = self._channel.unary_stream(path, None, None)
+        try:
+            async for reply in method(request):
+                yield reply
         except grpc.aio.AioRpcError as exc:
             raise _failure(exc, self.endpoint) from exc
 

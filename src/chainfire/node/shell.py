@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
+from chainfire.node.archiving import StateArchive
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
 from chainfire.node.logsync import LogSync
@@ -307,6 +308,10 @@ class Node:
 
     def nudge_compaction(self) -> None:
         self._upkeep.compacting.nudge()
+
+    def archive(self) -> StateArchive:
+        """The whole state as one stream of bytes, while this member goes on."""
+        return StateArchive(self._disk, self.backend, self.cluster_id, self.member_id)
 
     def status(self) -> NodeStatus:
         return NodeStatus(

@@ -114,7 +114,9 @@ def decode_offer(body: bytes) -> Offer:
             at += _NAME.size
             name = body[at : at + length].decode("ascii")
             at += length
-            files.append(File(_checked(name), int(_U64.unpack_from(body, at)[0])))
+            if not is_file_name(name):
+                raise BadFrame(f"a file of the name {name!r}")
+            files.append(File(name, int(_U64.unpack_from(body, at)[0])))
             at += _U64.size
     except (struct.error, ValueError) as exc:
         raise BadFrame(f"an offer that cannot be read: {exc}") from exc
@@ -123,10 +125,9 @@ def decode_offer(body: bytes) -> Offer:
     return Offer(message, files)
 
 
-def _checked(name: str) -> str:
-    if not _FILE_NAME.fullmatch(name):
-        raise BadFrame(f"a file of the name {name!r}")
-    return name
+def is_file_name(name: str) -> bool:
+    """Whether it may be created in a directory of ours."""
+    return _FILE_NAME.fullmatch(name) is not None
 
 
 def encode_have(parts: Sequence[Part]) -> bytes:

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from chainfire.errors import FatalError, RequestError, Stalled
@@ -35,6 +36,8 @@ class Disk(Protocol):
     def free_bytes(self) -> int: ...
 
     def fsync_witness(self) -> None: ...
+
+    def next_checkpoint_path(self) -> Path: ...
 
 
 @dataclass(slots=True, frozen=True)

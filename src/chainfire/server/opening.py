@@ -115,6 +115,9 @@ class Opened:
     def fsync_witness(self) -> None:
         self.witness.fsync()
 
+    def next_checkpoint_path(self) -> Path:
+        return self.directory.next_checkpoint_path()
+
     def close(self) -> None:
         self.resources.close()
 
