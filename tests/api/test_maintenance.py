@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -33,6 +34,7 @@ from chainfire.proto.maintenance_pb2 import (
     HashResponse,
     MoveLeaderRequest,
     MoveLeaderResponse,
+    SnapshotResponse,
     StatusRequest,
     StatusResponse,
 )
@@ -280,9 +282,25 @@ def test_methods_to_come_say_so(api: Api, path: str) -> None:
     assert error.message == f"chainfire: {path} is not implemented yet"
 
 
-def test_streams_to_come_say_so(api: Api) -> None:
-    for path in ("/etcdserverpb.Maintenance/Snapshot",):
-        handler = METHODS[path].stream
-        assert handler is not None
-        with pytest.raises(Unimplemented, match="not implemented yet"):
-            asyncio.run(handler(api.services, ProbeStream([], path)))  # type: ignore[arg-type]
+def test_a_snapshot_comes_in_blobs_that_say_how_much_is_left(api: Api) -> None:
+    class Archive:
+        total_bytes = 7
+
+        async def __aenter__(self) -> Archive:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def pieces(self) -> AsyncIterator[bytes]:
+            yield b"abc"
+            yield b"defg"
+
+    api.node.archive = Archive  # type: ignore[method-assign,assignment]
+    path = "/etcdserverpb.Maintenance/Snapshot"
+    stream = ProbeStream([], path)
+    handler = METHODS[path].stream
+    assert handler is not None
+    asyncio.run(handler(api.services, stream))  # type: ignore[arg-type]
+    replies = [SnapshotResponse.FromString(body) for body in stream.sent]
+    assert [(r.blob, r.remaining_bytes) for r in replies] == [(b"abc", 4), (b"defg", 0)]
+    assert {r.version for r in replies} == {"3.7.0"}
