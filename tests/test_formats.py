@@ -7,10 +7,13 @@ tests/node and tests/storage, those of keys and their history in tests/mvcc.)
 
 from __future__ import annotations
 
+from xxhash import xxh3_64_intdigest
+
 from chainfire.command import CommandKind, Envelope
 from chainfire.lease import rows as lease_rows
 from chainfire.machine import rows
-from chainfire.machine.chain import HashChain
+from chainfire.machine.chain import HashChain, fold
+from chainfire.machine.giant import Progress
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.state import KeyspaceState, keyspace_key
@@ -182,6 +185,26 @@ def test_hash_chain() -> None:
     assert (empty, chain.hash) == (0x1D5582D7C45892B5, 0x685C18580D9939F7)
     chain.link(3, 1, 2, 0, [("leases", b"k", b"v"), ("machine", b"k", b"v")])
     assert chain.hash == 0x00F78B37E2798C98
+
+
+def test_progress_of_a_giant_delete() -> None:
+    progress = Progress(1, 2, 3, -4, 5, 2**64 - 1, b"\0\0\0\0key")
+    row = golden(
+        "01 0000000000000001 0000000000000002 00000003 fffffffffffffffc 0000000000000005"
+        "ffffffffffffffff 00000000 6b6579"
+    )
+    assert progress.encode() == row
+    assert Progress.decode(row) == progress
+
+
+def test_folded_link() -> None:
+    rows_ = [("key_value", b"k", None)]
+    digest = fold(0, rows_)
+    assert digest == xxh3_64_intdigest(golden("0000000000000000 01 01 00000001 6b 00000000"))
+    chain = HashChain(4, 7)
+    chain.link_folded(5, 2, 3, digest)
+    data = golden("0000000000000007 0000000000000005 0000000000000002 0000000000000003 00000000 ff")
+    assert chain.hash == xxh3_64_intdigest(data + digest.to_bytes(8))
 
 
 def test_all_rows_of_the_machine_after_a_few_commands() -> None:

@@ -14,13 +14,14 @@ from chainfire.errors import (
     Timeout,
     TooManyRequests,
 )
+from chainfire.machine import giant
 from chainfire.node.driver import APPLIED_PER_TURN_MAX, Limits
-from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, PutRequest
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, DeleteRangeRequest, PutRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.raft.messages import Message, MessageType
 from chainfire.storage.backend import WriteBatch
-from chainfire.types import Alarm, Entry, HardState, PutResult
-from tests.node.world import ME, Caller, World
+from chainfire.types import Alarm, DeleteResult, Entry, HardState, PutResult
+from tests.node.world import ME, PLENTY, Caller, World
 
 
 def test_a_put_is_answered_only_after_its_log_batch_is_synced() -> None:
@@ -311,3 +312,36 @@ def test_an_alarm_raised_by_hand_with_room_to_spare_stays() -> None:
     world.tick(100)
     world.tick(5000)
     assert list(world.machine.alarms) == [Alarm(ME, NOSPACE)]
+
+
+def test_during_a_giant_delete_ticks_reads_and_the_log_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 10)
+    monkeypatch.setattr(giant, "SLICE_ROWS", 2)
+    world = World().lead()
+    for number in range(20):
+        world.put(b"k%02d" % number)
+    world.settle()
+    delete = Caller()
+    body = DeleteRangeRequest(key=b"\0", range_end=b"\0").SerializeToString()
+    world.driver.propose(CommandKind.DELETE_RANGE, body, delete)
+    world.sync(world.turn())
+    effects = world.turn()
+    slices = 0
+    while not delete.answered:
+        assert effects.more and not effects.stalled
+        reader, put = world.read(LINEARIZABLE), world.put(b"later%d" % slices)
+        assert reader.may_read
+        assert world.machine.store.get_row(0, b"k00") is not None
+        world.driver.tick(10 * slices, PLENTY)
+        effects = world.turn()
+        if effects.sync is not None:
+            world.sync(effects)
+        assert not put.answered
+        slices += 1
+    assert slices == 9
+    assert delete.result == DeleteResult(revision=22, deleted=20, prevs=[])
+    assert world.machine.store.get_row(0, b"k00") is None
+    world.settle()
+    assert world.machine.store.keyspace(0).keys == slices

@@ -239,7 +239,7 @@ async def test_a_stalled_log_is_tried_again_with_one_timer_and_nothing_is_lost(
 ) -> None:
     world = World()
     async with running(world) as node:
-        await until(lambda: node.leader_id != 0 and not world.driver._storage_work)
+        await until(lambda: node.leader_id != 0 and not world.driver._applies)
         world.log.stalled = True
         caller = put(node, b"k")
         retries = 0
@@ -278,7 +278,7 @@ async def test_a_stall_of_either_disk_stops_no_upkeep_for_good(quick: None) -> N
         assert not gone.answered
         world.state.stalled = world.log.stalled = False
         await answered(gone)
-        await until(lambda: not world.driver._storage_work)
+        await until(lambda: not world.driver._applies)
         await answered(last := put(node, b"last"))
         assert last.result is not None
         await until(lambda: world.log_store.state_durable == world.machine.applied_index)

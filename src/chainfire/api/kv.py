@@ -85,7 +85,7 @@ def _get_ready(call: Call) -> None:
 
 def _range_ready(call: Call) -> None:
     node = call.services.node
-    steps = read.range_steps(node.backend, node.store, _KEYSPACE, call.message)
+    steps = read.range_steps(node.store.view, node.store, _KEYSPACE, call.message)
     call.then = _range_done
     call.run_steps(steps)
 
@@ -101,7 +101,7 @@ async def range_stream(services: Services, stream: Stream) -> None:
     node = services.node
     await wait_until(node, level_of(request), request.min_revision, stream.deadline)
     chunks = stream_steps(
-        node.backend,
+        node.store.view,
         node.store,
         _KEYSPACE,
         request,
@@ -173,7 +173,7 @@ def txn(services: Services, call: Call) -> None:
 
 def _read_only_txn_ready(call: Call) -> None:
     node = call.services.node
-    steps = read_txn_steps(node.backend, node.store, _KEYSPACE, call.message)
+    steps = read_txn_steps(node.store.view, node.store, _KEYSPACE, call.message)
     call.then = _txn_done
     call.run_steps(steps)
 

@@ -136,7 +136,7 @@ def _time_to_live_ready(call: Call) -> None:
 def _keys_steps(services: Services, lease: int) -> Generator[None, None, bytes]:
     """The keys as they stand in the reply."""
     parts = bytearray()
-    keys = services.node.machine.leases.iterate_keys(services.node.backend, _KEYSPACE, lease)
+    keys = services.node.machine.leases.iterate_keys(services.node.store.view, _KEYSPACE, lease)
     for at, key in enumerate(keys, 1):
         parts += b"\x2a" + varint(len(key)) + key
         if at % _KEYS_PER_SLICE == 0:

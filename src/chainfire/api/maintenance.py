@@ -165,7 +165,7 @@ def _hash_kv_ready(call: Call) -> None:
     node, revision = call.services.node, call.message.revision
     call.message = node.machine.revision
     call.then = _hash_kv_done
-    steps = hash_kv(node.backend, node.store, 0, revision)
+    steps = hash_kv(node.store.view, node.store, 0, revision)
     call.run_steps(steps)
 
 

@@ -22,6 +22,7 @@ LINKS_KEPT: Final = 10_000
 _HEAD: Final = struct.Struct(">QQQQI").pack
 _ROW: Final = struct.Struct(">BBI").pack
 _LENGTH: Final = struct.Struct(">I").pack
+_FOLDED: Final = struct.Struct(">BQ").pack
 _NUMBER_OF_FAMILY: Final = {"key_value": 1, "key_history": 2, "revisions": 3, "leases": 4}
 
 
@@ -41,19 +42,14 @@ class HashChain:
         self, index: int, term: int, revision: int, code: int, changes: Sequence[Change]
     ) -> int:
         """Add one entry; return the number of bytes that were digested."""
-        data: bytes | bytearray = _HEAD(self.hash, index, term, revision, code)
-        if len(changes) > 8:
-            data = bytearray(data)  # grows in place; for few rows bytes are faster
-        for family, key, value in changes:
-            number = _NUMBER_OF_FAMILY.get(family)
-            if number is None:
-                continue
-            if value is None:
-                data += _ROW(number, 1, len(key)) + key + b"\0\0\0\0"
-            else:
-                data += _ROW(number, 0, len(key)) + key + _LENGTH(len(value)) + value
+        data = _with_rows(_HEAD(self.hash, index, term, revision, code), changes)
         self.add(index, xxh3_64_intdigest(data))
         return len(data)
+
+    def link_folded(self, index: int, term: int, revision: int, digest: int) -> None:
+        """Add an entry that was applied in slices; `digest` is the last `fold` of its rows."""
+        data = _HEAD(self.hash, index, term, revision, 0) + _FOLDED(255, digest)
+        self.add(index, xxh3_64_intdigest(data))
 
     def add(self, index: int, hash: int) -> None:
         """Add one entry whose link was computed elsewhere."""
@@ -66,3 +62,22 @@ class HashChain:
         if max(self._start, self.index - LINKS_KEPT + 1) <= index <= self.index:
             return self._links[index % LINKS_KEPT]
         return None
+
+
+def fold(digest: int, changes: Sequence[Change]) -> int:
+    """The digest of some rows behind the digest of all before them; 0 is that of none."""
+    return xxh3_64_intdigest(_with_rows(digest.to_bytes(8), changes))
+
+
+def _with_rows(data: bytes | bytearray, changes: Sequence[Change]) -> bytes | bytearray:
+    if len(changes) > 8:
+        data = bytearray(data)  # grows in place; for few rows bytes are faster
+    for family, key, value in changes:
+        number = _NUMBER_OF_FAMILY.get(family)
+        if number is None:
+            continue
+        if value is None:
+            data += _ROW(number, 1, len(key)) + key + b"\0\0\0\0"
+        else:
+            data += _ROW(number, 0, len(key)) + key + _LENGTH(len(value)) + value
+    return data

@@ -36,6 +36,7 @@ from chainfire.lease import Lessor
 from chainfire.machine import rows
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
+from chainfire.machine.giant import GiantDelete, GiantDeletes
 from chainfire.machine.handlers import Handler, Handlers
 from chainfire.machine.plainputs import PlainPut, PlainPuts
 from chainfire.machine.rows import Position
@@ -114,6 +115,9 @@ class Machine:
         self._handlers = Handlers(self.store, self._staged, self._cluster, self.leases)
         self._chain = HashChain(position.index, position.hash)
         self._plain_puts = PlainPuts(self.store, self._staged, self._chain)
+        self._giants = GiantDeletes(
+            backend, self.store, self._staged, self._handlers.leases, self._chain
+        )
         self._term = position.term  # of the last staged entry, as the clock and the chain's end
         self._written = position  # invariant: _written.index <= _chain.index
         self._changed_senders: set[int] = set()
@@ -223,6 +227,21 @@ class Machine:
         sender = self._senders.get(member_id)
         return sender.start_number if sender is not None else 0
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether `apply` wants to be called again."""
+        return bool(self._waiting or self._giants.under_way)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether readers see the store as at `applied_index`, while more is being written."""
+        return self.store.view.is_held
+
+    @property
+    def may_be_read(self) -> bool:
+        """Not while a change that a crash has interrupted is half done."""
+        return not self._giants.bars_reads
+
     def usage(self, keyspace: int) -> int:
         """Logical bytes of the keyspace, history included: what a quota is held against."""
         state = self.store.keyspace(keyspace)
@@ -253,14 +272,20 @@ class Machine:
 
         What is returned is written, not synced. Raises UnknownFormat before
         anything of `entries` is applied; Stalled and DiskFull as the module's
-        docstring says; other storage errors are the end of this object.
+        docstring says; other storage errors are the end of this object. While it
+        `is_unfinished` afterwards, call it again with the same entries, soon.
         """
         waiting = self._waiting
         waiting += self._decode(entries)
-        while waiting or self._chain.index > self._written.index:
+        while waiting or self._chain.index > self._written.index or self._giants.under_way:
+            giant = self._giants.under_way
+            if giant is not None:
+                self._go_on_with(giant)
+                break
             if self._chain.index == self._written.index:
                 self._stage()
-            self._write()
+            if self._chain.index > self._written.index:
+                self._write()
         results, self._results = self._results, []
         if self._foreseen:
             for became, told in zip(results, self._foreseen, strict=False):
@@ -348,6 +373,8 @@ class Machine:
     def _decode(self, entries: Sequence[Entry]) -> list[_Decoded]:
         """All commands of the entries that were not taken before. Raises UnknownFormat."""
         expected = self._chain.index + len(self._waiting) + 1
+        if self._giants.under_way is not None:
+            expected += 1
         parse_put = self._plain_puts.parse
         decoded: list[_Decoded] = []
         for entry in entries:
@@ -381,12 +408,22 @@ class Machine:
         waiting = self._waiting
         stage_plain_put, stage_command = self._stage_plain_put, self._stage_command
         size = 0
+        self._giants.ensure_next(waiting[0][0])
         while waiting and size < BATCH_BYTES_MAX:
-            entry, decoded = waiting.popleft()
+            entry, decoded = waiting[0]
+            giant = decoded[0] if decoded is not None and len(decoded) == 2 else None
+            if giant is not None and not self._giants.is_giant(giant):
+                giant = None
+            if giant is not None and self._chain.index > self._written.index:
+                break  # what is before it is written first
+            waiting.popleft()
             assert entry.term >= self._term, (entry.term, self._term)
             self._term = entry.term
             if decoded is None:
                 size += self._chain.link(entry.index, entry.term, self.store.revision, 0, ())
+            elif giant is not None:
+                self._begin_giant(entry, giant)
+                break
             elif len(decoded) == 2:
                 size += stage_command(entry, *decoded)
             else:
@@ -441,11 +478,47 @@ class Machine:
             self._void_commands += 1
             result, code = Outdated(), Outdated.code
         self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
+        if self._giants.under_way is not None:  # its end brings result and link
+            self._results.pop()
+            return 0
         changes = self._staged.take_rows()
         assert not (code and changes), (entry.index, code, len(changes))
         if changes and self.keeps_changes:
             self._staged_changes.append(changes)
         return self._chain.link(entry.index, entry.term, self.store.revision, code, changes)
+
+    def _begin_giant(self, entry: Entry, message: Command) -> None:
+        """A delete to be applied in slices, unless it is refused like any other command."""
+
+        def begin(message: Command) -> Result:
+            self._giants.begin(entry, message)
+            return AckResult(self.store.revision)  # stands for the result to come
+
+        self._stage_command(entry, message, begin)
+
+    def _go_on_with(self, giant: GiantDelete) -> None:
+        """One slice more; the last one is a batch like any other."""
+        if not giant.is_staged:
+            self._giants.stage(giant)
+        if not giant.is_done:
+            batch = self._backend.batch()
+            self._staged.drain_into(batch)
+            self._backend.write(batch)
+            self._staged.clear()
+            self._giants.written()
+            return
+        message = giant.command
+        self._handlers.deletes += 1
+        self._results.append(
+            Applied(
+                giant.entry.index,
+                message.member_id,
+                message.start_number,
+                message.sequence,
+                giant.result,
+            )
+        )
+        self._write()
 
     def _write(self) -> None:
         """Write what is staged, as one batch, and show it. May be called again after it raised."""
@@ -465,6 +538,7 @@ class Machine:
         staged.clear()
         self._changed_senders.clear()
         self._written = position
+        self._giants.written()
         if self._staged_changes:
             self._changes += self._staged_changes
             self._staged_changes.clear()

@@ -40,8 +40,15 @@ class Changes:
     )
 
     def __init__(
-        self, store: StoreState, staged: Stage, keyspace: int, lease_exists: LeaseExists
+        self,
+        store: StoreState,
+        staged: Stage,
+        keyspace: int,
+        lease_exists: LeaseExists,
+        *,
+        next_sub: int = 0,
     ) -> None:
+        """`next_sub` of a command that goes on: the store's revision is its own then."""
         self.store = store
         self.keyspace = keyspace
         self.lease_moves: list[LeaseMove] | None = (
@@ -51,7 +58,7 @@ class Changes:
         self._staged = staged
         self._state = store.keyspace(keyspace)
         self._prefix = rows.keyspace_prefix(keyspace)
-        self._sub = 0
+        self._sub = next_sub
 
     @property
     def changed(self) -> bool:
@@ -166,7 +173,7 @@ class Changes:
         deleted = 0
         prevs: list[bytes] = []
         for row_key, row in found:
-            self._delete(row_key, row)
+            self.delete_row(row_key, row)
             deleted += 1
             if want_prev:
                 prevs.append(row[rows.ROW_HEAD_BYTES :])
@@ -178,9 +185,10 @@ class Changes:
             row_key = self._prefix + key
             row = self._row(row_key)
             assert row is not None, key
-            self._delete(row_key, row, reason)
+            self.delete_row(row_key, row, reason)
 
-    def _delete(self, row_key: bytes, row: bytes, reason: int = 0) -> None:
+    def delete_row(self, row_key: bytes, row: bytes, reason: int = 0) -> None:
+        """Delete a key, given its row in key_value."""
         prefix, staged, store, state = self._prefix, self._staged, self.store, self._state
         sub = self._next_sub()
         main = store.revision

@@ -99,6 +99,12 @@ class Counts:
     def deleted(self, row_key: bytes) -> None:
         self._adjust(row_key, -1)
 
+    def forget_live(self) -> None:
+        """Very many keys went: nothing that was counted of the newest state holds."""
+        self.changes += 1
+        self._counted.clear()
+        self._rests.clear()
+
     def _adjust(self, row_key: bytes, change: int) -> None:
         self.changes += 1
         for table in (self._counted, self._rests):

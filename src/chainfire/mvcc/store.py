@@ -13,6 +13,7 @@ from chainfire.mvcc import rows
 from chainfire.mvcc.changes import LeaseExists, Stage
 from chainfire.mvcc.ranges import KEYS
 from chainfire.mvcc.state import FAMILY, StoreState, keyspace_key
+from chainfire.mvcc.view import View
 from chainfire.mvcc.writer import Writer
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.backend import Writer as RowWriter
@@ -25,24 +26,25 @@ def _no_leases(keyspace: int, lease: int) -> bool:
 
 
 class Mvcc(StoreState):
-    __slots__ = ("_backend",)
+    __slots__ = ("view",)
 
     def __init__(
         self, backend: StorageBackend, *, cache_bytes: int, revision: int = _FIRST_REVISION
     ) -> None:
         """`revision` is the one that the backend holds. Raises UnknownFormat, Corrupt."""
         super().__init__(backend, cache_bytes, revision)
-        self._backend = backend
+        self.view = View(backend)  # what is read by others than Writers
 
     def get_row(self, keyspace: int, key: bytes) -> bytes | None:
         """The key's KeyValue at the current revision: the short way of the commonest read."""
         row_key = rows.keyspace_prefix(keyspace) + key
         row = self.cache.get(row_key)
         if row is None:
-            row = self._backend.get(KEYS, row_key)
+            row = self.view.get(KEYS, row_key)
             if row is None:
                 return None
-            self.cache.put(row_key, row)
+            if not self.view.is_held:  # else it may be gone already
+                self.cache.put(row_key, row)
         return row[rows.ROW_HEAD_BYTES :]
 
     def begin(self, staged: Stage, keyspace: int, lease_exists: LeaseExists = _no_leases) -> Writer:

@@ -35,19 +35,24 @@ class Applier:
         self._duties = duties
         self._effects = effects
 
-    def apply(self, entries: Sequence[Entry]) -> None:
-        """Raises Stalled: hand the same entries over again, later."""
+    def apply(self, entries: Sequence[Entry]) -> bool:
+        """Whether all of them are applied; if not, hand the same over again at the next turn.
+
+        Raises Stalled: the same, a little later.
+        """
         start = 0
         for at, entry in enumerate(entries):
             if entry.type is not EntryType.NORMAL:
-                self._apply_normal(entries[start:at])
+                if not self._apply_normal(entries[start:at]):
+                    return False
                 self._apply_conf_change(entry)
                 start = at + 1
-        self._apply_normal(entries[start:] if start else entries)
+        return self._apply_normal(entries[start:] if start else entries)
 
-    def _apply_normal(self, entries: Sequence[Entry]) -> None:
+    def _apply_normal(self, entries: Sequence[Entry]) -> bool:
         if entries:
             self._answer(self._machine.apply(entries))
+        return not self._machine.is_unfinished
 
     def _apply_conf_change(self, entry: Entry) -> None:
         change = ConfChange.decode(entry.data)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from chainfire.command import CommandKind
@@ -122,8 +123,10 @@ class Driver:
         self._writer = LogWriter(log, witness, self._installing)
         self._applier = Applier(raft, machine, self._proposer, duties, self._effects)
         self._early = EarlyAnswers(machine, self._proposer, self._effects)
-        self._storage_work: deque[Message] = deque()  # for our own disk, in raft's order
-        self._postponed = False  # its first piece is an apply that waits for the next turn only
+        self._appends: deque[Message] = deque()  # for our own disk, in raft's order
+        self._applies: deque[Message] = deque()
+        self._postponed = False  # the first apply waits for the next turn, and for nothing else
+        self._told: Message | None = None  # the last apply whose callers could hear early
         self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
         self._divergence = Divergence(raft, machine, self._effects)
         self._is_admitted = is_admitted
@@ -193,7 +196,7 @@ class Driver:
             self._now_ms,
             deadline_ms,
             pending,
-            stalled=self._stalled,
+            barred=self._stalled or not self.machine.may_be_read,
         )
 
     def received(self, sender: int, frames: Iterable[Frame]) -> None:
@@ -263,7 +266,7 @@ class Driver:
         self._installing.stage(message, staged)
         if self._is_admitted:
             self.raft.step(message)
-        wanted = (self._core.log.unstable.snapshot, *(w.snapshot for w in self._storage_work))
+        wanted = (self._core.log.unstable.snapshot, *(w.snapshot for w in self._appends))
         self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
 
     def snapshot_sent(self, peer: int, *, arrived: bool) -> None:
@@ -329,7 +332,7 @@ class Driver:
         effects = self._effects
         effects.stalled = self._stalled
         effects.sync = self._writer.unsynced
-        if not self._stalled:
+        if not self._stalled and self.machine.may_be_read:
             effects.reads += self._gate.ready()
         if self._leases.goes_on(effects.answers):
             effects.more = True
@@ -350,13 +353,13 @@ class Driver:
 
     @property
     def _stalled(self) -> bool:
-        return bool(self._storage_work) and not self._postponed
+        return bool(self._appends or (self._applies and not self._postponed))
 
     def _pump(self) -> None:
         raft, machine = self.raft, self.machine
         enough = machine.applied_index + APPLIED_PER_TURN_MAX
         self._work_off()
-        while not self._postponed and raft.has_ready():
+        while raft.has_ready():
             if machine.applied_index >= enough:
                 self._effects.more = True
                 break
@@ -376,33 +379,48 @@ class Driver:
             to = message.to
             if to == self.member_id:
                 self.raft.step(message)
-            elif to in (LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD):
-                self._storage_work.append(message)
+            elif to == LOCAL_APPEND_THREAD:
+                self._appends.append(message)
+            elif to == LOCAL_APPLY_THREAD:
+                self._applies.append(message)
             elif message.type is MessageType.SNAPSHOT:
                 self._effects.snapshots.append(message)
             else:
                 self._effects.send(to, message)
 
     def _work_off(self) -> None:
-        """Do the disk work that raft ordered, in its order, until done or stalled."""
-        work = self._storage_work
-        while work:
-            message = work[0]
-            try:
-                if message.to == LOCAL_APPEND_THREAD:
-                    due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
+        """Do the disk work that raft ordered, each kind in its order, until done or stalled.
+
+        Or postponed: the machine, or whoever was answered early, wants the loop to
+        come round before the next piece. What is to be stored does not wait for that,
+        but for a snapshot: it takes the place of a state that nothing is applied to.
+        """
+        appends, applies = self._appends, self._applies
+        with suppress(Stalled):
+            while True:
+                if appends and (appends[0].snapshot is None or not applies):
+                    self._append(appends[0])
+                elif applies and not self._postponed:
+                    self._apply(applies[0])
                 else:
-                    if self._early.answer(message.entries):
-                        self._postponed = self._effects.more = True
-                        return
-                    self._applier.apply(message.entries)
-                    due = message.responses
-            except Stalled:
-                return
-            work.popleft()
-            if message.snapshot is not None:
-                self._installed()
-            self._route_all(due)
+                    return
+
+    def _append(self, message: Message) -> None:
+        due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
+        self._appends.popleft()
+        if message.snapshot is not None:
+            self._installed()
+        self._route_all(due)
+
+    def _apply(self, message: Message) -> None:
+        if message is not self._told:
+            self._told = message
+            self._postponed = self._early.answer(message.entries)
+        if not self._postponed and self._applier.apply(message.entries):
+            self._applies.popleft()
+            self._route_all(message.responses)
+        else:
+            self._postponed = self._effects.more = True
 
     def _installed(self) -> None:
         """What hung on the old state goes on with the new one."""

@@ -3,6 +3,7 @@
 after a start   nothing before the commit index of the last life is applied again
 linearizable    a ReadIndex round, but for a sole voter that has committed in its term
 while a write is stalled the machine's memory is ahead of its store: nothing
+while a sole voter applies a giant command: the state before it
 """
 
 from __future__ import annotations
@@ -46,16 +47,18 @@ class ReadGate:
         deadline_ms: int | None,
         pending: ReadPending,
         *,
-        stalled: bool,
+        barred: bool,
     ) -> bool:
         """False: `pending` hears later, from `ready`, `tick` or `stop`; or was refused."""
         machine, reads = self._machine, self._reads
         index = 0 if level == LOCAL else self._core.log.committed
+        if self._is_local and machine.is_held:
+            index = 0  # nobody was told anything of what is being applied
         index = max(index, self._gate_index)
         needs_round = level == LINEARIZABLE and not self._is_local
         if (
             not needs_round
-            and not stalled
+            and not barred
             and machine.applied_index >= index
             and machine.revision >= min_revision
         ):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from chainfire.mvcc import rows
 from chainfire.mvcc.ranges import FROM_KEY, after_keyspace
-from chainfire.mvcc.state import StoreState
+from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.stream import stream_steps
 from chainfire.proto.kv_pb2 import RangeRequest
 from chainfire.proto.watch_pb2 import WatchResponse
@@ -31,7 +31,7 @@ class Source(Protocol):
     def backend(self) -> Reader: ...
 
     @property
-    def store(self) -> StoreState: ...
+    def store(self) -> Mvcc: ...
 
 
 class Initial:
@@ -62,7 +62,7 @@ class Initial:
         request.revision, request.keys_only = self._revision, self._keys_only
         source = self._source
         result = yield from stream_steps(
-            source.backend, source.store, keyspace, request, chunk_bytes=CHUNK_BYTES
+            source.store.view, source.store, keyspace, request, chunk_bytes=CHUNK_BYTES
         )
         yield result.rows or None
 
