@@ -52,10 +52,29 @@ _ERROR: Final = {
     "required": ["error", "code", "message", "details"],
 }
 
+_STREAM_ERROR: Final = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "grpc_code": {"type": "integer"},
+                "http_code": {"type": "integer"},
+                "message": {"type": "string"},
+                "http_status": {"type": "string"},
+                "code": {"type": "integer"},
+                "details": {"type": "array"},
+            },
+            "required": ["grpc_code", "http_code", "message", "http_status", "code", "details"],
+        }
+    },
+    "required": ["error"],
+}
+
 
 @cache
 def document() -> bytes:
-    schemas: _Json = {"Error": _ERROR}
+    schemas: _Json = {"Error": _ERROR, "StreamError": _STREAM_ERROR}
     paths = {path: {"post": _operation(route, schemas)} for path, route in ROUTES.items()}
     return json.dumps(
         {
@@ -89,13 +108,17 @@ def _operation(route: Route, schemas: _Json) -> _Json:
     media: _Json = {"application/json": {"schema": reply}}
     text = "The answer"
     if route.is_stream:
-        item = {"type": "object", "properties": {"result": reply}}
+        item = {"anyOf": [{"properties": {"result": reply}}, _refers("StreamError")]}
+        # A body of many values is no instance of one schema; OpenAPI has a word for it from 3.2 on.
         media = {"application/json": {"x-item-schema": item}, "text/event-stream": {}}
         text = "One object per line"
     body: _Json = {"content": {"application/json": {"schema": request}}}
     if method.kind is Kind.BIDI:
         body["description"] = "One object after another"
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    schema = _refers("Error")
+    if route.is_stream:  # refused before it began, or ended before its first message
+        schema = {"anyOf": [schema, _refers("StreamError")]}
+    error = {"application/json": {"schema": schema}}
     return {
         "operationId": route.path.strip("/").replace("/", "_").replace("-", "_"),
         "summary": f"{method.service}/{method.name}",
@@ -118,6 +141,10 @@ def _reference(descriptor: Descriptor, dialect: Dialect, schemas: _Json) -> _Jso
         schemas[name] = {}  # it may contain itself
         properties = {field.name: _field(field, dialect, schemas) for field in descriptor.fields}
         schemas[name] = {"type": "object", "properties": properties}
+    return _refers(name)
+
+
+def _refers(name: str) -> _Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -130,8 +157,9 @@ def _value(field: FieldDescriptor, dialect: Dialect, schemas: _Json) -> _Json:
     if field.message_type is not None:
         return _reference(field.message_type, dialect, schemas)
     if field.enum_type is not None:
-        names = [value.name for value in field.enum_type.values]
-        return {"anyOf": [{"type": "string", "enum": names}, _integer(-(2**31), 2**31 - 1)]}
+        values = field.enum_type.values
+        names, numbers = [value.name for value in values], [value.number for value in values]
+        return {"enum": [*names, *numbers]}
     if field.type == FieldDescriptor.TYPE_BYTES:
         if dialect is ETCD:
             return _BASE64
