@@ -55,7 +55,7 @@ def main() -> int:
                     [
                         *(str(ENVIRONMENTS / "schemathesis/bin/st"), f"--config-file={settings}"),
                         *("run", f"{server.url}/openapi.json", f"--checks={','.join(CHECKS)}"),
-                        *("--phases=coverage,fuzzing", f"-n={arguments.examples}"),
+                        *("--phases=coverage,fuzzing", f"--max-examples={arguments.examples}"),
                         *(f"--seed={arguments.seed}", "--suppress-health-check=all"),
                         *("--continue-on-failure", "--warnings=off", *selection),
                     ],
