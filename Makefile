@@ -15,7 +15,7 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native portable proto bench differential compat fuzz clean
+.PHONY: help setup run test test-all lint types fmt native portable proto bench differential compat openapi fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +73,12 @@ differential: setup ## compare 1,000,000 answers with a real etcd's
 portable: setup ## the tests that start servers, over the portable door (grpcio)
 	CHAINFIRE_TEST_FLAGS=--door=grpcio $(BIN)/python -m pytest -m 'not slow' tests/compat tests/crash $(ARGS)
 
-compat: setup ## only the tests with stock etcd clients and servers
+compat: setup ## stock etcd clients: etcdctl, and the suites that Python clients ship
 	$(BIN)/python -m pytest tests/compat $(ARGS)
+	$(BIN)/python -m tests.compat.suites
+
+openapi: setup ## let schemathesis think up requests from /openapi.json
+	$(BIN)/python -m tests.compat.suites.openapi $(ARGS)
 
 fuzz: setup ## every parser of foreign bytes under a coverage-guided fuzzer; options by ARGS
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
