@@ -20,6 +20,8 @@ WRITABLE: int  # `amount` of a stream's credit is back
 OPENED: int  # a connection (id >> 30); body: the peer; metadata: its certificate; amount 1: TLS
 CLOSED: int  # a connection
 DRAINED: int  # after `stop`: the last connection is gone
+PRESSED: int  # a stream has too much of casts under way: send it none before RELIEVED
+RELIEVED: int
 FAILED: int  # a panic; body: its text; amount 1: the whole door is dead
 
 # What a reply may be besides a status: (id, 0, bytes) answers a unary call,
@@ -28,6 +30,10 @@ MESSAGE: int  # (id, MESSAGE, bytes): of a stream, or a piece of an HTTP answer'
 HEAD: int  # (id, HEAD, (status, headers)): before the first message
 CREDIT: int  # (id, CREDIT, count): so much of the requests' credit is back
 RESET: int  # (id, RESET, None): break off
+# (0, CAST, (targets, body)): one message for many streams, without credit. `targets` is, for each
+# of them: id as 8 bytes little-endian, length of the prefix as one byte, prefix. Each is sent its
+# prefix and the body, in one message.
+CAST: int
 
 # Each direction of a stream may have this under way: bytes + overhead per message.
 STREAM_CREDIT_BYTES: int

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::cast::{Cast, Share, spread};
 use crate::grpc::{FRAME_HEAD_BYTES, Pairs};
 use crate::settings::Settings;
 
@@ -48,6 +49,8 @@ pub mod what {
     pub const OPENED: i32 = -7; // a connection; the body is the peer, metadata its certificate; amount 1: TLS
     pub const CLOSED: i32 = -8; // a connection
     pub const DRAINED: i32 = -9; // after `stop`: the last connection is gone
+    pub const PRESSED: i32 = -11; // a stream has too much of casts under way: it needs a pause
+    pub const RELIEVED: i32 = -12; // most of that has left
     pub const FAILED: i32 = -10; // a panic; the body says which. amount 1: of the whole door
 }
 
@@ -87,12 +90,17 @@ pub enum Action {
     Credit(usize),
     /// Break the stream off: an HTTP answer that can't be completed.
     Reset,
+    /// One message for many streams; the reply's own id means nothing.
+    Cast(Box<Cast>),
+    /// A cast's message for one of them.
+    Share(Box<Share>),
 }
 
 impl Action {
     fn bytes(&self) -> usize {
         match self {
             Action::Answer(message) | Action::Message(message) => message.bytes(),
+            Action::Cast(_) => usize::MAX, // it is many
             _ => 0,
         }
     }
@@ -369,7 +377,8 @@ impl Border {
     }
 
     /// One visit per connection. Replies to a connection that is gone go nowhere.
-    fn deliver(&self, mut replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>> {
+    fn deliver(&self, replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>> {
+        let mut replies = spread(replies);
         let mut refused = Vec::new();
         replies.sort_by_key(|reply| connection_of(reply.id)); // stable: order within a call stays
         while let Some(first) = replies.first() {

@@ -3,6 +3,7 @@
 //! ```text
 //! python.rs    the module: Door.drain() -> list of events, Door.send(list of replies)
 //! border.rs    the two queues between the threads, ids, back-pressure
+//! cast.rs      one body for many streams                  pure
 //! door.rs      the thread: listeners, TLS, which protocol, the tick
 //! http2/       a connection of HTTP/2: calls, streams, flow control, deadlines
 //! http1/       a connection of HTTP/1.1
@@ -16,6 +17,7 @@
 //! No business logic and no protobuf: methods are paths with a number, messages are bytes.
 
 pub mod border;
+pub mod cast;
 pub mod door;
 pub mod grpc;
 mod http1;

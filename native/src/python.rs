@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple};
 
 use crate::border::{Action, Border, Event, Message, Method, Methods, Reply, Status, lock};
+use crate::cast::Cast;
 use crate::door::{Door as Thread, Listen};
 use crate::grpc::{FRAME_HEAD_BYTES, Pairs, Value, frame_head};
 use crate::settings::{self, Settings};
@@ -30,6 +31,7 @@ const MESSAGE: i32 = -1;
 const HEAD: i32 = -2;
 const CREDIT: i32 = -3;
 const RESET: i32 = -4;
+const CAST: i32 = -5;
 
 #[pyclass(frozen)]
 struct Door {
@@ -221,7 +223,8 @@ fn pairs_to_python<'py>(py: Python<'py>, pairs: &Pairs) -> PyResult<Bound<'py, P
 // ── replies ─────────────────────────────────────────────────────────────────
 
 /// (id, 0, bytes): the one answer. (id, code, text or None[, trailers]): the end.
-/// (id, MESSAGE, bytes), (id, HEAD, (status, headers)), (id, CREDIT, count), (id, RESET, None).
+/// (id, MESSAGE, bytes), (id, HEAD, (status, headers)), (id, CREDIT, count), (id, RESET, None),
+/// (0, CAST, (targets, body)).
 fn reply_from_python(border: &Arc<Border>, reply: &Bound<'_, PyTuple>) -> PyResult<Reply> {
     let id: u64 = reply.get_borrowed_item(0)?.extract()?;
     let kind: i32 = reply.get_borrowed_item(1)?.extract()?;
@@ -235,6 +238,11 @@ fn reply_from_python(border: &Arc<Border>, reply: &Bound<'_, PyTuple>) -> PyResu
             Action::Head(Box::new((status, pairs_from_python(headers)?)))
         }
         RESET => Action::Reset,
+        CAST => {
+            let (targets, body): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = content.extract()?;
+            let [targets, body] = [targets, body].map(|bytes| Bytes::copy_from_slice(bytes.as_bytes()));
+            Action::Cast(Box::new(Cast { targets, body }))
+        }
         code @ 0.. => {
             let message: Option<String> = content.extract()?;
             let trailers = match reply.get_item(3) {
@@ -323,6 +331,7 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("HEAD", HEAD)?;
     module.add("CREDIT", CREDIT)?;
     module.add("RESET", RESET)?;
+    module.add("CAST", CAST)?;
     use crate::border::what;
     for (name, value) in [
         ("UNKNOWN_METHOD", what::UNKNOWN_METHOD),
@@ -335,6 +344,8 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("CLOSED", what::CLOSED),
         ("DRAINED", what::DRAINED),
         ("FAILED", what::FAILED),
+        ("PRESSED", what::PRESSED),
+        ("RELIEVED", what::RELIEVED),
     ] {
         module.add(name, value)?;
     }

@@ -9,6 +9,9 @@ pub const CREDIT_LUMP_BYTES: usize = 64 * 1024;
 /// What one message costs on top of its bytes, so that empty ones are bounded too.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
+/// Memory that casts may hold of one stream before Python is asked to pause.
+pub const SHARED_BYTES_MAX: usize = 1024 * 1024;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub connections_max: usize,

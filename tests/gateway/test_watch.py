@@ -149,6 +149,30 @@ def test_many_watchers_of_a_key_on_one_stream_and_on_many_are_all_told(door: Grp
         watching.call.cancel()
 
 
+def test_of_many_watchers_told_together_the_slow_ones_miss_nothing(door: GrpcDoor) -> None:
+    slow, quick = [Watching(door) for _ in range(3)], [Watching(door) for _ in range(3)]
+    for watching in (*slow, *quick):
+        watching.watch(b"k", watch_id=7)
+        watching.watch(b"k")
+    for _ in range(60):
+        put(door, b"k", bytes(100_000))
+        for watching in quick:
+            assert len(watching.revisions(2)) == 2
+    statistics = door.api.services.watches.statistics
+    wait_until(lambda: statistics().slow_watchers == 6)
+    for watching in slow:
+        told: dict[int, list[int]] = {0: [], 7: []}
+        while min(map(len, told.values())) < 60:
+            response = watching.next()
+            told[response.watch_id] += [event.kv.mod_revision for event in response.events]
+        assert told == {0: list(range(2, 62)), 7: list(range(2, 62))}
+    wait_until(lambda: statistics().slow_watchers == 0)
+    put(door, b"k")
+    for watching in (*slow, *quick):
+        assert watching.revisions(2) == [62, 62]
+        watching.call.cancel()
+
+
 def test_a_stopping_member_says_so(door: GrpcDoor) -> None:
     watching = Watching(door)
     watching.watch(b"k")

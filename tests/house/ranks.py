@@ -97,6 +97,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "rocksdict": ("storage/rocks",),
     "chainfire_native": (
         "gateway/grpc_native.py",
+        "gateway/native_cast.py",
         "gateway/native_stream.py",
         "cli/bench.py",
         "machine/plainputs.py",

@@ -269,7 +269,7 @@ impl Task {
                 Ok(true)
             }
             Action::Reset => Err(Over),
-            Action::Credit(_) => Ok(false),
+            Action::Credit(_) | Action::Cast(_) | Action::Share(_) => Ok(false), // not of HTTP/1
         }
     }
 

@@ -6,7 +6,8 @@ use std::task::Context;
 use super::Http2;
 use super::call::Answer;
 use super::state::State;
-use crate::border::{Action, Event, Message, Reply, Status, call_id, stream_of, what};
+use crate::border::{Action, Event, Message, Reply, Status, call_id, lock, stream_of, what};
+use crate::cast::Share;
 use crate::settings::{CREDIT_LUMP_BYTES, MESSAGE_OVERHEAD_BYTES};
 
 impl State {
@@ -21,7 +22,12 @@ impl State {
                 }
             }
             Action::Status(status) => self.end(stream, status),
-            Action::Message(message) => self.send(connection, stream, message),
+            Action::Message(message) => {
+                let credit = message.bytes() + MESSAGE_OVERHEAD_BYTES;
+                self.send(connection, stream, message, credit);
+            }
+            Action::Share(share) => self.share(connection, stream, &share),
+            Action::Cast(_) => debug_assert!(false, "casts are spread before they are delivered"),
             Action::Head(head) => {
                 if let Some(call) = self.calls.get_mut(&stream) {
                     if call.sink(Some((head.0, &head.1))).is_none() {
@@ -44,10 +50,28 @@ impl State {
         }
     }
 
-    fn send(&mut self, connection: &Arc<Http2>, stream: u32, message: Message) {
+    /// One stream's message of a cast. Sent by the step that ends this visit, with others.
+    fn share(&mut self, connection: &Arc<Http2>, stream: u32, share: &Share) {
+        let Some(call) = self.calls.get_mut(&stream) else { return };
+        if call.gzip {
+            let message = Message::Bare([&share.prefix[..], &share.body].concat().into());
+            return self.send(connection, stream, message, 0);
+        }
+        self.manners.answered();
+        if call.sink(None).is_none() {
+            return self.cancel(connection, stream);
+        }
+        let outlet = call.outlet.get_or_insert_default();
+        outlet.share(share);
+        if !outlet.pump_is_due {
+            outlet.pump_is_due = true;
+            lock(&connection.woken).push(stream);
+        }
+    }
+
+    fn send(&mut self, connection: &Arc<Http2>, stream: u32, message: Message, credit: usize) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
         self.manners.answered();
-        let credit = message.bytes() + MESSAGE_OVERHEAD_BYTES;
         let (first, second) = call.encode(message);
         if call.sink(None).is_none() {
             return self.cancel(connection, stream);
@@ -68,7 +92,7 @@ impl State {
         let Some(call) = self.calls.get_mut(&stream) else { return };
         self.manners.answered();
         match &mut call.outlet {
-            Some(outlet) if !outlet.queue.is_empty() => {
+            Some(outlet) if !outlet.is_empty() => {
                 call.intake = None; // Python listens no more
                 outlet.ending = Some(status);
             }
@@ -92,7 +116,10 @@ impl State {
             let id = call_id(connection.number, stream);
             events.push(Event { amount, ..Event::new(id, what::WRITABLE) });
         }
-        if outlet.queue.is_empty() {
+        if let Some(told) = outlet.pressure() {
+            events.push(Event::new(call_id(connection.number, stream), told));
+        }
+        if outlet.is_empty() {
             if let Some(status) = outlet.ending.take() {
                 if let Some(call) = calls.remove(&stream) {
                     let _ = call.send_status(&status); // None: the client is gone

@@ -141,7 +141,9 @@ class Options:
         return Tls.of_files(files["cacert"], files["cert"], files["key"])
 
 
-def client_command(name: str, *, epilog: str) -> Callable[[Callable[..., Any]], click.Command]:
+def client_command(
+    name: str, *, epilog: str, cls: type[click.Command] = click.Command
+) -> Callable[[Callable[..., Any]], click.Command]:
     """A click command whose function is called with (Options, **its own parameters)."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -153,7 +155,7 @@ def client_command(name: str, *, epilog: str) -> Callable[[Callable[..., Any]], 
         run.__doc__ = function.__doc__
         run.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
         return click.command(
-            name, epilog=epilog, context_settings={"help_option_names": ["-h", "--help"]}
+            name, cls, epilog=epilog, context_settings={"help_option_names": ["-h", "--help"]}
         )(global_options(run))
 
     return decorate

@@ -116,6 +116,15 @@ delete_options = options(
     flag("--prev-kv", "Print what was deleted."),
     click.option("--range", "_range", is_flag=True, hidden=True),  # 3.6 wants it for two keys
 )
+watch_options = options(
+    key,
+    click.argument("range_end", required=False, metavar="[RANGE_END] [-- COMMAND…]"),
+    flag("--prefix", "All keys that start with KEY."),
+    flag("--from-key", "All keys from KEY on."),
+    revision("--rev", "Begin with what happened at this revision."),
+    flag("--prev-kv", "Print what was there before, too."),
+    flag("--progress-notify", "Print how far it has seen, when nothing happens for long."),
+)
 
 
 def _key_range(
@@ -200,6 +209,12 @@ def delete_request(
 ) -> kv_pb2.DeleteRangeRequest:
     first, end = _key_range(key, range_end, prefix=prefix, from_key=from_key)
     return kv_pb2.DeleteRangeRequest(key=first, range_end=end, prev_kv=prev_kv)
+
+
+def watch_range(
+    key: str, range_end: str | None, prefix: bool, from_key: bool
+) -> tuple[bytes, bytes]:
+    return _key_range(key, range_end, prefix=prefix, from_key=from_key)
 
 
 def to_bytes(argument: str) -> bytes:

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "put": Entry("put", "Write a key"),
     "del": Entry("delete", "Delete keys"),
     "txn": Entry("txn", "Compare, then read and write, all at once"),
+    "watch": Entry("watch", "Print what changes, as it happens"),
     "compact": Entry("compact", "Forget history before a revision"),
     "snapshot": Entry("snapshot", "Save a member's state, look at it, start a cluster from it"),
     "status": Entry("status", "Show how the members are"),

@@ -36,6 +36,11 @@ def reply_of(op: kv_pb2.ResponseOp) -> KvReply:
     return reply
 
 
+def text_of(data: bytes, *, hex: bool) -> bytes:
+    """A key or a value, as it is or as `\\x..`."""
+    return b"".join(b"\\x%02x" % byte for byte in data) if hex else data
+
+
 class Simple:
     """What people read: `key` and `value` on lines of their own, `OK`, counts."""
 
@@ -66,7 +71,7 @@ class Simple:
             yield self._text(kv.value)
 
     def _text(self, data: bytes) -> bytes:
-        return b"".join(b"\\x%02x" % byte for byte in data) if self._hex else data
+        return text_of(data, hex=self._hex)
 
 
 class Fields:

@@ -6,6 +6,9 @@
         outcome = await client.cas("rate", "8", expect=kv)
         async for page in client.scan("jobs/"):
             ...
+        async with client.watch_prefix("jobs/") as watch:
+            async for changes in watch:
+                ...
 
 Works with Chainfire and with etcd. Names are looked up when they are asked for,
 so that pure parts can be used without gRPC.
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from chainfire.client.tls import Tls
     from chainfire.client.values import (
         CasOutcome,
+        Change,
+        Changes,
         DeleteOutcome,
         KeyValue,
         MemberStatus,
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
         PutOutcome,
         TxnOutcome,
     )
+    from chainfire.client.watching import Watch, WatchCompacted
 
 _HOME = {
     **dict.fromkeys(("Client", "connect"), "client"),
@@ -45,12 +51,16 @@ _HOME = {
     **dict.fromkeys(("Page", "PutOutcome", "TxnOutcome"), "values"),
     **dict.fromkeys(("ClientError", "OutcomeUnknown", "ServerFault"), "faults"),
     **dict.fromkeys(("TimedOut", "Unreachable"), "faults"),
+    **dict.fromkeys(("Change", "Changes"), "values"),
+    **dict.fromkeys(("Watch", "WatchCompacted"), "watching"),
     "Consistency": "calls",
     "Tls": "tls",
 }
 
 __all__ = [
     "CasOutcome",
+    "Change",
+    "Changes",
     "Client",
     "ClientError",
     "Consistency",
@@ -66,6 +76,8 @@ __all__ = [
     "Tls",
     "TxnOutcome",
     "Unreachable",
+    "Watch",
+    "WatchCompacted",
     "connect",
     "connect_sync",
 ]

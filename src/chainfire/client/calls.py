@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from chainfire.client.keys import Text, prefix_range, to_bytes
 from chainfire.client.values import KeyValue
 from chainfire.errors import InvalidArgument
-from chainfire.proto import kv_pb2, maintenance_pb2
+from chainfire.proto import kv_pb2, maintenance_pb2, watch_pb2
 
 R_co = TypeVar("R_co", bound=Message, covariant=True)
 NO_LEASE = 0
@@ -172,3 +172,21 @@ def txn_request(
     failure: Sequence[kv_pb2.RequestOp],
 ) -> kv_pb2.TxnRequest:
     return kv_pb2.TxnRequest(compare=compare, success=success, failure=failure)
+
+
+def watch_request(
+    key: Text,
+    range_end: bytes = b"",
+    *,
+    start_revision: int = 0,
+    previous: bool = False,
+    progress: bool = False,
+) -> watch_pb2.WatchCreateRequest:
+    return watch_pb2.WatchCreateRequest(
+        key=to_bytes(key),
+        range_end=range_end,
+        start_revision=start_revision,
+        prev_kv=previous,
+        progress_notify=progress,
+        fragment=True,
+    )

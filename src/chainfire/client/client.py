@@ -32,6 +32,7 @@ from chainfire.client.values import (
     PutOutcome,
     TxnOutcome,
 )
+from chainfire.client.watching import Place, Watch
 from chainfire.errors import Code
 from chainfire.proto import kv_pb2
 
@@ -190,6 +191,61 @@ class Client:
         """If all comparisons hold, the operations of `success`, else those of `failure`."""
         request = Txn(compare, success, failure).message()
         return values.txn_of(await self.call(calls.txn_call(request)))
+
+    # ── watches ─────────────────────────────────────────────────────────────
+
+    def watch(
+        self,
+        key: Text,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+    ) -> Watch:
+        """What happens to the key from `start_revision` on, or from now on.
+
+        `async with client.watch(key) as watch: async for changes in watch: …`
+        A lost connection is replaced; nothing is lost or told twice. `previous`:
+        with the pair before each change; `progress`: with word of progress, where
+        nothing changes for long.
+        """
+        return self.watch_range(
+            key, b"", start_revision=start_revision, previous=previous, progress=progress
+        )
+
+    def watch_prefix(
+        self,
+        prefix: Text,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+    ) -> Watch:
+        """As `watch`, for all keys that start with the prefix."""
+        key, range_end = prefix_range(prefix)
+        return self.watch_range(
+            key, range_end, start_revision=start_revision, previous=previous, progress=progress
+        )
+
+    def watch_range(
+        self,
+        key: Text,
+        range_end: bytes,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+    ) -> Watch:
+        """As `watch`, for the keys from this one up to and without `range_end` (keys.ALL: all)."""
+        create = calls.watch_request(
+            key, range_end, start_revision=start_revision, previous=previous, progress=progress
+        )
+        first = self._preferred
+
+        def channel(attempt: int) -> Channel:
+            return self._channel(self.endpoints[(first + attempt) % len(self.endpoints)])
+
+        return Watch(Place(create), channel, self._dial_timeout)
 
     async def compact(self, revision: int, *, physical: bool = False) -> None:
         """Forget history before the revision; `physical` waits until its space is free."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,6 +20,7 @@ from chainfire.client.tls import Tls
 from chainfire.client.txn import Op
 from chainfire.client.values import (
     CasOutcome,
+    Changes,
     DeleteOutcome,
     KeyValue,
     MemberStatus,
@@ -27,6 +28,7 @@ from chainfire.client.values import (
     PutOutcome,
     TxnOutcome,
 )
+from chainfire.client.watching import Watch
 from chainfire.proto import kv_pb2
 
 T = TypeVar("T")
@@ -162,6 +164,52 @@ class SyncClient:
     ) -> TxnOutcome:
         return self._run(self._client.txn(compare, success, failure))
 
+    def watch(
+        self,
+        key: Text,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+    ) -> SyncWatch:
+        return SyncWatch(
+            self._client.watch(
+                key, start_revision=start_revision, previous=previous, progress=progress
+            ),
+            self._run,
+        )
+
+    def watch_prefix(
+        self,
+        prefix: Text,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+    ) -> SyncWatch:
+        return SyncWatch(
+            self._client.watch_prefix(
+                prefix, start_revision=start_revision, previous=previous, progress=progress
+            ),
+            self._run,
+        )
+
+    def watch_range(
+        self,
+        key: Text,
+        range_end: bytes,
+        *,
+        start_revision: int = 0,
+        previous: bool = False,
+        progress: bool = False,
+    ) -> SyncWatch:
+        return SyncWatch(
+            self._client.watch_range(
+                key, range_end, start_revision=start_revision, previous=previous, progress=progress
+            ),
+            self._run,
+        )
+
     def compact(self, revision: int, *, physical: bool = False) -> None:
         self._run(self._client.compact(revision, physical=physical))
 
@@ -190,3 +238,33 @@ class SyncClient:
         except BaseException:
             future.cancel()  # Ctrl-C: the call must not go on behind the caller's back
             raise
+
+
+class SyncWatch:
+    """As `Watch`: `with client.watch(key) as watch: for changes in watch: …`"""
+
+    def __init__(self, watch: Watch, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self._watch = watch
+        self._run = run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._run(self._watch.aclose())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Changes:
+        """Blocks. What `Watch` raises; close it from the thread that reads it."""
+        changes: Changes = self._run(self._watch.__anext__())
+        return changes

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
+from grpc.aio import EOF  # type: ignore[attr-defined]
 
 from chainfire.client.endpoints import target, uses_tls
 from chainfire.client.faults import Failure
@@ -68,6 +70,25 @@ class Channel:
                 yield reply
         except grpc.aio.AioRpcError as exc:
             raise _failure(exc, self.endpoint) from exc
+
+    async def open_stream(
+        self, path: str, request: bytes, dial_seconds: float
+    ) -> AsyncGenerator[bytes, None]:
+        """The answers to one request of a stream that stays open. Raises Failure."""
+        await self._connect(dial_seconds)
+        call: Any = self._channel.stream_stream(path, None, None)  # its stubs want an iterator
+        call = call()
+        try:
+            await call.write(request)
+            while (body := await call.read()) is not EOF:
+                yield body
+            if await call.code() is not grpc.StatusCode.OK:
+                code, text = await call.code(), await call.details()
+                raise Failure(Code(code.value[0]), f"{self.endpoint}: {text}", sent=True)
+        except grpc.aio.AioRpcError as exc:
+            raise _failure(exc, self.endpoint) from exc
+        finally:
+            call.cancel()
 
     async def _connect(self, seconds: float) -> None:
         """Until it stands or has failed; then a call ends at once, with gRPC's reason."""

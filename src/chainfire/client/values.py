@@ -94,6 +94,32 @@ class MemberStatus:
         return self.leader == self.member_id
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key was put or deleted. Of a deleted one `kv` knows the key and the revision only."""
+
+    is_delete: bool
+    kv: KeyValue
+    previous: KeyValue | None  # if asked for, and if there was one that is not compacted
+
+    @property
+    def key(self) -> bytes:
+        return self.kv.key
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Whole revisions of a watch, in order. Without changes: nothing else up to `revision`."""
+
+    changes: tuple[Change, ...]
+    revision: int
+
+
+def change_of(event: kv_pb2.Event) -> Change:
+    previous = kv_of(event.prev_kv) if event.HasField("prev_kv") else None
+    return Change(event.type == kv_pb2.Event.DELETE, kv_of(event.kv), previous)
+
+
 def kv_of(row: kv_pb2.KeyValue) -> KeyValue:
     return KeyValue(
         row.key, row.value, row.create_revision, row.mod_revision, row.version, row.lease

@@ -29,12 +29,14 @@ from chainfire.gateway import asgi
 from chainfire.gateway.json_unary import BODY_SECONDS_MAX
 from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.native_calls import NativeCall, NativeStream, Served
+from chainfire.gateway.native_cast import NativeCaster
 from chainfire.gateway.native_http import HttpExchange, request_head
 from chainfire.gateway.native_json import JsonExchange
 from chainfire.gateway.native_stream import MessageStream, Peer
 from chainfire.gateway.routes import Route
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
 from chainfire.gateway.tls import REFRESH_SECONDS, Certificates
+from chainfire.types import Caster
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,9 @@ class NativeServer:
             Served(path, services.counters.method(path), method.unary, method.stream)
             for path, method in METHODS.items()
         ]
+        self.caster: Caster = NativeCaster(
+            self.push, services.counters, services.counters.method("/etcdserverpb.Watch/Watch")
+        )
         self.streams: dict[int, MessageStream] = {}  # not yet over
         self._peers: dict[int, Peer] = {}
         self._stopping = False
@@ -93,6 +98,8 @@ class NativeServer:
             native.HALF_CLOSE: self._on_half_close,
             native.CANCEL: self._on_cancel,
             native.WRITABLE: self._on_writable,
+            native.PRESSED: lambda id_, *_: self._on_pressed(id_, True),
+            native.RELIEVED: lambda id_, *_: self._on_pressed(id_, False),
             native.OPENED: self._on_opened,
             native.CLOSED: self._on_closed,
             native.DRAINED: self._on_drained,
@@ -310,6 +317,11 @@ class NativeServer:
         stream = self.streams.get(id_)
         if stream is not None:
             stream.on_writable(int(credit))
+
+    def _on_pressed(self, id_: int, pressed: bool) -> None:
+        stream = self.streams.get(id_)
+        if stream is not None:
+            stream.on_pressed(pressed)
 
     def _on_cancel(self, id_: int, *_: Any) -> None:
         call = self.calls.pop(id_, None)

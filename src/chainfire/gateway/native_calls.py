@@ -96,8 +96,9 @@ class NativeStream(MessageStream):
         self.metadata = metadata
         self.deadline: float | None = None
         self.peer = "" if peer is None else peer.address
-        self.caster: Caster | None = None
+        self.caster: Caster | None = server.caster
         self.address = id_
+        self._pressed = False  # casts have filled it up
         self._user: OutletUser | None = None
         self._counters = counters
         self._totals = server.services.counters
@@ -120,7 +121,7 @@ class NativeStream(MessageStream):
 
     @property
     def room(self) -> int:
-        return self._credit
+        return 0 if self._pressed else self._credit
 
     async def has_room(self) -> None:
         await self._has_credit()
@@ -129,8 +130,15 @@ class NativeStream(MessageStream):
         self._user = user
 
     def _room_again(self) -> None:
-        if self._user is not None:
+        if self._user is not None and self.room > 0:
             self._user.room_again()
+
+    def on_pressed(self, pressed: bool) -> None:
+        self._pressed = pressed
+        if not pressed:
+            self._room_again()
+        elif self._user is not None:
+            self._user.no_room()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (body := await self._next()) is not None:

@@ -17,6 +17,7 @@ import chainfire_native as native
 
 from chainfire.api.services import Services
 from chainfire.errors import RequestError
+from chainfire.types import Caster
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,6 +34,7 @@ class Server(Protocol):
 
     services: Services
     loop: asyncio.AbstractEventLoop
+    caster: Caster
 
     def push(self, reply: tuple[Any, ...]) -> None: ...
     def peer_of(self, id_: int) -> Peer | None: ...
@@ -98,6 +100,9 @@ class MessageStream:
 
     def _room_again(self) -> None:
         """For somebody who posts."""
+
+    def on_pressed(self, pressed: bool) -> None:
+        """Casts have filled it up, or have left."""
 
     # ── for the handler ─────────────────────────────────────────────────────
 
