@@ -15,7 +15,8 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native portable proto bench differential compat openapi fuzz clean
+.PHONY: help setup run test test-all lint types fmt native portable proto bench differential compat \
+  openapi fuzz swarm mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,14 @@ portable: setup ## the tests that start servers, over the portable door (grpcio)
 	CHAINFIRE_TEST_FLAGS=--door=grpcio $(BIN)/python -m pytest -m 'not slow' tests/compat tests/crash $(ARGS)
 
 compat: setup ## stock etcd clients: etcdctl, and the suites that Python clients ship
+
+swarm: setup ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
+	@$(BIN)/chainfire sim swarm --minutes=$(or $(MINUTES),10) --jobs=$(or $(JOBS),1) $(ARGS)
+
+mutants: setup ## put historic bugs back, one by one: does the simulator find them?
+	@$(BIN)/python -m tests.sim.hunt $(ARGS)
+
+compat: setup ## only the tests with stock etcd clients and servers
 	$(BIN)/python -m pytest tests/compat $(ARGS)
 	$(BIN)/python -m tests.compat.suites
 
