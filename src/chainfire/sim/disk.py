@@ -5,6 +5,7 @@
                   batches; of the witness any version since its last fsync
     power cut     a power loss in the middle of a turn: at the n-th step from now on
     failures      sync that fails, disk full, a stall, slow syncs
+    snapshots     lie beside the live state, durable as they are, until one takes its place
 
 A sync makes durable what was written when it began, and takes its time.
 """
@@ -43,13 +44,30 @@ class SimBackend(MemoryBackend):
     """A database on this disk."""
 
     power = Power()  # of nobody, until a Disk takes it
+    written = 0  # batches
 
     def fail_no_sync(self) -> None:
         self._next_sync_fails = False
 
+    def copy(self) -> SimBackend:
+        """What a checkpoint of it would hold."""
+        return self.crash(self.unsynced_batches)
+
+    def become(self, other: SimBackend) -> None:
+        """Go on with what the other one holds, under the eyes of whoever uses this one."""
+        power, full, stalled = self.power, self.full, self.stalled
+        vars(self).update(vars(other.copy()))
+        self.power, self.full, self.stalled = power, full, stalled
+
     def write(self, batch: WriteBatch) -> None:
         self.power.step()
         super().write(batch)
+        self.written += 1
+
+    def sync_to(self, written: int) -> None:
+        """A sync ends that began when so many batches were written."""
+        durable = self.written - self.unsynced_batches
+        self.sync_first(min(max(0, written - durable), self.unsynced_batches))
 
 
 class SimWitness:
@@ -97,6 +115,9 @@ class Disk:
         self.log = SimBackend(LOG_FAMILIES)
         self.state = SimBackend(STATE_FAMILIES)
         self.witness: SimWitness | None = None
+        self.live = "state-1"  # the name of the live state, as CURRENT has it
+        self.staged: dict[str, SimBackend] = {}
+        self._states_made = 1
         self.full = False
         self.stalled = False
         self.slow = 1.0  # how much longer a sync takes
@@ -109,6 +130,25 @@ class Disk:
 
     def _backends(self) -> Sequence[SimBackend]:
         return self.log, self.state
+
+    # ── snapshots ───────────────────────────────────────────────────────────
+
+    def stage(self, snapshot: SimBackend) -> str:
+        """Keep what was received; its name."""
+        self._states_made += 1
+        name = f"state-{self._states_made}"
+        self.staged[name] = snapshot
+        return name
+
+    def switch_state(self, staged: str) -> None:
+        """CURRENT is renamed over: before it the old state is the live one, after it the new."""
+        self.power.step()
+        self.live = staged
+        self.state.become(self.staged.pop(staged))
+        self.power.step()
+
+    def discard_state(self, staged: str) -> None:
+        del self.staged[staged]
 
     # ── failures ────────────────────────────────────────────────────────────
 
@@ -147,6 +187,7 @@ class Disk:
 
     def _reopen(self, keep: Callable[[SimBackend], int]) -> None:
         self.power.cut_after = -1
+        self.staged.clear()  # left-overs; a start removes them
         self.log = self.log.crash(keep(self.log))
         self.state = self.state.crash(keep(self.state))
         self._attach()

@@ -36,12 +36,20 @@ class DurableLog:
         return index < self.last and index >= first
 
     def advance(self) -> None:
-        assert self._captured is not None
+        if self._captured is None:
+            return
         new, self.last, self.truncated, self.hard_state = self._captured
         self._captured = None
         self._terms.update(new)
         if len(self._terms) > 20_000:
             self._terms = {i: term for i, term in self._terms.items() if i > self.truncated}
+
+    def installed(self, log: LogStore) -> None:
+        """A snapshot took the place of all; its state is durable, whatever is not of the log."""
+        self.last = self.truncated = log.first_index() - 1
+        if self._captured is not None:  # it was synced before the switch
+            self.hard_state, self._captured = self._captured[3], None
+        self._terms.clear()
 
     def holds(self, index: int, term: int) -> bool:
         """Whether this entry is durable here: in the log, or in what the log was cut behind."""

@@ -15,6 +15,7 @@ from chainfire.raft.ready import Role
 from chainfire.sim.clients import Nobody
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
+from chainfire.sim.opening import described
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import FAULTS, Shape
 
@@ -24,6 +25,8 @@ class World(Protocol):
     shape: Shape
     network: Network
     members: dict[int, SimMember]
+
+    def add_member(self) -> SimMember | None: ...
 
     def note(self, what: str, member: int = 0, detail: str = "") -> None: ...
 
@@ -134,6 +137,26 @@ class Faults:
         transition = self._dice.choice((Transition.AUTO, Transition.JOINT_IMPLICIT))
         self._world.note("membership", member.id, str(steps))
         member.driver.propose_conf_change(ConfChange(steps, transition), (), Nobody())
+        member.wake()
+        return True
+
+    def _join(self, member: SimMember) -> bool:
+        new = self._world.add_member() if member.up else None
+        if new is None or member.driver is None:
+            return False
+        self._world.note("join", new.id)
+        change = ConfChange((ChangeStep(ChangeKind.ADD_LEARNER, new.id),))
+        member.driver.propose_conf_change(change, (described(new.id),), Nobody())
+        member.wake()
+        return True
+
+    def _remove(self, member: SimMember) -> bool:
+        if member.driver is None:
+            return False
+        id = self._dice.choice(list(self._world.members))
+        self._world.note("remove", id)
+        change = ConfChange((ChangeStep(ChangeKind.REMOVE, id),))
+        member.driver.propose_conf_change(change, (), Nobody())
         member.wake()
         return True
 

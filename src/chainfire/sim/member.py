@@ -18,13 +18,15 @@ from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFa
 from chainfire.mvcc.compact import Compaction
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
 from chainfire.raft.config import Config
+from chainfire.raft.messages import Message
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
-from chainfire.sim.disk import Disk, PowerCut
+from chainfire.sim.disk import Disk, PowerCut, SimBackend
 from chainfire.sim.durable import DurableLog
-from chainfire.sim.opening import Opened, open_member
+from chainfire.sim.opening import FOUNDED_AT, Opened, open_member
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.types import Pending, Result
@@ -42,6 +44,8 @@ class World(Protocol):
 
     def send(self, sender: SimMember, to: int, frames: Sequence[Frame]) -> None: ...
 
+    def send_snapshot(self, sender: SimMember, message: Message) -> None: ...
+
     def looked_at(self, member: SimMember) -> None:
         """After each turn, before anybody hears of it."""
         ...
@@ -58,16 +62,6 @@ class Clock:
 
     def read_ms(self, now_us: int) -> int:
         return int(self.offset_us + now_us * self.rate) // MS
-
-
-class _NoSnapshots:
-    """None arrives: a member that the log cannot catch up stays behind."""
-
-    def switch_state(self, staged: str) -> None:
-        raise AssertionError(staged)
-
-    def discard_state(self, staged: str) -> None:
-        raise AssertionError(staged)
 
 
 class SimMember:
@@ -163,7 +157,7 @@ class SimMember:
             log=opened.log,
             machine=opened.machine,
             witness=opened.witness,
-            state_place=_NoSnapshots(),
+            state_place=self.disk,
             duties=Duties(self.id, opened.machine, settings),
             member_id=self.id,
             start_number=opened.start_number,
@@ -238,6 +232,20 @@ class SimMember:
         self.driver.received(sender, frames)
         self.wake()
 
+    def receive_snapshot(self, life: int, message: Message, files: SimBackend) -> bool:
+        """Whether it has arrived; what it is about comes with it."""
+        if life != self.life or self.driver is None or self.disk.full or self.disk.stalled:
+            return False
+        self.driver.snapshot_received(message, self.disk.stage(files))
+        self.wake()
+        return True
+
+    def snapshot_sent(self, peer: int, arrived: bool) -> None:
+        """How a transfer of ours ended."""
+        assert self.driver is not None
+        self.driver.snapshot_sent(peer, arrived=arrived)
+        self.wake()
+
     def wake(self) -> None:
         if not self._turn_due:
             self._turn_due = True
@@ -260,15 +268,16 @@ class SimMember:
         assert driver is not None
         self._turn_due = False
         effects = driver.turn(self.clock.read_ms(self._schedule.now))
+        if effects.installed:
+            self.branches["snapshots installed"] += 1
+            self._compaction, self._gone_to = None, -1
+            self.durable.installed(driver.log)
         world.looked_at(self)
-        for to, frames in effects.frames.items():
-            world.send(self, to, frames)
-        for message in effects.snapshots:
-            driver.snapshot_sent(message.to, arrived=False)
-        for answer in effects.answers:
-            _tell(answer.pending, answer.result)
-        for reader in effects.reads:
-            reader.ready()
+        self._carry_out(effects)
+        if driver.machine.applied_index > FOUNDED_AT and self.id not in driver.machine.members:
+            self.stays_down = True  # removed: it stops, as the shell does
+            self.end("removed", power=False)
+            return
         if effects.more:
             self.wake()
         if effects.stalled:
@@ -278,17 +287,27 @@ class SimMember:
             self._sync_running = True
             if self.durable.capture(driver.log):
                 self.branches["durable entries replaced"] += 1
-            batches = self.disk.log.unsynced_batches
-            self._later(self._sync_us(), self._synced, effects.sync, batches)
+            written = self.disk.log.written
+            self._later(self._sync_us(), self._synced, effects.sync, written)
         self._remove_old_revisions()
+
+    def _carry_out(self, effects: Effects) -> None:
+        for to, frames in effects.frames.items():
+            self._world.send(self, to, frames)
+        for message in effects.snapshots:
+            self._world.send_snapshot(self, message)
+        for answer in effects.answers:
+            _tell(answer.pending, answer.result)
+        for reader in effects.reads:
+            reader.ready()
 
     def _sync_us(self) -> int:
         return int(self._shape.sync_us * self.disk.slow * (0.2 + 1.6 * self._dice.random()))
 
-    def _synced(self, number: int, batches: int) -> None:
+    def _synced(self, number: int, written: int) -> None:
         assert self.driver is not None
         self._sync_running = False
-        self.disk.log.sync_first(batches)
+        self.disk.log.sync_to(written)
         self.durable.advance()
         self.disk.power.step()
         self.driver.synced(number)
@@ -310,18 +329,23 @@ class SimMember:
     def _sync_state(self, applied: int) -> None:
         if not self._state_sync_running:
             self._state_sync_running = True
-            batches = self.disk.state.unsynced_batches
-            self._later(2 * self._sync_us(), self._state_synced, applied, batches)
+            written = self.disk.state.written
+            self._later(2 * self._sync_us(), self._state_synced, applied, written)
 
-    def _state_synced(self, applied: int, batches: int) -> None:
+    def _state_synced(self, applied: int, written: int) -> None:
         driver = self.driver
         assert driver is not None
         self._state_sync_running = False
-        self.disk.state.sync_first(batches)
+        if applied < driver.log.state_durable:
+            return  # of a state that a snapshot has replaced
+        self.disk.state.sync_to(written)
         with suppress(Stalled):
             driver.log.note_state_durable(applied)
             catchup = self._shape.catchup_entries
             cut = min(applied, driver.machine.applied_index - catchup)
+            under_way = driver.snapshot_under_way
+            if under_way is not None:
+                cut = min(cut, under_way)
             if cut - driver.log.first_index() >= max(1, catchup // 10):
                 driver.log.truncate_front(cut)
                 self.branches["logs cut"] += 1

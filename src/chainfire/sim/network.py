@@ -42,6 +42,9 @@ class Network:
         for pair in pairs:
             self._blocked[pair] = max(until, self._blocked.get(pair, 0))
 
+    def is_blocked(self, sender: int, to: int) -> bool:
+        return self._blocked.get((sender, to), 0) > self._schedule.now
+
     def unblock(self, pairs: Iterable[tuple[int, int]]) -> None:
         for pair in pairs:
             self._blocked.pop(pair, None)

@@ -8,7 +8,7 @@ can do, nothing may be found missing; a loss that is found is a violation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chainfire.machine import Machine
 from chainfire.machine.rows import read_position
@@ -19,9 +19,13 @@ from chainfire.node.logstore import (
     LogStore,
     last_position,
     stored_term,
+    write_empty_log,
     write_hard_state,
     write_identity,
+    write_installed,
+    write_not_installing,
     write_start_number,
+    write_state_durable,
 )
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.sim.disk import Disk, SimWitness
@@ -41,14 +45,23 @@ class Opened:
     start_number: int
 
 
+# As in `server.opening`: who joins later has an empty log and can only begin with a snapshot.
+FOUNDED_AT = 1
+
+
 def found_member(disk: Disk, member_id: int, voters: Sequence[int], incarnation: int) -> None:
-    """The first start of one of the cluster's first members."""
-    members = [Member(ID=id_, peerURLs=[f"http://sim:{id_}"]) for id_ in voters]
-    Machine.bootstrap(disk.state, members, ConfState(voters=tuple(voters)), CLUSTER_VERSION)
+    """The first start of one of the cluster's first members; of no voter: of one that joins."""
+    members = [described(id_) for id_ in voters or (member_id,)]
+    founded_at = FOUNDED_AT if voters else 0
+    conf = ConfState(voters=tuple(voters))
+    Machine.bootstrap(disk.state, members, conf, CLUSTER_VERSION, founded_at=founded_at)
     identity = Identity(CLUSTER_ID, member_id, incarnation)
     batch = disk.log.batch()
     write_identity(batch, identity)
-    write_hard_state(batch, HardState())
+    if founded_at:
+        write_empty_log(batch, founded_at, founded_at)
+        write_state_durable(batch, founded_at)
+    write_hard_state(batch, HardState(founded_at, 0, founded_at))
     disk.log.write(batch)
     disk.log.sync()
     promise = Promise(
@@ -56,9 +69,9 @@ def found_member(disk: Disk, member_id: int, voters: Sequence[int], incarnation:
         member_id=member_id,
         incarnation=incarnation,
         start_number=0,
-        last_index=0,
-        last_term=0,
-        term=0,
+        last_index=founded_at,
+        last_term=founded_at,
+        term=founded_at,
         vote=0,
     )
     disk.witness = SimWitness(disk.power, promise)
@@ -71,6 +84,7 @@ def open_member(disk: Disk) -> Opened:
     lost = recovery.losses(witness.promise, _look(disk, witness.promise))
     if lost:
         raise Violation(f"member {witness.promise.member_id}: {'; '.join(lost)}")
+    _finish_install(disk)
     machine = Machine(disk.state, cache_bytes=1 << 16)
     log = LogStore(disk.log, machine.conf_state)
     return Opened(machine, log, witness, _count_start(disk, machine, witness))
@@ -80,6 +94,11 @@ def _look(disk: Disk, promise: Promise) -> recovery.Found:
     meta = LogMeta.read(disk.log)
     applied = read_position(disk.state)
     last_index, last_term = last_position(disk.log, meta)
+    installing = meta.installing
+    if installing is not None and installing.directory == disk.live:
+        index, term = installing.index, installing.term
+        meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
+        last_index, last_term = index, term
     return recovery.Found(
         meta,
         last_index,
@@ -89,6 +108,27 @@ def _look(disk: Disk, promise: Promise) -> recovery.Found:
         applied.term,
         stored_term(disk.log, applied.index),
     )
+
+
+def _finish_install(disk: Disk) -> None:
+    """A life ended while a snapshot took the place of the state."""
+    meta = LogMeta.read(disk.log)
+    if meta.installing is None:
+        return
+    index, term = meta.installing.index, meta.installing.term
+    batch = disk.log.batch()
+    if meta.installing.directory == disk.live:
+        hard = meta.hard_state
+        write_installed(batch, index, term)
+        write_hard_state(batch, HardState(max(hard.term, term), hard.vote, index))
+    else:
+        write_not_installing(batch)
+    disk.log.write(batch)
+    disk.log.sync()
+
+
+def described(member_id: int) -> Member:
+    return Member(ID=member_id, peerURLs=[f"http://sim:{member_id}"])
 
 
 def _count_start(disk: Disk, machine: Machine, witness: SimWitness) -> int:

@@ -22,6 +22,7 @@ from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role
 from chainfire.sim.history import Revision, Violation
 from chainfire.sim.member import SimMember
+from chainfire.sim.opening import FOUNDED_AT
 from chainfire.sim.wire import changes_between
 from chainfire.types import ConfState
 
@@ -50,8 +51,9 @@ class Oracle:
         self._members = members
         self._seen: dict[int, Seen] = {}
         self.leaders: dict[int, tuple[int, int]] = {}  # term: (member, its life)
-        self.terms: list[int] = [0]  # of committed entries, by index
-        self.hashes: list[int] = [0]  # of the chain after each applied entry
+        # Of committed entries, and of the chain behind them, by index; those that founded it first.
+        self.terms: list[int] = [0, FOUNDED_AT]
+        self.hashes: list[int] = [0, 0]
         self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
         self.branches: Counter[str] = Counter()
         self.feed: list[Revision] = []  # every revision that anybody has applied
@@ -128,7 +130,8 @@ class Oracle:
         new = [log.term(index) for index in range(self.committed + 1, high + 1)]
         term = new[-1]
         assert term is not None and None not in new
-        holders = {m.id for m in self._members.values() if m.durable.holds(high, term)}
+        members = self._members.values()
+        holders = {m.id for m in members if m.life and m.durable.holds(high, term)}
         # A change that was applied in this very turn came after the commit, or before it.
         confs = (seen.conf, raft.tracker.conf)
         if not any(_is_quorum(holders, conf) for conf in confs):

@@ -29,6 +29,8 @@ FAULTS: Final = {
     "disk_full": 4,
     "transfer": 12,
     "membership": 15,  # voters become learners and the other way round
+    "join": 6,  # a new member, as a learner
+    "remove": 6,
     "campaign": 6,
     "kill_all": 2,
     "swizzle": 4,  # members are cut off one by one, and come back in another order
@@ -64,7 +66,7 @@ class Shape:
     burst: int = 4  # calls at once, at most
     keys: int = 12
     client_timeout_ms: int = 3000
-    catchup_entries: int = 1 << 30
+    catchup_entries: int = 200
     state_sync_entries: int = 100
     append_bytes_max: int = 1 << 20
     inflight_messages_max: int = 256
@@ -116,7 +118,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         burst=roll.choice((1, 4, 4, 12)),
         keys=roll.choice((3, 12, 40)),
         client_timeout_ms=roll.choice((500, 3000, 8000)),
-        catchup_entries=1 << 30,
+        catchup_entries=roll.choice((5, 30, 200, 1 << 30)),
         state_sync_entries=roll.choice((3, 30, 300)),
         append_bytes_max=roll.choice((1, 500, 1 << 20)) if tight else 1 << 20,
         inflight_messages_max=roll.choice((1, 4, 256)) if tight else 256,

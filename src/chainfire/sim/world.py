@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from zlib import crc32
 
 from chainfire.command import CommandKind
 from chainfire.mvcc.hash import hash_kv
 from chainfire.mvcc.read import run
+from chainfire.node.driver import Driver
 from chainfire.node.frames import Frame
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
-from chainfire.raft.messages import Message
+from chainfire.raft.messages import Message, Snapshot
 from chainfire.raft.ready import Role
 from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import check_leases
 from chainfire.sim.clients import Call, Client, Compactor, Nobody
-from chainfire.sim.disk import Disk
+from chainfire.sim.disk import Disk, SimBackend
 from chainfire.sim.faults import Faults
 from chainfire.sim.history import History, Put, PutDone, Range, RangeDone, Request, Violation
 from chainfire.sim.lease_ends import LeaseEnds
@@ -34,6 +36,7 @@ from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.sim.wire import current
 
+MEMBERS_MAX = 8  # that ever were
 PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
 
 
@@ -47,7 +50,8 @@ class World:
         self.digest = 0
         self.branches: Counter[str] = Counter()  # rare things that happened
         self._dice = dice(shape.seed, "world")
-        self.members = {id: self._make_member(id) for id in range(1, shape.members + 1)}
+        founders = range(1, shape.members + 1)
+        self.members = {id: self._make_member(id, founders) for id in founders}
         self.oracle = Oracle(self.members)
         self.faults = Faults(self)
         self.lease_ends = LeaseEnds(self.history.leases)
@@ -57,12 +61,21 @@ class World:
         for _ in range(shape.lease_holders):
             self.clients.append(LeaseHolder(self, len(self.clients)))
 
-    def _make_member(self, id: int) -> SimMember:
+    def _make_member(self, id: int, founders: Sequence[int]) -> SimMember:
         roll, skew = self._dice, self.shape.clock_skew
         disk = Disk(dice(self.shape.seed, f"disk {id}"))
-        found_member(disk, id, range(1, self.shape.members + 1), roll.getrandbits(64))
+        found_member(disk, id, founders, roll.getrandbits(64))
         rate = 1.0 + skew * (2 * roll.random() - 1)
         return SimMember(self, id, disk, Clock(roll.randrange(1 << 40), rate))
+
+    def add_member(self) -> SimMember | None:
+        """A process with an empty directory, for somebody to take it into the cluster."""
+        id = max(self.members) + 1
+        if len(self.members) >= MEMBERS_MAX:
+            return None
+        member = self.members[id] = self._make_member(id, ())
+        member.start()
+        return member
 
     # ── the run ─────────────────────────────────────────────────────────────
 
@@ -140,7 +153,7 @@ class World:
         asker = Client(self, len(self.clients) + 1)
         asker.stop()
         self._succeed(asker, Put(b"last", asker.value()), None)
-        for member in self.members.values():
+        for member in self._present():
             self._succeed(asker, Range(b"last"), member)
         self._await(lambda: not self.lease_ends.alive, "leases stay")
         self._await(self._is_level, "members lag behind")
@@ -176,11 +189,12 @@ class World:
             leader is not None
             and leader.driver is not None
             and leader.driver.raft.raft.committed_in_term
+            and not leader.driver.machine.conf_state.voters_outgoing
             and all(
                 member.driver is not None
                 and member.driver.raft.raft.leader == leader.id
                 and member.driver.machine.applied_index >= self.oracle.committed - 100
-                for member in self.members.values()
+                for member in self._belonging(leader.driver)
             )
         )
 
@@ -196,21 +210,31 @@ class World:
             return False
         return True
 
-    def _is_level(self) -> bool:
-        return self._is_one() and all(
-            member.driver is not None and member.driver.machine.applied_index == self.last_index
-            for member in self.members.values()
-        )
+    def _belonging(self, leader: Driver) -> list[SimMember]:
+        """The members of its configuration."""
+        return [self.members[id] for id in sorted(leader.machine.members) if id in self.members]
 
-    @property
-    def last_index(self) -> int:
+    def _present(self) -> list[SimMember]:
+        self._await(self._is_one, "no convergence")
         leader = self.leader()
         assert leader is not None and leader.driver is not None
-        return leader.driver.raft.raft.log.last_index
+        return self._belonging(leader.driver)
+
+    def _is_level(self) -> bool:
+        leader = self.leader()
+        return (
+            leader is not None
+            and leader.driver is not None
+            and self._is_one()
+            and all(
+                member.applied == leader.driver.raft.raft.log.last_index
+                for member in self._belonging(leader.driver)
+            )
+        )
 
     def _judge(self) -> None:
         self.model = check_kv(self.history.operations, self.oracle.feed)
-        check_end([self._end_of(member) for member in self.members.values()], self.model)
+        check_end([self._end_of(member) for member in self._present()], self.model)
         check_leases(
             self.history.leases,
             self.lease_ends.ends,
@@ -273,6 +297,41 @@ class World:
 
     def _deliver(self, sender: int, to: int, life: int, frames: Sequence[Frame]) -> None:
         self.members[to].receive(life, sender, frames)
+
+    def send_snapshot(self, sender: SimMember, message: Message) -> None:
+        """A checkpoint of now, with its own position; it takes a while, and may be lost."""
+        assert sender.driver is not None
+        machine, to = sender.driver.machine, message.to
+        position = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
+        message = replace(message, snapshot=position)
+        self.note("sends a snapshot", sender.id, f"to {to} at {position.index}")
+        self.branches["snapshots sent"] += 1
+        peer, roll = self.members.get(to), self._dice.random()
+        delay = int(20 * MS * 50**roll)
+        if (
+            peer is None
+            or self.network.is_blocked(sender.id, to)
+            or roll < self.network.weather.loss
+        ):
+            sender.soon(delay, sender.snapshot_sent, to, False)
+            return
+        files = sender.disk.state.copy()
+        self.schedule.after(
+            delay, self._deliver_snapshot, sender, sender.life, peer, peer.life, message, files
+        )
+
+    def _deliver_snapshot(
+        self,
+        sender: SimMember,
+        life: int,
+        peer: SimMember,
+        peer_life: int,
+        message: Message,
+        files: SimBackend,
+    ) -> None:
+        arrived = peer.receive_snapshot(peer_life, message, files)
+        if sender.life == life:
+            sender.soon(MS, sender.snapshot_sent, peer.id, arrived)
 
     def looked_at(self, member: SimMember) -> None:
         self.oracle.look(member)
