@@ -12,12 +12,15 @@ from typing import Any
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
 from chainfire.node.records import RecordCache
+from chainfire.node.roster import Roster
 from chainfire.node.snapshots import SnapshotPlace, Snapshots
 from chainfire.node.transport import Transport
+from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.messages import Message
 from chainfire.server.states import look
 from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
 from chainfire.storage.memory import MemoryBackend
+from chainfire.types import ConfState
 from tests.node.running import until
 from tests.servers import free_port
 
@@ -76,6 +79,9 @@ class Registry:
 
     def was_removed(self, member_id: int) -> bool:
         return member_id in self.removed
+
+    def roster(self, cluster_id: int) -> Roster:
+        return Roster(cluster_id, ConfState((1,)), (Member(ID=1, peerURLs=["http://one"]),))
 
 
 class NoPlace:

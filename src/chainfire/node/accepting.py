@@ -1,7 +1,7 @@
 """The door for members: who dialled us, hello first, then frames.
 
     fresh ──hello──► judging ──welcome──► open        one per (member, channel), the newest
-      └──── 5 s, noise ────┴──denied──► closed
+      └── 5 s, noise, ask ─┴──denied──► closed        who asks for the members gets them first
 
 Rules: a stranger costs a bounded number of connections and bytes. While a
 hello is judged, which may wait for a disk, nothing more is read.
@@ -17,6 +17,7 @@ from chainfire.node import handshake
 from chainfire.node.frames import BadFrame, framed
 from chainfire.node.handshake import Channel, Denial, Hello, Reason
 from chainfire.node.link import Link
+from chainfire.node.roster import ASK, Roster, encode_roster, ensure_ask
 
 HELLO_SECONDS_MAX = 5.0
 FRESH_MAX = 64  # connections that have not been let in yet
@@ -29,6 +30,8 @@ class AcceptingOwner(Protocol):
 
     @property
     def hello(self) -> Hello: ...
+
+    def roster(self) -> Roster: ...
 
     async def admit(self, expected: int, theirs: Hello) -> Denial | None: ...
 
@@ -97,6 +100,11 @@ class Accepting:
 
     def _on_hello(self, link: Link, bodies: list[bytes]) -> None:
         if link not in self._fresh:  # given up a moment ago
+            return
+        if bodies[0][0] == ASK:
+            ensure_ask(bodies[0])
+            link.write(framed(encode_roster(self._owner.roster())))
+            link.close()
             return
         hello = handshake.decode_hello(handshake.HELLO, bodies[0])
         if len(bodies) > 1:

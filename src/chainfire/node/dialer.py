@@ -27,6 +27,7 @@ from chainfire.node.frames import BadFrame, framed
 from chainfire.node.handshake import Channel, Denial, Hello
 from chainfire.node.link import Link, Reader
 from chainfire.node.peertls import PeerTls
+from chainfire.node.roster import ROSTER_BYTES_MAX, Roster, decode_roster, encode_ask
 
 CONNECT_SECONDS_MAX = 2.0
 HANDSHAKE_SECONDS_MAX = 5.0
@@ -88,17 +89,8 @@ async def dial(
 
     Raises PeerDenied, BadFrame, OSError (ConnectionRefusedError among them) or TimeoutError.
     """
-    loop = asyncio.get_running_loop()
-
-    def make() -> Link:
-        return Link(_too_early, handshake.HELLO_BYTES_MAX)
-
-    context = _context(url, tls)
     async with asyncio.timeout(CONNECT_SECONDS_MAX):
-        if url.is_unix:
-            _, link = await loop.create_unix_connection(make, url.path, ssl=context)
-        else:
-            _, link = await loop.create_connection(make, url.host, url.port, ssl=context)
+        link = await _connect(url, tls, handshake.HELLO_BYTES_MAX)
     try:
         reader = Reader(link)
         mine = replace(owner.hello, to=peer, channel=channel)
@@ -117,6 +109,20 @@ async def dial(
     return link, theirs
 
 
+async def _connect(url: Url, tls: PeerTls | None, body_bytes_max: int) -> Link:
+    loop = asyncio.get_running_loop()
+
+    def make() -> Link:
+        return Link(_too_early, body_bytes_max)
+
+    context = _context(url, tls)
+    if url.is_unix:
+        _, link = await loop.create_unix_connection(make, url.path, ssl=context)
+    else:
+        _, link = await loop.create_connection(make, url.host, url.port, ssl=context)
+    return link
+
+
 async def dial_any(
     owner: DialerOwner, peer: int, urls: Sequence[Url], channel: Channel, tls: PeerTls | None
 ) -> tuple[Link, Hello]:
@@ -131,6 +137,20 @@ async def dial_any(
             if failure is None or not isinstance(exc, ConnectionRefusedError):
                 failure = exc
     raise failure or ConnectionAbortedError(f"member {peer:x} has no peer URLs")
+
+
+async def ask_roster(url: Url, tls: PeerTls | None) -> Roster:
+    """The members, as the one knows them that is reached there.
+
+    Raises BadFrame, OSError or TimeoutError.
+    """
+    async with asyncio.timeout(CONNECT_SECONDS_MAX):
+        link = await _connect(url, tls, ROSTER_BYTES_MAX)
+    try:
+        link.write(framed(encode_ask()))
+        return decode_roster(await Reader(link).next(HANDSHAKE_SECONDS_MAX))
+    finally:
+        link.close()
 
 
 class Dialer:

@@ -114,8 +114,9 @@ class Driver:
             raft,
             machine,
             start_number=start_number,
-            # A sole voter had committed whatever its disk held.
-            gate_index=log.last_index() if self.is_sole_voter else log.hard_state.commit,
+            # A sole voter had committed whatever its disk held; who joins (and is at 0) has
+            # nothing to show before its first snapshot.
+            gate_index=log.last_index() if self.is_sole_voter else max(1, log.hard_state.commit),
             reads_max=limits.reads_max,
             timeout_ms=limits.request_timeout_ms,
         )

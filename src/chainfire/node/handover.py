@@ -53,15 +53,14 @@ class HandOver:
             self._raft.transfer_leader(target)
 
     def best(self) -> int:
-        """The voter that is nearest to leading well; NOBODY if none is heard."""
+        """The voter that is nearest to leading well; NOBODY if none was ever heard."""
         core = self._core
-        progress = core.tracker.progress
         able = [
-            (progress[id].state is ProgressState.REPLICATE, progress[id].match, id)
-            for id in core.tracker.conf.voters
-            if id != core.id and progress[id].recent_active
+            (peer.recent_active, peer.state is ProgressState.REPLICATE, peer.match, id)
+            for id, peer in core.tracker.progress.items()
+            if id != core.id and id in core.tracker.conf.voters and peer.match
         ]
-        return max(able)[2] if able else NOBODY
+        return max(able)[3] if able else NOBODY
 
     def observe(self, now_ms: int, oldest_unsynced: int | None) -> None:
         """After each turn."""

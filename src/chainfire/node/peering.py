@@ -1,10 +1,10 @@
 """What a running member does about what it hears of its peers; implements `peers.PeerHandler`.
 
 Death of a leader (design §7): `gone` means that its process has ended. All
-followers hear of it at about the same time, so each waits a moment of its own
-before it stands for election; who still hears the leader refuses its pre-vote,
-so it asks again as long as there is none. A connection that was merely lost
-changes nothing: the election timeout decides.
+followers hear of it at about the same time, so they stand one after the other,
+in the order of their ids, or they would split the votes; who still hears the
+leader refuses a pre-vote, so each asks again as long as there is none. A
+connection that was merely lost changes nothing: the election timeout decides.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from chainfire.node.peers import PeerTransport
 from chainfire.node.registry import Registry
 from chainfire.raft.messages import Message
 
-CAMPAIGN_DELAY_SECONDS_MAX = 0.02  # a vote takes two round trips and two syncs
-CAMPAIGN_AGAIN_SECONDS = 0.05
-CAMPAIGNS_MAX = 20  # then the election timeout goes on alone
+CAMPAIGN_SECONDS = 0.06  # what one usually takes, two round trips and two syncs, and some more
+CAMPAIGNS_MAX = 10  # then the election timeout goes on alone
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +120,7 @@ class Peering:
     def gone(self, peer: int) -> None:
         if self._driver.gone(peer):
             log.info("the leader is gone", extra={"leader": f"{peer:x}"})
-            self._stand_soon(CAMPAIGNS_MAX, CAMPAIGN_DELAY_SECONDS_MAX)
+            self._stand_soon(CAMPAIGNS_MAX, peer)
         self._wake()
 
     def snapshot_received(self, message: Message, path: Path) -> None:
@@ -134,19 +133,25 @@ class Peering:
 
     # ── inside ──────────────────────────────────────────────────────────────
 
-    def _stand_soon(self, campaigns_left: int, seconds_max: float) -> None:
+    def _stand_soon(self, campaigns_left: int, dead: int) -> None:
         if self._campaign_timer is not None:
             self._campaign_timer.cancel()
-        delay = self._dice.uniform(0, seconds_max)
-        self._campaign_timer = self._loop.call_later(delay, self._stand, campaigns_left)
+        mine = self._driver.member_id
+        turns = [id for id in self._core.tracker.all_voters if id != dead]
+        if mine not in turns:
+            return
+        delay = turns.index(mine) * CAMPAIGN_SECONDS
+        if campaigns_left < CAMPAIGNS_MAX:
+            delay += len(turns) * CAMPAIGN_SECONDS * self._dice.uniform(0.5, 1.5)
+        self._campaign_timer = self._loop.call_later(delay, self._stand, campaigns_left, dead)
 
-    def _stand(self, campaigns_left: int) -> None:
+    def _stand(self, campaigns_left: int, dead: int) -> None:
         self._campaign_timer = None
         if not self._core.leader:
             self._driver.campaign()
             self._wake()
             if campaigns_left > 1:
-                self._stand_soon(campaigns_left - 1, 2 * CAMPAIGN_AGAIN_SECONDS)
+                self._stand_soon(campaigns_left - 1, dead)
 
     def _admit_if_granted(self) -> None:
         if self._admission is not None and self._admission.is_granted:

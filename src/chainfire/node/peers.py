@@ -12,6 +12,7 @@ from typing import Protocol
 
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
+from chainfire.node.roster import Roster
 from chainfire.raft.messages import Message
 
 
@@ -67,6 +68,10 @@ class PeerRegistry(Protocol):
 
     def was_removed(self, member_id: int) -> bool:
         """Whether a membership change has removed this id."""
+        ...
+
+    def roster(self, cluster_id: int) -> Roster:
+        """The members as far as known here."""
         ...
 
 

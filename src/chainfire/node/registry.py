@@ -11,6 +11,7 @@ import struct
 from chainfire.errors import Corrupt, UnknownFormat
 from chainfire.machine import Machine
 from chainfire.node.handshake import Met
+from chainfire.node.roster import Roster
 from chainfire.storage.backend import StorageBackend, WriteBatch
 
 _FAMILY = "raft_meta"
@@ -47,6 +48,11 @@ class Registry:
 
     def was_removed(self, member_id: int) -> bool:
         return member_id in self._machine.removed_members
+
+    def roster(self, cluster_id: int) -> Roster:
+        members = self._machine.members
+        in_order = tuple(members[id_] for id_ in sorted(members))
+        return Roster(cluster_id, self._machine.conf_state, in_order)
 
     @property
     def was_admitted(self) -> bool:

@@ -97,6 +97,7 @@ class Node:
         self._slow_turn_seconds = slow_turn_seconds  # longer turns are logged; 0 = none
         self._slow_turns = 0
         self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
+        self._led = (0, 0)  # term and leader, as last logged
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
         self._steps = StepRunner(self._loop)
@@ -360,6 +361,7 @@ class Node:
                     self._tell(self._follower)
                 self._deliver(effects)
                 self._follow_membership()
+                self._log_leader()
                 if effects.more:
                     self._schedule_turn()
                 if effects.stalled:
@@ -436,6 +438,15 @@ class Node:
                 answer.pending.done(result)
         for reader in effects.reads:
             reader.ready()
+
+    def _log_leader(self) -> None:
+        core = self._core
+        if (core.term, core.leader) != self._led:
+            self._led = (core.term, core.leader)
+            log.info(
+                "leader changed" if core.leader else "no leader",
+                extra={"term": core.term, "leader": f"{core.leader:x}", "role": core.role.name},
+            )
 
     def _follow_membership(self) -> None:
         self.peering.follow_membership()

@@ -33,6 +33,7 @@ from chainfire.node.link import Link
 from chainfire.node.peers import PeerHandler, PeerRegistry
 from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.records import RecordCache
+from chainfire.node.roster import Roster
 from chainfire.node.seldom import Seldom
 from chainfire.node.snapshots import Snapshots, SnapshotStatistics
 from chainfire.raft.messages import Message, MessageType
@@ -254,6 +255,10 @@ class Transport:
                 raise BadFrame(f"a message from {frame.sender:x} to {frame.to:x}")
             found.append(frame)
         self._handler.received(sender, found)
+
+    def roster(self) -> Roster:
+        """For somebody who wants to join."""
+        return self._registry.roster(self.hello.cluster_id)
 
     async def admit(self, expected: int, theirs: Hello) -> Denial | None:
         """Judge a hello; None when it may be spoken with, and is remembered. Any time may pass."""

@@ -10,6 +10,7 @@ import math
 import random
 import secrets
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from chainfire import quota
@@ -23,7 +24,7 @@ from chainfire.node.driver import Limits as DriverLimits
 from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.handshake import Hello
 from chainfire.node.identity import cluster_id, initial_members, member_id
-from chainfire.node.peertls import PeerTlsFiles
+from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
 from chainfire.node.snapshots import Snapshots
@@ -32,7 +33,15 @@ from chainfire.node.upkeep import UpkeepSettings
 from chainfire.raft.config import Config as RaftConfig
 from chainfire.raft.rawnode import RawNode
 from chainfire.server.doors import NATIVE, door_of, ensure_doors_can_open, open_doors
-from chainfire.server.opening import FOUNDED_AT, Birth, Opened, OpeningSettings, open_member
+from chainfire.server.joining import birth_of_joiner
+from chainfire.server.opening import (
+    FOUNDED_AT,
+    Birth,
+    Opened,
+    OpeningSettings,
+    has_past,
+    open_member,
+)
 from chainfire.server.selfsigned import peer_tls
 from chainfire.server.states import look
 from chainfire.types import ConfState
@@ -67,13 +76,18 @@ class Member:
         config = self._config
         try:
             ensure_doors_can_open(config)
-            opened = open_member(opening_settings(config))
+            settings = opening_settings(config)
+            if not settings.is_founder and not has_past(settings.data_dir):
+                files = _peer_tls_files(config)
+                birth = await birth_of_joiner(config, PeerTls(files) if files else None)
+                settings = replace(settings, birth=birth)
+            opened = open_member(settings)
             self._stack.callback(opened.close)
             registry = Registry(opened.log_backend, opened.machine)
             node = make_node(config, opened, registry)
             self._stack.push_async_callback(node.aclose)
             transport = make_transport(config, opened, registry, node)
-            is_alone = len(opened.machine.members) == 1
+            is_alone = set(opened.machine.members) == {node.member_id}
             await _listen(config, transport, is_alone=is_alone)
             # A lone member replays its log; others may wait for each other as long as it takes.
             await node.start(START_SECONDS_MAX if is_alone else None, transport)
@@ -158,19 +172,23 @@ def make_transport(config: Config, opened: Opened, registry: Registry, node: Nod
         look,
         bytes_per_second=SNAPSHOT_BYTES_PER_SECOND,
     )
-    files = peer_tls(config)
     return Transport(
         hello,
         node.peering,
         registry,
         opened.log.record_cache,
         snapshots=snapshots,
-        tls=PeerTlsFiles(
-            cert_file=files.cert_file,
-            key_file=files.key_file,
-            trusted_ca_file=files.trusted_ca_file,
-            client_cert_auth=files.client_cert_auth,
-        ),
+        tls=_peer_tls_files(config),
+    )
+
+
+def _peer_tls_files(config: Config) -> PeerTlsFiles:
+    files = peer_tls(config)
+    return PeerTlsFiles(
+        cert_file=files.cert_file,
+        key_file=files.key_file,
+        trusted_ca_file=files.trusted_ca_file,
+        client_cert_auth=files.client_cert_auth,
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from chainfire.errors import ConfigError, Corrupt, DataDirMismatch, DiskFull
+from chainfire.errors import ConfigError, Corrupt, DataDirMismatch, DiskFull, UnknownFormat
 from chainfire.machine import Machine
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
@@ -129,6 +129,17 @@ class _Past:
     promise: Promise | None  # of a witness that can be read
     started: bool  # a start number was counted
     lost: str = ""  # what is missing; --force-new-cluster accepts it
+
+
+def has_past(data_dir: Path) -> bool:
+    """Whether a member has ever run on this directory, as far as its witness tells."""
+    try:
+        with closing(Witness.open(data_dir / "witness")) as witness:
+            return witness.promise.start_number > 0
+    except FileNotFoundError:
+        return False
+    except (Corrupt, UnknownFormat):
+        return True
 
 
 def open_member(settings: OpeningSettings) -> Opened:
