@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,10 +20,16 @@ from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.ready import Role
 from chainfire.server.member import Member
-from tests.node.running import on_loop, until
+from tests.node import running
+from tests.node.running import on_loop
 from tests.node.world import Caller
 from tests.server.directories import put
 from tests.servers import free_port
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Elections and starts of several members on one loop take their time."""
+    await running.until(condition, seconds=40.0)
 
 
 def _url() -> Url:
