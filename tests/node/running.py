@@ -113,9 +113,9 @@ async def running(
         await node.aclose()
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
     """Return when it holds; fails after the deadline."""
-    give_up = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+    give_up = asyncio.get_running_loop().time() + seconds
     while not condition():
         await asyncio.sleep(0.001)
         assert asyncio.get_running_loop().time() < give_up, "it never came true"
