@@ -73,6 +73,7 @@ def metrics_of(api: Api) -> Metrics:
             slow_turns=4,
             log_syncs=Durations((0.001, 0.002), (5, 2, 1), 0.5),
             state_syncs=Durations((0.001, 0.002), (1, 1, 1), 0.25),
+            scrub_passes=6,
             tick_lateness_seconds_max=0.25,
             disk_free_bytes=10**9,
             log=backend,

@@ -394,6 +394,11 @@ def _ours(sample: Sample) -> Iterator[Metric]:
         "Commands that arrived twice or too late and had no effect.",
         node.machine.void_commands,
     )
+    yield _counter(
+        "chainfire_scrub_passes_total",
+        "How often all that lies on the disk was read, its checksums verified.",
+        node.scrub_passes,
+    )
     yield _gauge(
         "chainfire_disk_free_bytes",
         "Space left where the data directory is.",

@@ -65,7 +65,7 @@ UNITS: dict[str, Unit] = {
         never=only("client"),
         banned=PURE | only("grpc"),
         except_in=only(
-            *("shell", "steps", "upkeep", "compacting", "logsync", "worker"),
+            *("shell", "steps", "scrub", "upkeep", "compacting", "logsync", "worker"),
             *("peers", "link", "dialer", "accepting", "transport", "peertls", "peering"),
             *("registry", "snapshots", "sending", "receiving", "archive"),
         ),

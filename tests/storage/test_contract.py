@@ -259,3 +259,18 @@ def test_a_checkpoint_takes_the_place_of_a_backend_that_is_in_use(
     backend.sync()
     assert [key for key, _ in backend.iterate("a")] == [b"k", b"m"]
     backend.compact()
+
+
+# ── scrubbing ───────────────────────────────────────────────────────────────
+
+
+def test_scrubbing_goes_on_where_it_stopped_and_ends(backend: StorageBackend) -> None:
+    put(backend, *((b"%03d" % number, b"v" * 97) for number in range(100)))
+    at: bytes | None = b""
+    steps = 0
+    while at is not None:
+        at = backend.scrub("a", at, 1000)
+        steps += 1
+        assert steps <= 11
+    assert steps == 11, "ten rows a step, and the end"
+    assert backend.scrub("b", b"", 1000) is None

@@ -88,6 +88,11 @@ def test_an_iterator_that_stops_at_a_corrupt_block_raises(
     assert 0 < len(seen) < 5000
 
 
+def test_scrubbing_meets_a_corrupt_block(damaged: RocksBackend) -> None:
+    with pytest.raises(Corrupt):
+        damaged.scrub("a", b"", 1 << 30)
+
+
 def test_keys_that_stop_at_a_corrupt_block_raise(damaged: RocksBackend) -> None:
     with pytest.raises(Corrupt):
         list(damaged.keys("a"))

@@ -54,6 +54,7 @@ class NodeStatistics:
     slow_turns: int
     log_syncs: Durations
     state_syncs: Durations
+    scrub_passes: int  # over all that lies on the disk
     tick_lateness_seconds_max: float
     disk_free_bytes: int
     log: StorageStatistics

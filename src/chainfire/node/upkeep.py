@@ -3,7 +3,7 @@
 state/ is synced after so many applied entries, or each second while there
   are any; then the log's front may go, but for what slow followers need
 the witness is fsynced each second; free disk space is looked at whenever the shell ticks
-old revisions are removed: `compacting`
+old revisions are removed: `compacting`; what nobody reads is read: `scrub`
 
 The witness has a thread of its own: it must not wait behind a long sync of state/.
 """
@@ -22,9 +22,10 @@ from chainfire.machine import Machine
 from chainfire.node.compacting import Compacting, Pace
 from chainfire.node.duties import Duties
 from chainfire.node.logstore import LogStore
+from chainfire.node.scrub import Scrub
 from chainfire.node.status import Durations, SyncTimes
 from chainfire.node.worker import Worker
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 
 INTERVAL_SECONDS = 1.0
 KEPT_FOR_SNAPSHOTS = 1_000_000  # entries; a follower that takes longer begins with another one
@@ -54,6 +55,7 @@ class Upkeep:
         log: LogStore,
         machine: Machine,
         duties: Duties,
+        log_backend: StorageBackend,
         state_backend: StorageBackend,
         disk: Disk,
         settings: UpkeepSettings,
@@ -74,6 +76,10 @@ class Upkeep:
             pace=settings.compaction,
             die=die,
         )
+        self.scrub = Scrub(
+            ((state_backend, STATE_FAMILIES), (log_backend, LOG_FAMILIES)),
+            die,
+        )
         self._state_worker = Worker("state-sync", die)
         self._witness_worker = Worker("witness-sync", die)
         self._state_sync_times = SyncTimes()
@@ -86,6 +92,7 @@ class Upkeep:
 
     def start(self) -> None:
         self._timer = self._loop.call_later(INTERVAL_SECONDS, self._each_second)
+        self.scrub.start()
         self.after_apply()
 
     def stop(self, error: RequestError) -> None:
@@ -93,6 +100,7 @@ class Upkeep:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self.scrub.stop()
         self.compacting.stop(error)
 
     async def aclose(self) -> None:

@@ -127,6 +127,14 @@ class StorageBackend(Reader, Protocol):
         """Let a `compact` that runs on another thread return soon. Only before `close`."""
         ...
 
+    def scrub(self, family: str, lower: bytes, bytes_max: int) -> bytes | None:
+        """Read rows from `lower` on, about `bytes_max` of them, only to meet damage before anybody
+        needs them; nothing of it is kept in memory. Where to go on; None behind the last row.
+
+        Raises Corrupt.
+        """
+        ...
+
     def approximate_size(self, family: str, lower: bytes, upper: bytes | None) -> int: ...
 
     def statistics(self) -> StorageStatistics: ...

@@ -177,6 +177,13 @@ class MemoryBackend:
     def cancel_compact(self) -> None:
         """Nothing to cancel."""
 
+    def scrub(self, family: str, lower: bytes, bytes_max: int) -> bytes | None:
+        for key, value in self.iterate(family, lower):
+            bytes_max -= len(key) + len(value)
+            if bytes_max <= 0:
+                return key + b"\0"
+        return None
+
     def approximate_size(self, family: str, lower: bytes, upper: bytes | None) -> int:
         return sum(len(key) + len(value) for key, value in self.iterate(family, lower, upper))
 

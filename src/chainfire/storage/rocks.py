@@ -268,6 +268,17 @@ class RocksBackend:
         self._compact_cancelled = True
         self._db.cancel_all_background(False)
 
+    def scrub(self, family: str, lower: bytes, bytes_max: int) -> bytes | None:
+        options = rocksdict.ReadOptions()
+        options.fill_cache(False)  # type: ignore[call-arg]  # the stub forgets its argument
+        cursor = self._families[family].iter(options)
+        cursor.seek(lower)
+        for key, value in self._rows_forward(cursor, None):
+            bytes_max -= len(key) + len(value)
+            if bytes_max <= 0:
+                return key + b"\0"
+        return None
+
     def approximate_size(self, family: str, lower: bytes, upper: bytes | None) -> int:
         """Exact for up to 4096 rows; for more it is the whole family's: nothing finer is bound."""
         size = 0
