@@ -9,6 +9,8 @@
         async with client.watch_prefix("jobs/") as watch:
             async for changes in watch:
                 ...
+        async with client.session() as session, session.lock("backup") as held:
+            ...
 
 Works with Chainfire and with etcd. Names are looked up when they are asked for,
 so that pure parts can be used without gRPC.
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
         TimedOut,
         Unreachable,
     )
+    from chainfire.client.leasing import Held, Lease, LeaseStatus
+    from chainfire.client.sessions import Leadership, Lock, Session
     from chainfire.client.sync import SyncClient, connect_sync
+    from chainfire.client.syncsessions import SyncLeadership, SyncLock, SyncSession
     from chainfire.client.tls import Tls
     from chainfire.client.values import (
         CasOutcome,
@@ -53,6 +58,9 @@ _HOME = {
     **dict.fromkeys(("TimedOut", "Unreachable"), "faults"),
     **dict.fromkeys(("Change", "Changes"), "values"),
     **dict.fromkeys(("Watch", "WatchCompacted"), "watching"),
+    **dict.fromkeys(("Held", "Lease", "LeaseStatus"), "leasing"),
+    **dict.fromkeys(("Leadership", "Lock", "Session"), "sessions"),
+    **dict.fromkeys(("SyncLeadership", "SyncLock", "SyncSession"), "syncsessions"),
     "Consistency": "calls",
     "Tls": "tls",
 }
@@ -65,13 +73,22 @@ __all__ = [
     "ClientError",
     "Consistency",
     "DeleteOutcome",
+    "Held",
     "KeyValue",
+    "Leadership",
+    "Lease",
+    "LeaseStatus",
+    "Lock",
     "MemberStatus",
     "OutcomeUnknown",
     "Page",
     "PutOutcome",
     "ServerFault",
+    "Session",
     "SyncClient",
+    "SyncLeadership",
+    "SyncLock",
+    "SyncSession",
     "TimedOut",
     "Tls",
     "TxnOutcome",

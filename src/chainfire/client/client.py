@@ -15,11 +15,13 @@ from typing import Self
 
 from google.protobuf.message import DecodeError
 
-from chainfire.client import calls, values
+from chainfire.client import calls, leasing, values
 from chainfire.client.calls import Call, Consistency, Expectation, R_co
 from chainfire.client.endpoints import DEFAULT, parse_endpoints
 from chainfire.client.faults import Attempts, Failure, error_of
 from chainfire.client.keys import Text, prefix_range
+from chainfire.client.leasing import Lease, LeaseStatus
+from chainfire.client.sessions import TTL_SECONDS, Session
 from chainfire.client.tls import Tls
 from chainfire.client.transport import Channel
 from chainfire.client.txn import Op, Txn
@@ -33,7 +35,7 @@ from chainfire.client.values import (
     TxnOutcome,
 )
 from chainfire.client.watching import Place, Watch
-from chainfire.errors import Code
+from chainfire.errors import Code, NobodyElected
 from chainfire.proto import kv_pb2
 
 TIMEOUT_SECONDS = 5.0
@@ -251,6 +253,41 @@ class Client:
         """Forget history before the revision; `physical` waits until its space is free."""
         await self.call(calls.compact_call(revision, physical=physical))
 
+    # ── leases, locks, elections ────────────────────────────────────────────
+
+    async def grant(self, ttl: float, *, lease: int = 0) -> Lease:
+        """A lease of `ttl` seconds, with this id or one that the cluster chooses."""
+        return leasing.lease_of(await self.call(leasing.grant_call(ttl, lease)))
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease, and delete its keys. Raises LeaseNotFound."""
+        await self.call(leasing.revoke_call(lease))
+
+    async def keep_alive(self, lease: int) -> float:
+        """Let the TTL begin anew, once; how many seconds it is, or 0: there is no such lease."""
+        return leasing.kept_seconds(await self.call(leasing.keep_alive_call(lease)))
+
+    async def lease_status(self, lease: int, *, keys: bool = False) -> LeaseStatus:
+        """What is left of it; `keys`: with the keys that are attached to it."""
+        reply = await self.call(leasing.status_call(lease, keys=keys))
+        return leasing.lease_status_of(reply)
+
+    async def leases(self) -> tuple[int, ...]:
+        """The ids of all leases; those that end first come first."""
+        reply = await self.call(leasing.leases_call())
+        return tuple(status.ID for status in reply.leases)
+
+    def session(self, ttl: float = TTL_SECONDS) -> Session:
+        """A lease that is kept alive, for locks and elections: use `async with`."""
+        return Session(self, ttl)
+
+    async def leader(self, name: Text) -> KeyValue | None:
+        """The key and value of who leads in an election; None if nobody does."""
+        try:
+            return leasing.leader_of(await self.call(leasing.leader_call(name)))
+        except NobodyElected:
+            return None
+
     # ── members ─────────────────────────────────────────────────────────────
 
     async def status(self, endpoint: str = "") -> MemberStatus:
@@ -263,10 +300,13 @@ class Client:
 
     # ── the course of a call ────────────────────────────────────────────────
 
-    async def call(self, call: Call[R_co]) -> R_co:
-        """Send a request, repeated on other endpoints as far as that is safe."""
+    async def call(self, call: Call[R_co], *, within: float | None = None) -> R_co:
+        """Send a request, repeated on other endpoints as far as that is safe.
+
+        `within`: seconds, instead of the client's timeout.
+        """
         request = call.request.SerializeToString()
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + (self._timeout if within is None else within)
         attempts = Attempts(len(self.endpoints), self._preferred, is_read=call.is_read)
         while True:
             try:

@@ -16,6 +16,9 @@ from chainfire.client.calls import Call, Consistency, R_co
 from chainfire.client.client import DIAL_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Client, connect
 from chainfire.client.endpoints import DEFAULT
 from chainfire.client.keys import Text
+from chainfire.client.leasing import Lease, LeaseStatus
+from chainfire.client.sessions import TTL_SECONDS
+from chainfire.client.syncsessions import SyncSession
 from chainfire.client.tls import Tls
 from chainfire.client.txn import Op
 from chainfire.client.values import (
@@ -212,6 +215,27 @@ class SyncClient:
 
     def compact(self, revision: int, *, physical: bool = False) -> None:
         self._run(self._client.compact(revision, physical=physical))
+
+    def grant(self, ttl: float, *, lease: int = 0) -> Lease:
+        return self._run(self._client.grant(ttl, lease=lease))
+
+    def revoke(self, lease: int) -> None:
+        self._run(self._client.revoke(lease))
+
+    def keep_alive(self, lease: int) -> float:
+        return self._run(self._client.keep_alive(lease))
+
+    def lease_status(self, lease: int, *, keys: bool = False) -> LeaseStatus:
+        return self._run(self._client.lease_status(lease, keys=keys))
+
+    def leases(self) -> tuple[int, ...]:
+        return self._run(self._client.leases())
+
+    def session(self, ttl: float = TTL_SECONDS) -> SyncSession:
+        return SyncSession(self._client.session(ttl), self._run)
+
+    def leader(self, name: Text) -> KeyValue | None:
+        return self._run(self._client.leader(name))
 
     def status(self, endpoint: str = "") -> MemberStatus:
         return self._run(self._client.status(endpoint))

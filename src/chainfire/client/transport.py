@@ -33,6 +33,7 @@ _OPTIONS = (
 )
 # gRPC says this, and only this, of calls that never found a connection (client_channel.cc).
 _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "no address")
+_SERVERS_WORDS = ("etcdserver: ", "mutex: ", "election: ")  # texts that name a class of errors
 _SETTLED = (
     grpc.ChannelConnectivity.READY,
     grpc.ChannelConnectivity.TRANSIENT_FAILURE,
@@ -115,6 +116,6 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
 def _failure(exc: grpc.aio.AioRpcError, endpoint: str) -> Failure:
     code, text = Code(exc.code().value[0]), exc.details() or ""
     sent = not (code is Code.UNAVAILABLE and text.startswith(_NEVER_SENT))
-    if not sent or not text.startswith("etcdserver"):
+    if not sent or not text.startswith(_SERVERS_WORDS):
         text = f"{endpoint}: {text}"
     return Failure(code, text, sent=sent)
