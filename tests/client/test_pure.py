@@ -46,7 +46,7 @@ def test_endpoints_are_named_as_grpc_names_them(endpoint: str, expected: str) ->
     assert target(endpoint) == expected
 
 
-@pytest.mark.parametrize("bad", ["", ",", "host", "https://h:1", "http://", "ftp://h:1", "h:x"])
+@pytest.mark.parametrize("bad", ["", ",", "host", "https://", "http://", "ftp://h:1", "h:x"])
 def test_a_bad_endpoint_is_an_invalid_argument(bad: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_endpoints(bad)

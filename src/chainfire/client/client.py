@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
@@ -37,9 +38,11 @@ from chainfire.client.values import (
 from chainfire.client.watching import Place, Watch
 from chainfire.errors import Code, NobodyElected
 from chainfire.proto import kv_pb2
+from chainfire.proto.election_pb2 import LeaderResponse
 
 TIMEOUT_SECONDS = 5.0
 DIAL_TIMEOUT_SECONDS = 2.0
+OBSERVE_PAUSE_SECONDS = 0.5
 
 
 def connect(
@@ -287,6 +290,28 @@ class Client:
             return leasing.leader_of(await self.call(leasing.leader_call(name)))
         except NobodyElected:
             return None
+
+    async def observe(self, name: Text) -> AsyncGenerator[KeyValue, None]:
+        """The key and value of each leader of an election, as they come, from the present one on.
+
+        A lost connection is replaced; values that came and went meanwhile are not told.
+        """
+        told, attempt, request = 0, self._preferred, leasing.observe_request(name)
+        while True:
+            channel = self._channel(self.endpoints[attempt % len(self.endpoints)])
+            try:
+                stream = channel.stream(leasing.OBSERVE, request, self._dial_timeout)
+                async with aclosing(stream):
+                    async for body in stream:
+                        leader = leasing.leader_of(LeaderResponse.FromString(body))
+                        if leader.mod_revision > told:
+                            told = leader.mod_revision
+                            yield leader
+            except Failure as failure:
+                if failure.code is not Code.UNAVAILABLE:
+                    raise error_of(failure, is_read=True) from failure
+            attempt += 1
+            await asyncio.sleep(OBSERVE_PAUSE_SECONDS * (0.5 + random.random()))
 
     # ── members ─────────────────────────────────────────────────────────────
 

@@ -17,6 +17,7 @@ from chainfire.proto import election_pb2, lease_pb2, lock_pb2
 
 _LEASE, _LOCK = "/etcdserverpb.Lease/", "/v3lockpb.Lock/"
 _ELECTION = "/v3electionpb.Election/"
+OBSERVE = _ELECTION + "Observe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,10 @@ def resign_call(leader: election_pb2.LeaderKey) -> Call[election_pb2.ResignRespo
 def leader_call(name: Text) -> Call[election_pb2.LeaderResponse]:
     request = election_pb2.LeaderRequest(name=to_bytes(name))
     return Call(_ELECTION + "Leader", request, election_pb2.LeaderResponse, is_read=True)
+
+
+def observe_request(name: Text) -> bytes:
+    return election_pb2.LeaderRequest(name=to_bytes(name)).SerializeToString()
 
 
 def leader_of(reply: election_pb2.LeaderResponse) -> KeyValue:

@@ -237,6 +237,19 @@ class SyncClient:
     def leader(self, name: Text) -> KeyValue | None:
         return self._run(self._client.leader(name))
 
+    def observe(self, name: Text) -> Iterator[KeyValue]:
+        """Blocks between the leaders. Close it, or let it go, from the thread that reads it."""
+        leaders = self._client.observe(name)
+
+        async def following() -> KeyValue:
+            return await anext(leaders)
+
+        try:
+            while True:
+                yield self._run(following())
+        finally:
+            self._run(leaders.aclose())
+
     def status(self, endpoint: str = "") -> MemberStatus:
         return self._run(self._client.status(endpoint))
 

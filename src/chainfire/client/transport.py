@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
@@ -62,7 +62,9 @@ class Channel:
         except grpc.aio.AioRpcError as exc:
             raise _failure(exc, self.endpoint) from exc
 
-    async def stream(self, path: str, request: bytes, dial_seconds: float) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, request: bytes, dial_seconds: float
+    ) -> AsyncGenerator[bytes, None]:
         """Replies one after another, for as long as they come. Raises Failure."""
         await self._connect(dial_seconds)
         method = self._channel.unary_stream(path, None, None)

@@ -51,9 +51,7 @@ class Changes:
         """`next_sub` of a command that goes on: the store's revision is its own then."""
         self.store = store
         self.keyspace = keyspace
-        self.lease_moves: list[LeaseMove] | None = (
-            None  # what the caller tells the leases; None: none
-        )
+        self.lease_moves: list[LeaseMove] | None = None  # the leases are to be told; None: nothing
         self._lease_exists = lease_exists
         self._staged = staged
         self._state = store.keyspace(keyspace)
