@@ -4,6 +4,8 @@
     stall    nothing goes through, nothing is closed: a partition, or a machine that is gone
     refuse   as if the process had ended: connections are reset, new ones refused
 
+`cut` does what `stall` does, to some members only: who dials is read from the hello.
+
 `Proxy` lives on the caller's event loop; `Proxies` keeps many on a thread of its own, for tests
 that are not asynchronous.
 """
@@ -12,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 CHUNK = 1 << 16
+HELLO_BYTES = 33  # up to and with the sender: docs/formats.md
 
 
 class Proxy:
@@ -27,8 +30,9 @@ class Proxy:
         self.target = target
         self.port = port
         self._server: asyncio.Server | None = None
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._stalled = False
+        self._cut: frozenset[int] = frozenset()  # member ids
+        self._change = asyncio.Event()  # set, and replaced, when one of the two changes
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -38,12 +42,21 @@ class Proxy:
         return self
 
     async def stall(self) -> None:
-        self._flows.clear()
+        self._stalled = True
+
+    async def cut(self, senders: Iterable[int]) -> None:
+        self._cut = frozenset(senders)
+        self._changed()
 
     async def heal(self) -> None:
-        self._flows.set()
+        self._stalled, self._cut = False, frozenset()
+        self._changed()
         if self._server is None:
             await self.start()
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
 
     async def reset(self) -> None:
         """All connections end; new ones are taken."""
@@ -68,21 +81,32 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
-        with suppress(OSError, asyncio.CancelledError):
-            await self._flows.wait()
+        with suppress(OSError, EOFError, asyncio.CancelledError):
+            hello = await reader.readexactly(HELLO_BYTES)
+            sender = int.from_bytes(hello[-8:], "big")
+            await self._open_for(sender)
             onward, back = await asyncio.open_connection("127.0.0.1", self.target)
             self._writers.add(back)
+            back.write(hello)
             try:
-                await asyncio.gather(self._pump(reader, back), self._pump(onward, writer))
+                await asyncio.gather(
+                    self._pump(reader, back, sender), self._pump(onward, writer, sender)
+                )
             finally:
                 self._writers.discard(back)
                 back.transport.abort()
         self._writers.discard(writer)
         writer.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _open_for(self, sender: int) -> None:
+        while self._stalled or sender in self._cut:
+            await self._change.wait()
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, sender: int
+    ) -> None:
         while data := await source.read(CHUNK):
-            await self._flows.wait()
+            await self._open_for(sender)
             sink.write(data)
             await sink.drain()
         raise ConnectionResetError  # either side's end ends both
