@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from chainfire.command import CommandKind
+from chainfire.machine import giant
 from chainfire.proto import kv_pb2
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
@@ -401,3 +402,32 @@ def test_an_initial_state_that_is_compacted_meanwhile_ends_the_watch() -> None:
         client.read()
         world.settle()
     assert (client.told[-1].canceled, client.told[-1].compact_revision) == (True, 302)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_changes_that_are_missing_from_a_turn_are_told_from_the_store(missing: int) -> None:
+    """As after a snapshot was installed, and after a delete that was applied in slices."""
+    world = World()
+    client = world.client()
+    client.watch(b"", b"\0")
+    whole = world.hub.applied
+
+    def with_a_gap(changes, revision: int) -> None:  # type: ignore[no-untyped-def]
+        whole([entry for at, entry in enumerate(changes) if at != missing], revision)
+
+    world.hub.applied = with_a_gap  # type: ignore[method-assign]
+    world.apply(put(b"a", b"1"), delete(b"a"), put(b"a", b"2"))
+    world.hub.applied = whole  # type: ignore[method-assign]
+    world.put(b"b", b"3")
+    assert client.short() == ["2 a=1", "3 a-", "4 a=2", "5 b=3"]
+
+
+def test_a_giant_delete_between_others_is_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 10)
+    world = World()
+    client = world.client()
+    client.watch(b"", b"\0", prev_kv=True)
+    world.apply(*(put(b"k%02d" % number) for number in range(30)))
+    world.apply(put(b"x"), delete(b"k", b"l"), put(b"y"))
+    mains = [event.kv.mod_revision for event in client.events()][30:]
+    assert mains == [32, *[33] * 30, 34]

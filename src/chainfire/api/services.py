@@ -168,6 +168,7 @@ class Services:
             node.machine.revision,
             header=self.header,
             run=self._run,
+            may_read=lambda: node.machine.may_be_read,
             fragment_bytes_max=self.limits.max_request_bytes + WATCH_OVERHEAD_BYTES,
         )
         node.follow(self.watches)

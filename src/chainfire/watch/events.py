@@ -75,12 +75,11 @@ def _split(
 # ── the changes of a turn ───────────────────────────────────────────────────
 
 
-def first_revision(entries: Sequence[Sequence[Change]]) -> int:
-    """Of the changes of some entries; 0 if there are none."""
-    for changes in entries:
-        for family, key, _ in changes:
-            if family == REVISIONS:
-                return rows.change_main(key)
+def first_revision(changes: Sequence[Change]) -> int:
+    """Of an entry's changes; 0 if it has none."""
+    for family, key, _ in changes:
+        if family == REVISIONS:
+            return rows.change_main(key)
     return 0
 
 
@@ -88,8 +87,8 @@ def sort_out(
     changes: Sequence[Change],
     matching: Callable[[bytes], Sequence[Group]],
     touched: dict[Group, list[Event]],
-) -> None:
-    """Events of one applied entry, to the groups that they concern.
+) -> int:
+    """Events of one applied entry, to the groups that they concern; its last revision.
 
     `changes` are the entry's rows in writing order (mvcc.changes): for each
     change the version before, the new one, and the row of `revisions`. Most
@@ -118,6 +117,7 @@ def sort_out(
                 assert value is not None
                 note(_event(main, row_key, row, prev, value), groups, touched)
             prev = None
+    return main
 
 
 _UNWANTED: Final = (Flags.NO_PUT, Flags.NO_DELETE)  # by type

@@ -62,13 +62,18 @@ class Hub:
         *,
         header: Callable[[int], bytes],
         run: Callable[[Generator[None, None, None]], None],
+        may_read: Callable[[], bool],
         fragment_bytes_max: int,
     ) -> None:
-        """`header` makes the field of a response; `run` drives sliced work to its end."""
+        """`header` makes the field of a response; `run` drives sliced work to its end.
+
+        `may_read`: whether the store is at one revision, not between two of them.
+        """
         self.revision = revision
         self._source = source
         self.header = header
         self._run = run
+        self._may_read = may_read
         self._fragment_bytes_max = fragment_bytes_max
         self._live = Cohort(_ALL_KEYSPACES, 0)
         self._behind = Behind()
@@ -214,12 +219,9 @@ class Hub:
 
     def applied(self, changes: Sequence[Sequence[Change]], revision: int) -> None:
         """What the entries of a turn have changed, in their order; it is written."""
-        first = self.revision + 1
-        if self._live.size and revision >= first:
-            if first_revision(changes) != first:  # made before changes were wanted
-                self.restored(revision)
-                return
-            self._tell_live(changes, first)
+        if self._live.size and revision > self.revision and not self._tell_live(changes, revision):
+            self.restored(revision)
+            return
         self.revision = revision
         if self._full:
             self._block_full()
@@ -227,12 +229,21 @@ class Hub:
             self._arrive()
         self._replay_if_needed()
 
-    def _tell_live(self, changes: Sequence[Sequence[Change]], first: int) -> None:
+    def _tell_live(self, changes: Sequence[Sequence[Change]], revision: int) -> bool:
+        """False, and nobody was told, where some revision is missing: it is in the store only."""
+        first = last = self.revision + 1
         touched: dict[Group, list[Event]] = {}
         for entry in changes:
-            sort_out(entry, self._live.matching, touched)
+            begins = first_revision(entry)
+            if begins:
+                if begins != last:
+                    return False
+                last = sort_out(entry, self._live.matching, touched) + 1
+        if last != revision + 1:
+            return False
         for group, events in touched.items():
             self._tell(group, events, 0, again_from=first)
+        return True
 
     def restored(self, revision: int) -> None:
         """The store is at `revision`, by a snapshot perhaps: who was live is behind.
@@ -315,11 +326,11 @@ class Hub:
 
     def _advance(self, cohort: Cohort) -> Steps[None]:
         """Tell a cohort the next portion. It is taken out: nobody joins it while it is read."""
-        start, source = cohort.next, self._source
+        start, store = cohort.next, self._source.store
         try:
             found = yield from change_steps(
-                source.backend,
-                source.store,
+                store.view,
+                store,
                 cohort.keyspace,
                 start,
                 # Up to the next cohort, which it then joins: each revision is read once for all.
@@ -387,6 +398,9 @@ class Hub:
         assert outlet is not None
         front = prefix(watcher.id)
         while not stream.blocked and self._initials.get(watcher) is initial:
+            if not self._may_read():
+                yield
+                continue
             try:
                 body = next(initial.responses)
             except StopIteration:

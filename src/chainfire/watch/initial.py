@@ -15,7 +15,6 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.stream import stream_steps
 from chainfire.proto.kv_pb2 import RangeRequest
 from chainfire.proto.watch_pb2 import WatchResponse
-from chainfire.storage.backend import Reader
 from chainfire.watch.event import Event, Flags
 from chainfire.watch.groups import Span
 
@@ -25,10 +24,7 @@ _END = WatchResponse(initial_complete=True).SerializeToString()
 
 
 class Source(Protocol):
-    """Where rows are read; both may be replaced by a snapshot."""
-
-    @property
-    def backend(self) -> Reader: ...
+    """Where changes and rows are read; the store may be replaced by a snapshot's."""
 
     @property
     def store(self) -> Mvcc: ...
@@ -60,9 +56,9 @@ class Initial:
     def _rows(self, span: Span) -> Iterator[Sequence[bytes] | None]:
         keyspace, request = _request(span)
         request.revision, request.keys_only = self._revision, self._keys_only
-        source = self._source
+        store = self._source.store
         result = yield from stream_steps(
-            source.store.view, source.store, keyspace, request, chunk_bytes=CHUNK_BYTES
+            store.view, store, keyspace, request, chunk_bytes=CHUNK_BYTES
         )
         yield result.rows or None
 
