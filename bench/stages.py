@@ -24,6 +24,7 @@ from chainfire.api.call import Call
 from chainfire.api.services import Services
 from chainfire.api.table import METHODS, run
 from chainfire.config import Config, MemberConfig
+from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
 from chainfire.proto import kv_pb2
 from chainfire.server.member import make_node, opening_settings
@@ -124,7 +125,8 @@ async def measure(options: argparse.Namespace, directory: Path) -> Stages:
     opened = open_member(opening_settings(config))
     stages = Stages()
     try:
-        bench = Bench(opened, make_node(config, opened), options)
+        registry = Registry(opened.log_backend, opened.machine)
+        bench = Bench(opened, make_node(config, opened, registry), options)
         bench.fill(options.keys)
         gc.collect()
         gc.freeze()

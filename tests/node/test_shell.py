@@ -239,7 +239,7 @@ async def test_a_stalled_log_is_tried_again_with_one_timer_and_nothing_is_lost(
 ) -> None:
     world = World()
     async with running(world) as node:
-        await until(lambda: node.leader_id != 0 and not world.driver._applies)
+        await until(lambda: node.leader_id != 0 and world.driver._writer.unsynced is None)
         world.log.stalled = True
         caller = put(node, b"k")
         retries = 0
@@ -299,6 +299,19 @@ async def test_the_log_is_cut_behind_what_is_durable_and_what_followers_may_need
         assert log.first_index() > 200
         assert log.first_index() - 1 <= log.state_durable
         assert log.first_index() - 1 <= world.machine.applied_index - 20
+
+
+@on_loop
+async def test_large_entries_are_kept_behind_only_as_far_as_memory_keeps_them() -> None:
+    world = World()
+    world.log_store._tail_bytes_max = 10_000
+    async with running(world, state_sync_entries=50, catchup_entries=10_000) as node:
+        for _ in range(10):
+            await answered(*[put(node, b"k", bytes(1000)) for _ in range(20)])
+        log = world.log_store
+        await until(lambda: log.state_durable > 190)
+        assert log.first_index() > 150
+        assert log.first_index() <= log.tail_first_index
 
 
 @on_loop

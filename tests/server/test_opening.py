@@ -149,7 +149,7 @@ def test_a_kill_loses_nothing_and_each_start_has_a_number_of_its_own(data: Path)
     assert live(data, 0).start_number == 4
 
 
-@pytest.mark.parametrize("step", ["_check", "_look", "_count_start"])
+@pytest.mark.parametrize("step", ["_check", "_look_at_log", "_count_start"])
 def test_a_later_start_that_dies_changes_nothing(
     step: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +276,19 @@ def test_a_forced_start_that_dies_may_be_forced_again(
     image = die_at(FORCE_STEPS[step], tmp_path, monkeypatch, data_dir=data, force=True)
     assert keys_of(image, force=True) == expected
     assert keys_of(image) == expected
+
+
+def test_a_log_that_cannot_be_opened_is_put_aside_by_force(data: Path) -> None:
+    for manifest in (data / "log").glob("MANIFEST-*"):
+        manifest.write_bytes(b"nonsense")
+    with pytest.raises(Corrupt):
+        open_member(settings(data))
+    left = keys_of(data, force=True)
+    last = max(EVERYTHING, key=lambda key: int(key[1:]))
+    assert left >= EVERYTHING - {last}
+    assert (data / "log-unreadable-1" / "CURRENT").exists()
+    live(data, 5, first=100)
+    assert keys_of(data) == left | {b"k%d" % number for number in range(100, 105)}
 
 
 def test_a_commit_index_beyond_a_lost_log_does_not_hinder_a_forced_start(data: Path) -> None:

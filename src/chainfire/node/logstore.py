@@ -137,6 +137,11 @@ class LogStore:
     def first_index(self) -> int:
         return self._truncated + 1
 
+    @property
+    def tail_first_index(self) -> int:
+        """The first of the newest entries, those that are kept in memory; bounded in bytes."""
+        return self._last + 1 - len(self._tail)
+
     def last_index(self) -> int:
         return self._last
 

@@ -170,11 +170,12 @@ class Upkeep:
 
     def _cut_log(self, durable: int) -> None:
         """Design §5: never further than what is durable in state/, nor than slow followers need."""
-        catchup = self._settings.catchup_entries
-        cut = min(durable, self._applied - catchup)
+        # Catch-up entries that are too large to be kept in memory are not kept on disk either.
+        behind = max(self._applied - self._settings.catchup_entries, self._log.tail_first_index - 1)
+        cut = min(durable, self._applied, behind)
         needed_behind = self._log_needed_behind()
         if needed_behind is not None and self._applied - needed_behind <= KEPT_FOR_SNAPSHOTS:
             cut = min(cut, needed_behind)
         # In strides, so that a cut is worth its write.
-        if cut - self._log.first_index() >= max(1, catchup // 10):
+        if cut - self._log.first_index() >= max(1, (self._applied - behind) // 10):
             self._log.truncate_front(cut)

@@ -129,6 +129,7 @@ class _Past:
     promise: Promise | None  # of a witness that can be read
     started: bool  # a start number was counted
     lost: str = ""  # what is missing; --force-new-cluster accepts it
+    log_is_unreadable: bool = False
 
 
 def has_past(data_dir: Path) -> bool:
@@ -163,6 +164,8 @@ def open_member(settings: OpeningSettings) -> Opened:
         for path in directory.remove_leftovers():
             log.info("removed left-over state directory", extra={"path": path.name})
         with_room.ensure()
+        if past.log_is_unreadable:
+            log.warning("log/ was put aside", extra={"path": directory.put_log_aside().name})
         log_backend = stack.enter_context(
             closing(with_room(RocksBackend, directory.log_path, LOG_FAMILIES, RocksOptions.log()))
         )
@@ -249,7 +252,15 @@ def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> _
         promise = _promise(directory)
     except Corrupt as exc:
         lost = exc.detail
-    found = _look(directory, state_path, promise)
+    found = _look_at_state(state_path)
+    log_is_unreadable = False
+    try:
+        found = _look_at_log(directory, state_path, promise, found)
+    except Corrupt as exc:
+        if not settings.force_new_cluster:
+            raise
+        log_is_unreadable = True
+        lost = exc.detail
     started = bool(
         lost
         or (promise is not None and promise.start_number)
@@ -258,7 +269,7 @@ def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> _
     )
     if not started:
         return _Past(promise, started)
-    if promise is not None:
+    if promise is not None and not log_is_unreadable:
         mine, birth = recovery.identity_of(promise), settings.birth
         if settings.is_founder and birth is not None:
             expected = Identity(birth.cluster_id, birth.member_id, mine.incarnation)
@@ -272,7 +283,7 @@ def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> _
         if not settings.force_new_cluster:
             raise recovery.damaged(lost)
         log.warning("accepting lost data: --force-new-cluster", extra={"detail": lost})
-    return _Past(promise, started, lost)
+    return _Past(promise, started, lost, log_is_unreadable)
 
 
 def _promise(directory: DataDir) -> Promise | None:
@@ -285,14 +296,20 @@ def _promise(directory: DataDir) -> Promise | None:
         raise Corrupt(f"{directory.witness_path} cannot be read: {exc.strerror}") from exc
 
 
-def _look(directory: DataDir, state_path: Path, promise: Promise | None) -> recovery.Found:
+def _look_at_state(state_path: Path) -> recovery.Found:
     """Read what is there; nothing is written."""
     options = RocksOptions.state(8 << 20)
     with closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, options)) as state:
         applied = read_position(state)
-    found = recovery.Found(
+    return recovery.Found(
         LogMeta.none(), 0, 0, None, applied.index, applied.term, applied_in_log=None
     )
+
+
+def _look_at_log(
+    directory: DataDir, state_path: Path, promise: Promise | None, found: recovery.Found
+) -> recovery.Found:
+    """The same; raises Corrupt when the log cannot be read at all."""
     if not RocksBackend.exists(directory.log_path):
         return found
     with closing(
@@ -312,7 +329,7 @@ def _look(directory: DataDir, state_path: Path, promise: Promise | None) -> reco
             last_index=last_index,
             last_term=last_term,
             promised_term=stored_term(logs, promise.last_index) if promise else None,
-            applied_in_log=stored_term(logs, applied.index),
+            applied_in_log=stored_term(logs, found.state_applied),
         )
 
 

@@ -161,6 +161,15 @@ class DataDir:
         (self.path / "CURRENT.tmp").unlink(missing_ok=True)
         return leftovers
 
+    def put_log_aside(self) -> Path:
+        """Rename `log/`, which cannot be read, so that a new one can be made; its new path."""
+        number = 1
+        while (aside := self.path / f"log-unreadable-{number}").exists():
+            number += 1
+        self.log_path.rename(aside)
+        _fsync(self.path)
+        return aside
+
     def _state_paths(self) -> list[Path]:
         return sorted(path for path in self.path.iterdir() if _STATE_NAME.match(path.name))
 
