@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chainfire.errors import Code
 from chainfire.metrics import Metrics
-from chainfire.node.status import Durations, NodeStatistics
+from chainfire.node.status import Durations, NodeStatistics, PeerStatistics
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from tests.api.fake_node import MEMBER_ID, Api
@@ -21,7 +21,12 @@ ETCD = {
     "etcd_debugging_lease_revoked_total": "counter",
     "etcd_debugging_mvcc_compact_revision": "gauge",
     "etcd_debugging_mvcc_current_revision": "gauge",
+    "etcd_debugging_mvcc_events_total": "counter",
     "etcd_debugging_mvcc_keys_total": "gauge",
+    "etcd_debugging_mvcc_pending_events_total": "gauge",
+    "etcd_debugging_mvcc_slow_watcher_total": "gauge",
+    "etcd_debugging_mvcc_watch_stream_total": "gauge",
+    "etcd_debugging_mvcc_watcher_total": "gauge",
     "etcd_debugging_server_lease_expired_total": "counter",
     "etcd_disk_backend_commit_duration_seconds": "histogram",
     "etcd_disk_wal_fsync_duration_seconds": "histogram",
@@ -34,6 +39,12 @@ ETCD = {
     "etcd_mvcc_txn_total": "counter",
     "etcd_network_client_grpc_received_bytes_total": "counter",
     "etcd_network_client_grpc_sent_bytes_total": "counter",
+    "etcd_network_active_peers": "gauge",
+    "etcd_network_disconnected_peers_total": "counter",
+    "etcd_network_peer_received_bytes_total": "counter",
+    "etcd_network_peer_round_trip_time_seconds": "histogram",
+    "etcd_network_peer_sent_bytes_total": "counter",
+    "etcd_network_peer_sent_failures_total": "counter",
     "etcd_server_client_requests_total": "counter",
     "etcd_server_has_leader": "gauge",
     "etcd_server_health_failures": "counter",
@@ -79,6 +90,18 @@ def metrics_of(api: Api) -> Metrics:
             log=backend,
             state=backend,
             machine=api.node.machine.statistics(),
+            peers=(
+                PeerStatistics(
+                    peer=0xABC,
+                    is_up=True,
+                    sent_bytes=100,
+                    received_bytes=200,
+                    dropped=3,
+                    disconnects=4,
+                    waiting_bytes=0,
+                    round_trips=Durations((0.0001, 0.0002), (7, 2, 1), 0.01),
+                ),
+            ),
         )
 
     return Metrics(api.services, statistics)
@@ -193,3 +216,56 @@ def test_any_registry_may_collect_it(api: Api) -> None:
     registry = CollectorRegistry()
     registry.register(metrics_of(api))
     assert registry.get_sample_value("etcd_server_has_leader") == 1
+
+
+def test_peers_have_etcd_s_labels(api: Api) -> None:
+    found = values(api)
+    assert found['etcd_network_peer_sent_bytes_total{To="abc"}'] == 100
+    assert found['etcd_network_peer_received_bytes_total{From="abc"}'] == 200
+    assert found['etcd_network_peer_sent_failures_total{To="abc"}'] == 3
+    both = f'{{Local="{MEMBER_ID:x}",Remote="abc"}}'
+    assert found[f"etcd_network_disconnected_peers_total{both}"] == 4
+    assert found[f"etcd_network_active_peers{both}"] == 1
+    name = "etcd_network_peer_round_trip_time_seconds"
+    assert found[f'{name}_bucket{{To="abc",le="0.0002"}}'] == 9
+    assert found[f'{name}_count{{To="abc"}}'] == 10
+
+
+def test_how_long_calls_take_is_told_where_it_is_measured(api: Api) -> None:
+    counters = api.services.counters
+    assert counters.method("/etcdserverpb.KV/Range").handling is None
+    assert not any(name.startswith("grpc_server_handling") for name in values(api))
+    counters.extensive = True
+    put = counters.method("/etcdserverpb.KV/Put")
+    put.started = 2
+    assert put.handling is not None
+    for seconds in (0.003, 0.2):
+        put.handling.observe(seconds)
+    labels = 'grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"'
+    found = values(api)
+    assert found[f'grpc_server_handling_seconds_bucket{{{labels},le="0.005"}}'] == 1
+    assert found[f'grpc_server_handling_seconds_bucket{{{labels},le="+Inf"}}'] == 2
+    assert found[f"grpc_server_handling_seconds_sum{{{labels}}}"] == pytest.approx(0.203)
+
+
+# What etcd's dashboards and alert rules query (reference: etcd's contrib/mixin).
+MIXIN = """
+etcd_server_has_leader etcd_server_leader_changes_seen_total etcd_server_quota_backend_bytes
+etcd_server_proposals_committed_total etcd_server_proposals_applied_total
+etcd_server_proposals_pending etcd_server_proposals_failed_total
+etcd_mvcc_db_total_size_in_bytes etcd_mvcc_db_total_size_in_use_in_bytes
+etcd_disk_wal_fsync_duration_seconds_bucket etcd_disk_backend_commit_duration_seconds_bucket
+etcd_network_peer_round_trip_time_seconds_bucket etcd_network_peer_sent_bytes_total
+etcd_network_peer_received_bytes_total etcd_network_peer_sent_failures_total
+etcd_network_client_grpc_sent_bytes_total etcd_network_client_grpc_received_bytes_total
+grpc_server_started_total grpc_server_handled_total grpc_server_handling_seconds_bucket
+process_resident_memory_bytes etcd_debugging_mvcc_watcher_total
+etcd_debugging_mvcc_watch_stream_total
+"""
+
+
+def test_everything_that_etcd_s_dashboards_query_is_there(api: Api) -> None:
+    api.services.counters.extensive = True
+    api.services.counters.method("/etcdserverpb.KV/Put").started = 1
+    names = {name.partition("{")[0] for name in values(api)}
+    assert set(MIXIN.split()) <= names

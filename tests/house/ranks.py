@@ -105,7 +105,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),
     "uvicorn": ("gateway/",),
-    "prometheus_client": ("metrics.py",),
+    "prometheus_client": ("metrics/",),
     "click": ("cli/",),
     "uvloop": ("server/",),
     "xxhash": ("machine/", "mvcc/", "node/"),

@@ -321,7 +321,7 @@ async def test_a_peer_that_is_no_member_any_more_is_cut_off() -> None:
 @on_servers_loop
 async def test_round_trips_are_measured() -> None:
     async with connected() as (one, _):
-        await until(lambda: one.transport.statistics().peers[0].round_trip_seconds > 0)
+        await until(lambda: one.transport.statistics().peers[0].round_trips.sum_seconds > 0)
 
 
 @on_servers_loop

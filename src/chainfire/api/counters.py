@@ -9,26 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chainfire.errors import Code
+from chainfire.node.status import Times
 
+# grpc_server_handling_seconds: the default buckets of etcd's library for it
+HANDLING_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CLIENT_VERSIONS_MAX = 64  # distinct `client-api-version` values counted; others are "other"
 
 
 class MethodCounters:
     """One method of one service name."""
 
-    __slots__ = ("handled", "received_messages", "sent_messages", "started")
+    __slots__ = ("handled", "handling", "received_messages", "sent_messages", "started")
 
-    def __init__(self) -> None:
+    def __init__(self, handling: Times | None = None) -> None:
         self.started = 0
         self.handled = [0] * len(Code)  # by status code
         self.received_messages = 0
         self.sent_messages = 0
+        self.handling = handling  # None: not measured
 
 
 @dataclass(slots=True)
 class ApiCounters:
     """Shared by all doors of a member."""
 
+    extensive: bool = False  # how long calls take is measured too
     methods: dict[str, MethodCounters] = field(default_factory=dict)  # by path
     client_versions: dict[tuple[str, str], int] = field(default_factory=dict)  # (kind, version)
     received_bytes: int = 0
@@ -39,7 +44,11 @@ class ApiCounters:
     checks_last: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def method(self, path: str) -> MethodCounters:
-        return self.methods.setdefault(path, MethodCounters())
+        found = self.methods.get(path)
+        if found is None:
+            times = Times(HANDLING_BOUNDS_SECONDS) if self.extensive else None
+            found = self.methods[path] = MethodCounters(times)
+        return found
 
     def count_client(self, kind: str, version: str) -> None:
         """A request of a client that says (or does not say) its API version."""

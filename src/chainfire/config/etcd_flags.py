@@ -97,7 +97,6 @@ FOREIGN: Final[dict[str, Foreign]] = {
         *("distributed-tracing-address", "distributed-tracing-service-name"),
         *("distributed-tracing-instance-id", "distributed-tracing-sampling-rate"),
     ),
-    "metrics": Foreign("there is one set of metrics", harmless=frozenset({"", "basic"})),
     "warning-unary-request-duration": Foreign(
         "slow turns are logged (--warning-apply-duration), single requests are not",
         harmless=frozenset({"", "0", "0s", "300ms"}),

@@ -385,6 +385,12 @@ class LoggingConfig:
         kinds.duration(0),
         "Log a warning when a turn of the log (write and apply) takes longer; 0 = never",
     )
+    metrics: str = _option(
+        "basic",
+        "metrics",
+        kinds.choice("basic", "extensive"),
+        "extensive: /metrics also tells how long calls take, which costs a little for each",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from chainfire.errors import Code, ConfigError, DoorFailed, Stopped
 from chainfire.gateway import asgi
 from chainfire.gateway.json_unary import BODY_SECONDS_MAX
 from chainfire.gateway.listen import addresses, bind
-from chainfire.gateway.native_calls import NativeCall, NativeStream, Served
+from chainfire.gateway.native_calls import NativeCall, NativeStream, Served, TimedCall
 from chainfire.gateway.native_cast import NativeCaster
 from chainfire.gateway.native_http import HttpExchange, request_head
 from chainfire.gateway.native_json import JsonExchange
@@ -77,6 +77,7 @@ class NativeServer:
         self._application: asyncio.Task[asgi.Application] | None = None  # made, or being made
         self._direct = direct or {}
         self._watches_bodies = False
+        self._call_type = TimedCall if services.counters.extensive else NativeCall
         self.loop = asyncio.get_running_loop()
         self._settings = settings or GrpcSettings()
         self._served = [
@@ -191,6 +192,7 @@ class NativeServer:
         events, armed = door.drain(EVENTS_PER_TURN)
         self.will_flush = True
         served = self._served
+        make_call = self._call_type
         calls = self.calls
         received_bytes = 0
         for id_, what, body, metadata, timeout in events:
@@ -205,7 +207,7 @@ class NativeServer:
             counters = method.counters
             counters.started += 1
             counters.received_messages += 1
-            call = NativeCall(self, method, id_, body, metadata, timeout)
+            call = make_call(self, method, id_, body, metadata, timeout)
             run(method.unary, call)
             if not call.finished:
                 calls[id_] = call

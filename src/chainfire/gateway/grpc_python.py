@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 import grpc
@@ -116,6 +117,7 @@ class GrpcServer:
         loop = asyncio.get_running_loop()
 
         async def serve(request: bytes, context: _Context) -> bytes:
+            begun = perf_counter()
             counters.started += 1
             counters.received_messages += 1
             totals.received_bytes += len(request)
@@ -140,6 +142,8 @@ class GrpcServer:
                     call.cancel()
                     counters.handled[Code.CANCELLED] += 1
                     raise
+            if counters.handling is not None:
+                counters.handling.observe(perf_counter() - begun)
             error = call.error
             if error is not None:
                 counters.handled[error.code] += 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Final
 
 from chainfire.api.call import Call, Metadata, answer_to
@@ -61,7 +62,7 @@ def body_bytes_max(services: Services) -> int:
 class JsonCall(Call):
     """A unary call that came as JSON. `cancel` it when the client is gone."""
 
-    __slots__ = ("counters", "respond", "route", "timer")
+    __slots__ = ("begun", "counters", "respond", "route", "timer")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class JsonCall(Call):
         self.counters: MethodCounters = services.counters.method(route.method.path)
         self.route = route
         self.respond = respond
+        self.begun = perf_counter()
         self.timer: asyncio.TimerHandle | None = None
 
     def start(self, timeout: float | None) -> None:
@@ -101,7 +103,7 @@ class JsonCall(Call):
         super().cancel()
 
     def send_reply(self, body: bytes) -> None:
-        self._stop_timer()
+        self._settle()
         self.counters.handled[0] += 1
         self.counters.sent_messages += 1
         self.services.counters.sent_bytes += len(body)
@@ -112,7 +114,7 @@ class JsonCall(Call):
         work.add_done_callback(self._encoded)
 
     def send_error(self, error: RequestError) -> None:
-        self._stop_timer()
+        self._settle()
         self.counters.handled[error.code] += 1
         respond_error(error, self.respond)
 
@@ -126,6 +128,11 @@ class JsonCall(Call):
     def _send_json(self, text: str) -> None:
         body = text.encode()
         self.respond(200, (_JSON, _ANSWERED, ("content-length", str(len(body)))), body)
+
+    def _settle(self) -> None:
+        self._stop_timer()
+        if self.counters.handling is not None:
+            self.counters.handling.observe(perf_counter() - self.begun)
 
     def _stop_timer(self) -> None:
         if self.timer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol
 
 from chainfire.api.call import Call, Metadata, OutletUser, answer_to
@@ -75,6 +76,37 @@ class NativeCall(Call):
         server.calls.pop(self.id, None)
         self.counters.handled[error.code] += 1
         server.push((self.id, int(error.code), error.message))
+
+
+class TimedCall(NativeCall):
+    """With `--metrics=extensive`: also counts how long it took."""
+
+    __slots__ = ("begun",)
+
+    def __init__(
+        self,
+        server: CallServer,
+        method: Served,
+        id_: int,
+        request: bytes,
+        metadata: Metadata | None,
+        timeout: float | None,
+    ) -> None:
+        super().__init__(server, method, id_, request, metadata, timeout)
+        self.begun = perf_counter()
+
+    def send_reply(self, body: bytes) -> None:
+        self._observe()
+        super().send_reply(body)
+
+    def send_error(self, error: RequestError) -> None:
+        self._observe()
+        super().send_error(error)
+
+    def _observe(self) -> None:
+        times = self.counters.handling
+        assert times is not None
+        times.observe(perf_counter() - self.begun)
 
 
 class NativeStream(MessageStream):

@@ -28,6 +28,7 @@ from chainfire.node.handshake import Channel, Denial, Hello
 from chainfire.node.link import Link, Reader
 from chainfire.node.peertls import PeerTls
 from chainfire.node.roster import ROSTER_BYTES_MAX, Roster, decode_roster, encode_ask
+from chainfire.node.status import ROUND_TRIP_BOUNDS_SECONDS, Times
 
 CONNECT_SECONDS_MAX = 2.0
 HANDSHAKE_SECONDS_MAX = 5.0
@@ -170,7 +171,7 @@ class Dialer:
         self.urls = tuple(urls)  # looked at when it is dialled next
         self.state = State.WAITING
         self.link: Link | None = None  # set while UP
-        self.round_trip_seconds = 0.0  # of the last ping
+        self.round_trips = Times(ROUND_TRIP_BOUNDS_SECONDS)  # of pings
         self.sent_bytes = 0  # over closed links; add the open one's
         self._owner = owner
         self._tls = tls
@@ -259,7 +260,7 @@ class Dialer:
                 raise BadFrame(f"an answer of kind {body[0]} on a connection that we send on")
             if handshake.decode_ping(body) == self._pings:
                 now = asyncio.get_running_loop().time()
-                self.round_trip_seconds = now - self._pinged_at
+                self.round_trips.observe(now - self._pinged_at)
 
     async def _pause(self, seconds: float) -> None:
         self.state = State.WAITING

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 
 from chainfire.errors import FatalError
-from chainfire.node.status import Durations, SyncTimes
+from chainfire.node.status import Durations, Times
 from chainfire.node.worker import Worker
 from chainfire.storage.backend import StorageBackend
 
@@ -36,7 +36,7 @@ class LogSync:
         self._synced = synced
         self._loop = asyncio.get_running_loop()
         self._worker = Worker("log-sync", die)
-        self._times = SyncTimes()
+        self._times = Times()
         self._thread_syncs_left = 0
         self.running = False
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
 from chainfire.node.roster import Roster
+from chainfire.node.status import PeerStatistics
 from chainfire.raft.messages import Message
 
 
@@ -93,4 +94,5 @@ class PeerTransport(Protocol):
         """
         ...
 
+    def peer_statistics(self) -> tuple[PeerStatistics, ...]: ...
     async def aclose(self) -> None: ...

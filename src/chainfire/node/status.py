@@ -10,6 +10,8 @@ from chainfire.storage.backend import StorageStatistics
 
 # etcd_disk_wal_fsync_ and etcd_disk_backend_commit_duration_seconds: 1 ms x 2^n, 14 buckets
 SYNC_BOUNDS_SECONDS = tuple(0.001 * 2**n for n in range(14))
+# etcd_network_peer_round_trip_time_seconds: 0.1 ms x 2^n, 16 buckets
+ROUND_TRIP_BOUNDS_SECONDS = tuple(0.0001 * 2**n for n in range(16))
 
 
 @dataclass(slots=True, frozen=True)
@@ -32,19 +34,32 @@ class Durations:
     sum_seconds: float
 
 
-class SyncTimes:
-    """Durations of syncs, observed one at a time."""
+class Times:
+    """Durations, observed one at a time."""
 
-    def __init__(self) -> None:
-        self._counts = [0] * (len(SYNC_BOUNDS_SECONDS) + 1)
+    def __init__(self, bounds_seconds: tuple[float, ...] = SYNC_BOUNDS_SECONDS) -> None:
+        self._bounds_seconds = bounds_seconds
+        self._counts = [0] * (len(bounds_seconds) + 1)
         self._sum_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(SYNC_BOUNDS_SECONDS, seconds)] += 1
+        self._counts[bisect_left(self._bounds_seconds, seconds)] += 1
         self._sum_seconds += seconds
 
     def frozen(self) -> Durations:
-        return Durations(SYNC_BOUNDS_SECONDS, tuple(self._counts), self._sum_seconds)
+        return Durations(self._bounds_seconds, tuple(self._counts), self._sum_seconds)
+
+
+@dataclass(slots=True, frozen=True)
+class PeerStatistics:
+    peer: int
+    is_up: bool  # both connections that we dialled
+    sent_bytes: int
+    received_bytes: int
+    dropped: int  # frames
+    disconnects: int
+    waiting_bytes: int
+    round_trips: Durations
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,3 +75,4 @@ class NodeStatistics:
     log: StorageStatistics
     state: StorageStatistics
     machine: MachineStatistics
+    peers: tuple[PeerStatistics, ...]

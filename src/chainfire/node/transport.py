@@ -36,6 +36,7 @@ from chainfire.node.records import RecordCache
 from chainfire.node.roster import Roster
 from chainfire.node.seldom import Seldom
 from chainfire.node.snapshots import Snapshots, SnapshotStatistics
+from chainfire.node.status import PeerStatistics
 from chainfire.raft.messages import Message, MessageType
 
 log = logging.getLogger(__name__)
@@ -50,18 +51,6 @@ class TransportLimits:
     bulk_bytes_max: int = 32 << 20  # waiting for one peer; then appends and forwards are dropped
     urgent_bytes_max: int = 1 << 20
     body_bytes_max: int = frames.FRAME_BYTES_MAX
-
-
-@dataclass(slots=True, frozen=True)
-class PeerStatistics:
-    peer: int
-    is_up: bool  # both connections that we dialled
-    sent_bytes: int
-    received_bytes: int
-    dropped: int  # frames
-    disconnects: int
-    waiting_bytes: int
-    round_trip_seconds: float  # 0 = not measured yet
 
 
 @dataclass(slots=True, frozen=True)
@@ -390,10 +379,10 @@ class Transport:
                     log.warning("cannot read the peer certificate", extra={"detail": str(exc)})
 
     def statistics(self) -> TransportStatistics:
-        return TransportStatistics(
-            tuple(self._of(id, peer) for id, peer in sorted(self._peers.items())),
-            self._snapshots.statistics(),
-        )
+        return TransportStatistics(self.peer_statistics(), self._snapshots.statistics())
+
+    def peer_statistics(self) -> tuple[PeerStatistics, ...]:
+        return tuple(self._of(id, peer) for id, peer in sorted(self._peers.items()))
 
     def _of(self, id: int, peer: _Peer) -> PeerStatistics:
         links = [dialer.link for dialer in (peer.urgent, peer.bulk)]
@@ -405,7 +394,7 @@ class Transport:
             dropped=peer.dropped,
             disconnects=peer.disconnects,
             waiting_bytes=sum(link.waiting_bytes for link in links if link is not None),
-            round_trip_seconds=peer.urgent.round_trip_seconds,
+            round_trips=peer.urgent.round_trips.frozen(),
         )
 
 

@@ -23,7 +23,7 @@ from chainfire.node.compacting import Compacting, Pace
 from chainfire.node.duties import Duties
 from chainfire.node.logstore import LogStore
 from chainfire.node.scrub import Scrub
-from chainfire.node.status import Durations, SyncTimes
+from chainfire.node.status import Durations, Times
 from chainfire.node.worker import Worker
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 
@@ -82,7 +82,7 @@ class Upkeep:
         )
         self._state_worker = Worker("state-sync", die)
         self._witness_worker = Worker("witness-sync", die)
-        self._state_sync_times = SyncTimes()
+        self._state_sync_times = Times()
         self._state_sync_running = self._witness_sync_running = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chainfire import quota
+from chainfire.api.counters import ApiCounters
 from chainfire.api.services import Limits, Services
 from chainfire.config import Config
 from chainfire.errors import ConfigError, FatalError
@@ -91,7 +92,8 @@ class Member:
             await _listen(config, transport, is_alone=is_alone)
             # A lone member replays its log; others may wait for each other as long as it takes.
             await node.start(START_SECONDS_MAX if is_alone else None, transport)
-            services = Services(node, _limits(config))
+            counters = ApiCounters(extensive=config.logging.metrics == "extensive")
+            services = Services(node, _limits(config), counters)
             await open_doors(config, node, services, self._stack)
             self.node = node
         except BaseException:
