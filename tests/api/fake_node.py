@@ -6,7 +6,7 @@ Commands are applied, and reads granted, at once; with `held` they wait for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
 from chainfire.api.call import Call
@@ -23,9 +23,11 @@ from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseRenew
+from chainfire.raft.changes import ConfChange
+from chainfire.raft.rawnode import PeerStatus
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import ConfState, Entry, Pending, Result
+from chainfire.types import AckResult, ConfState, Entry, Pending, Result
 
 T = TypeVar("T")
 CLUSTER_ID = 0xCDF818194E3A8C32
@@ -118,6 +120,18 @@ class FakeNode:
         self._commands.append((envelope.encode(len(self.proposed), kind, body), pending))
         if not self.held:
             self.release()
+
+    def move_leader(self, target: int, pending: Pending) -> None:
+        self.moved_to = target
+        pending.done(AckResult(self.machine.revision))
+
+    def propose_conf_change(
+        self, change: ConfChange, members: Sequence[Member], pending: Pending
+    ) -> None:
+        raise NotImplementedError
+
+    def progress(self) -> Mapping[int, PeerStatus]:
+        return {}
 
     def renew(self, ids: Sequence[int], pending: Pending) -> None:
         self.propose(CommandKind.LEASE_RENEW, LeaseRenew(ids=ids).SerializeToString(), pending)

@@ -50,7 +50,7 @@ from chainfire.proto.maintenance_pb2 import (
     StatusRequest,
     StatusResponse,
 )
-from chainfire.types import Alarm, AlarmResult
+from chainfire.types import Alarm, AlarmResult, Result
 from chainfire.version import API_VERSION, STORAGE_VERSION
 
 _M = TypeVar("_M", bound=Message)
@@ -195,6 +195,7 @@ async def snapshot(services: Services, stream: Stream) -> None:
 
 
 def move_leader(services: Services, call: Call) -> None:
+    """Answered when the other one leads; no header, as etcd."""
     target_id = decode(MoveLeaderRequest, call.request).targetID
     node = services.node
     if node.leader_id != node.member_id:
@@ -202,8 +203,11 @@ def move_leader(services: Services, call: Call) -> None:
     member = node.machine.members.get(target_id)
     if member is None or member.isLearner:
         raise BadLeaderTransferee
-    if target_id != node.member_id:
-        raise Unimplemented("chainfire: this version does not transfer leadership yet")
+    call.then = _leader_moved
+    node.move_leader(target_id, call)
+
+
+def _leader_moved(call: Call, _: Result) -> None:
     call.reply(b"")
 
 

@@ -7,7 +7,7 @@ it (tests/api/fake_node.py) and no handler reaches into Raft.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -23,6 +23,9 @@ from chainfire.node.reads import ReadPending
 from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
 from chainfire.node.worker import fatal
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.raft.changes import ConfChange
+from chainfire.raft.rawnode import PeerStatus
 from chainfire.storage.backend import StorageBackend
 from chainfire.types import Pending
 from chainfire.watch.hub import Hub
@@ -69,6 +72,20 @@ class NodeFace(Protocol):
         auth_revision: int = 0,
     ) -> None:
         """Replicate a command; `pending` hears what became of it."""
+        ...
+
+    def move_leader(self, target: int, pending: Pending) -> None:
+        """Let this voter lead; `pending` hears when it does, or that it will not."""
+        ...
+
+    def propose_conf_change(
+        self, change: ConfChange, members: Sequence[Member], pending: Pending
+    ) -> None:
+        """Change the membership, from any member; `members` are those that are added or moved."""
+        ...
+
+    def progress(self) -> Mapping[int, PeerStatus]:
+        """What this leader knows of each member, itself included; empty elsewhere."""
         ...
 
     def renew(self, ids: Sequence[int], pending: Pending) -> None:
