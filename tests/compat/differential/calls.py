@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from chainfire.proto import cluster_pb2, kv_pb2, maintenance_pb2
+from chainfire.proto import cluster_pb2, kv_pb2, lease_pb2, maintenance_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,25 @@ METHODS: dict[str, Method] = {
         cluster_pb2.MemberListRequest,
         cluster_pb2.MemberListResponse,
     ),
+    **{
+        name: Method(
+            f"/etcdserverpb.Lease/{name}",
+            getattr(lease_pb2, f"{name}Request"),
+            getattr(lease_pb2, f"{name}Response"),
+        )
+        for name in (
+            "LeaseGrant",
+            "LeaseRevoke",
+            "LeaseKeepAlive",  # a stream: one request and one answer are an ordinary call
+            "LeaseTimeToLive",
+            "LeaseLeases",
+        )
+    },
     "Unknown": Method("/etcdserverpb.KV/Unknown", kv_pb2.RangeRequest, kv_pb2.RangeResponse),
 }
+
+
+_READS = ("Range", "HashKV", "MemberList", "LeaseTimeToLive", "LeaseLeases", "Unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,7 @@ class Request:
     @property
     def is_read(self) -> bool:
         """True where calls may run at the same time: the answer depends on earlier writes only."""
-        if self.broken or self.method in ("Range", "HashKV", "MemberList", "Unknown"):
+        if self.broken or self.method in _READS:
             return True
         if self.method == "Txn":
             txn = self.message()

@@ -61,6 +61,8 @@ def canonical(request: Request, answer: Answer, oldest: tuple[int, ...]) -> tupl
         for member in reply.members:
             member.ID = 0
             del member.peerURLs[:], member.clientURLs[:]
+    elif request.method.startswith("Lease"):
+        settle_lease(reply)
     elif request.method == "Alarm" and oldest < (3, 5):
         reply.ClearField("header")  # known: alarm_header
     return 0, "", reply
@@ -70,6 +72,19 @@ def clear_header(reply: Any) -> None:
     if reply.HasField("header"):
         header = reply.header
         header.cluster_id = header.member_id = header.raft_term = 0
+
+
+def settle_lease(reply: Any) -> None:
+    """known: order_of_leases, and what is left of a TTL: more than an hour, or not."""
+    fields = reply.DESCRIPTOR.fields_by_name
+    for ours in ("TTL_ms", "grantedTTL_ms"):  # etcd knows no milliseconds
+        if ours in fields:
+            reply.ClearField(ours)
+    if "grantedTTL" in fields:
+        reply.TTL = min(reply.TTL, 3600)
+        reply.keys.sort()
+    if "leases" in fields:
+        reply.leases.sort(key=lambda status: status.ID)
 
 
 def settle_txn(request: Any, reply: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from chainfire.proto import cluster_pb2, kv_pb2, maintenance_pb2
+from chainfire.proto import cluster_pb2, kv_pb2, lease_pb2, maintenance_pb2
 from tests.compat.differential.calls import Request
 
 INT64_MAX = 2**63 - 1
@@ -25,6 +25,9 @@ KEYS = (
     b"\xff\xff", "clé".encode(),
 )  # fmt: skip
 VALUES = (b"", b"1", b"2", b"10", b"\x00", b"value", b"\xff" * 9)
+LEASES = (1, -1, 7777, INT64_MAX, INT64_MIN)
+# Long enough to outlive a run: when exactly a lease ends is nobody's promise.
+TTLS = (100_000, 200_000, 1_000_000, 9_000_000_000, 9_000_000_001, INT64_MAX)
 HUGE = 1_700_000  # above --max-request-bytes, below what the transport refuses
 TOO_HUGE = 2_200_000  # above what the transport takes
 
@@ -98,6 +101,9 @@ class Generator:
             return max(0, nearby - self.random.randint(-3, 40))
         return self.random.choice((-1, INT64_MAX, INT64_MIN, 1000))
 
+    def lease(self) -> int:
+        return self.random.choice(LEASES)
+
     # ── requests ───────────────────────────────────────────────────────────
 
     def range_message(self) -> Any:
@@ -128,8 +134,8 @@ class Generator:
             if self.chance(0.8):
                 message.value = b""
         message.ignore_lease = self.chance(0.06)
-        if self.chance(0.02):
-            message.lease = self.random.choice((1, -1, 7777, INT64_MAX))
+        if self.chance(0.15):
+            message.lease = self.lease()
         return message
 
     def delete_message(self) -> Any:
@@ -149,7 +155,7 @@ class Generator:
             if target == kv_pb2.Compare.VALUE:
                 compare.value = self.value()
             elif target == kv_pb2.Compare.LEASE:
-                compare.lease = self.random.choice((0, 0, 1, -1))
+                compare.lease = self.random.choice((0, 0, 1, -1, 7777))
             elif target == kv_pb2.Compare.VERSION:
                 compare.version = self.number(2)
             elif target == kv_pb2.Compare.CREATE:
@@ -212,6 +218,12 @@ class Generator:
             revision = self.random.choice((0, -1, at.revision + 1000, INT64_MAX, INT64_MIN, 1))
         return kv_pb2.CompactionRequest(revision=revision, physical=self.chance(0.3))
 
+    def grant_message(self) -> Any:
+        return lease_pb2.LeaseGrantRequest(ID=self.lease(), TTL=self.random.choice(TTLS))
+
+    def time_to_live_message(self) -> Any:
+        return lease_pb2.LeaseTimeToLiveRequest(ID=self.lease(), keys=self.chance(0.7))
+
     def huge_message(self) -> Any:
         size = self.random.choice((HUGE, TOO_HUGE))
         return kv_pb2.PutRequest(key=self.key(), value=b"x" * size)
@@ -266,6 +278,11 @@ _TABLE: tuple[tuple[float, Any], ...] = (
     (0.2, _maker("Alarm", Generator.alarm_message)),
     (0.1, _maker("MemberList", lambda g: cluster_pb2.MemberListRequest(linearizable=True))),
     (0.1, _maker("Unknown", Generator.range_message)),
+    (3, _maker("LeaseGrant", Generator.grant_message)),
+    (1, _maker("LeaseRevoke", lambda g: lease_pb2.LeaseRevokeRequest(ID=g.lease()))),
+    (1, _maker("LeaseKeepAlive", lambda g: lease_pb2.LeaseKeepAliveRequest(ID=g.lease()))),
+    (2, _maker("LeaseTimeToLive", Generator.time_to_live_message)),
+    (0.5, _maker("LeaseLeases", lambda g: lease_pb2.LeaseLeasesRequest())),
     (0.2, Generator.broken),
     (0.1, _maker("Txn", Generator.large_txn_message)),
     (0.02, _maker("Put", Generator.huge_message)),

@@ -26,6 +26,13 @@ KNOWN = (
         "canon.py puts equals in key order and keeps only the target of a group that was cut",
     ),
     Known(
+        "order_of_leases",
+        "all",
+        "the keys of a lease come in any order, and leases by when they end, which is not the same "
+        "moment on two servers",
+        "canon.py sorts both, and takes all that is left of a TTL beyond an hour for the same",
+    ),
+    Known(
         "keys_only_lease",
         "before 3.7",
         "from 3.7 on keys_only is answered from the index, so that lease is 0",
