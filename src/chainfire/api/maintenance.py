@@ -30,7 +30,7 @@ from chainfire.errors import (
     WrongDowngradeVersionFormat,
 )
 from chainfire.mvcc.hash import HashResult, hash_kv
-from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
+from chainfire.proto.kv_pb2 import LINEARIZABLE, SERIALIZABLE
 from chainfire.proto.maintenance_pb2 import (
     NONE,
     AlarmMember,
@@ -146,7 +146,7 @@ def defragment(services: Services, call: Call) -> None:
 def hash_(services: Services, call: Call) -> None:
     decode(HashRequest, call.request)
     call.resume = _hash_ready
-    services.node.read(LOCAL, 0, call.deadline, call)
+    services.node.read(SERIALIZABLE, 0, call.deadline, call)
 
 
 def _hash_ready(call: Call) -> None:
@@ -158,7 +158,8 @@ def _hash_ready(call: Call) -> None:
 def hash_kv_(services: Services, call: Call) -> None:
     call.message = decode(HashKVRequest, call.request)
     call.resume = _hash_kv_ready
-    services.node.read(LOCAL, 0, call.deadline, call)
+    # Not LOCAL: a put may be answered before it is applied, and who made it asks next.
+    services.node.read(SERIALIZABLE, 0, call.deadline, call)
 
 
 def _hash_kv_ready(call: Call) -> None:
