@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.api import encode
+from chainfire.mvcc.read import run
 from chainfire.proto.kv_pb2 import (
     DeleteRangeResponse,
     KeyValue,
@@ -111,3 +113,13 @@ def test_a_stream_chunk_holds_the_reply(result: RangeResult) -> None:
     inner = encode.range_reply(b"", result)
     chunk = RangeStreamResponse.FromString(encode.range_stream_reply(inner))
     assert chunk.range_response == RangeResponse.FromString(inner)
+
+
+@pytest.mark.parametrize("count", [0, 1000, 1001, 3500])
+def test_a_range_reply_in_slices_is_the_same_reply(count: int) -> None:
+    row = KeyValue(key=b"k", value=b"v", version=1).SerializeToString()
+    result = RangeResult(7, [row] * count, more=True, count=count)
+    steps = encode.range_reply_steps(b"\x0a\x00", result)
+    assert run(steps) == encode.range_reply(b"\x0a\x00", result)
+    slices = sum(1 for _ in encode.range_reply_steps(b"", result))
+    assert slices == (0 if count <= 1000 else -(-count // 1000))

@@ -159,7 +159,7 @@ async def _right_before(services: Services, name: bytes, created: int) -> bytes 
         limit=1,
     )
     node = services.node
-    kv = _kv_of(await steps(node, range_steps(node.backend, node.store, _KEYSPACE, request)))
+    kv = _kv_of(await steps(node, range_steps(node.store.view, node.store, _KEYSPACE, request)))
     return None if kv is None else kv.key
 
 

@@ -112,7 +112,7 @@ def _leader_ready(call: Call) -> None:
     node = call.services.node
     request = _candidates(call.message.name, limit=1)
     call.then = _leader_read
-    call.run_steps(range_steps(node.backend, node.store, _KEYSPACE, request))
+    call.run_steps(range_steps(node.store.view, node.store, _KEYSPACE, request))
 
 
 def _candidates(name: bytes, *, limit: int = 0) -> RangeRequest:
@@ -158,7 +158,7 @@ class _Observer:
             revision = services.watches.revision  # what comes later is heard
             request = _candidates(self._name)
             request.revision = revision
-            work = range_steps(node.backend, node.store, _KEYSPACE, request)
+            work = range_steps(node.store.view, node.store, _KEYSPACE, request)
             found = await steps(node, work)
             self._line = {KeyValue.FromString(row).key: row for row in found.rows}
             await self._tell(revision)

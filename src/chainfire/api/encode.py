@@ -7,7 +7,8 @@ protobuf would write for the same messages (tests/api/test_encode.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from io import BytesIO
 from typing import Final
 
 from chainfire.mvcc.rows import varint
@@ -23,6 +24,8 @@ _SUCCEEDED: Final = b"\x10\x01"
 _MORE: Final = b"\x18\x01"
 _COUNT: Final = b"\x20"
 _REVISION: Final = b"\x18"
+
+ROWS_PER_SLICE: Final = 1000
 
 _ROW_HEADS: Final = tuple(_FIELD_2 + varint(size) for size in range(4096))
 _PREV_HEADS: Final = tuple(_FIELD_3 + varint(size) for size in range(4096))
@@ -68,6 +71,23 @@ def range_reply(header: bytes, result: RangeResult) -> bytes:
     if result.count:
         parts.append(_COUNT + varint(result.count))
     return b"".join(parts)
+
+
+def range_reply_steps(header: bytes, result: RangeResult) -> Generator[None, None, bytes]:
+    """The same, giving the loop back in between; for few rows it is made at once.
+
+    A BytesIO hands out what it holds without a copy, however large that is.
+    """
+    rows = result.rows
+    if len(rows) <= ROWS_PER_SLICE:
+        return range_reply(header, result)
+    reply = BytesIO()
+    reply.write(header)
+    for first in range(0, len(rows), ROWS_PER_SLICE):
+        reply.write(b"".join(_rows(rows[first : first + ROWS_PER_SLICE], _ROW_HEADS, _FIELD_2)))
+        yield
+    reply.write(range_reply(b"", RangeResult(0, (), result.more, result.count)))
+    return reply.getvalue()
 
 
 def put_reply(header: bytes, result: PutResult) -> bytes:

@@ -23,6 +23,8 @@ from chainfire.api.space import near_quota, over_quota
 from chainfire.command import CommandKind, decode_request
 from chainfire.errors import Malformed, RequestTooLarge
 from chainfire.mvcc import read, syntax
+from chainfire.mvcc.read import Steps
+from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.stream import stream_steps
 from chainfire.mvcc.txn import is_read_only, read_txn_steps
 from chainfire.proto.kv_pb2 import (
@@ -85,13 +87,17 @@ def _get_ready(call: Call) -> None:
 
 def _range_ready(call: Call) -> None:
     node = call.services.node
-    steps = read.range_steps(node.store.view, node.store, _KEYSPACE, call.message)
     call.then = _range_done
-    call.run_steps(steps)
+    call.run_steps(_range_reply_steps(call.services, node.store, call.message))
 
 
-def _range_done(call: Call, result: RangeResult) -> None:
-    call.reply(encode.range_reply(call.services.header(result.revision), result))
+def _range_reply_steps(services: Services, store: Mvcc, request: RangeRequest) -> Steps[bytes]:
+    result = yield from read.range_steps(store.view, store, _KEYSPACE, request)
+    return (yield from encode.range_reply_steps(services.header(result.revision), result))
+
+
+def _range_done(call: Call, reply: bytes) -> None:
+    call.reply(reply)
 
 
 async def range_stream(services: Services, stream: Stream) -> None:

@@ -34,7 +34,7 @@ from chainfire.types import DeleteResult, Entry
 
 GIANT_ROWS_MIN: Final = 1000
 GIANT_BYTES_MIN: Final = 4 << 20  # of key_value rows
-SLICE_ROWS: Final = 200  # about 5 ms
+SLICE_ROWS: Final = 100  # 2 to 5 ms
 SLICE_BYTES: Final = 1 << 20
 
 _KEY: Final = b"giant"

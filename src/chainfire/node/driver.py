@@ -303,7 +303,8 @@ class Driver:
             self._hand_over.tick(now_ms)
         self._divergence.tick()
         self.duties.is_corrupt = self._divergence.is_found
-        self._proposer.tick(now_ms)
+        # What waits behind a giant command is committed: late is better than unknown.
+        self._proposer.tick(now_ms, may_expire=not self.machine.is_unfinished)
         self._gate.tick(now_ms)
         leading = self._core.role is Role.LEADER
         self._leases.tick(now_ms, leading=leading and not self._stalled)

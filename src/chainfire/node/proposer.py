@@ -152,10 +152,10 @@ class Proposer:
         elif core.leader and (self._queue or self._changes):
             self._forward(core.leader)
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, now_ms: int, *, may_expire: bool) -> None:
         """Those whose time is over hear that their outcome is unknown; silence is asked again."""
         self._ticks += 1
-        late = self.pending.overdue(now_ms)
+        late = self.pending.overdue(now_ms) if may_expire else []
         if late:
             error = self._leadership.timeout(now_ms - self._timeout_ms)
             self._effects.answers += [Answer(pending, error) for pending in late]
