@@ -15,7 +15,7 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native portable proto bench differential compat \
+.PHONY: help setup run test test-all lint types fmt native portable proto bench bench-failover differential compat \
   openapi fuzz swarm mutants clean
 
 help: ## list the targets
@@ -67,6 +67,9 @@ proto: setup ## generate src/chainfire/proto from proto/
 
 bench: setup ## measure against etcd, interleaved (needs etcd and h2load); options by ARGS
 	$(BIN)/python -m bench.run $(ARGS)
+
+bench-failover: setup ## kill leaders of Chainfire and etcd, measure until writes go on (minutes)
+	$(BIN)/python -m bench.failover $(ARGS)
 
 differential: setup ## compare 1,000,000 answers with a real etcd's
 	$(BIN)/python -m tests.compat.differential --requests 1000000 $(ARGS)

@@ -37,7 +37,7 @@ GIANT_BYTES_MIN: Final = 4 << 20  # of key_value rows
 SLICE_ROWS: Final = 100  # 2 to 5 ms
 SLICE_BYTES: Final = 1 << 20
 
-_KEY: Final = b"giant"
+KEY: Final = b"giant"
 _FORMAT: Final = 1
 _PROGRESS: Final = struct.Struct(">BQQIqqQ")
 
@@ -133,7 +133,8 @@ class GiantDeletes:
         self._leases = leases
         self._chain = chain
         self.under_way: GiantDelete | None = None
-        row = backend.get(machine_rows.FAMILY, _KEY)
+        self.begun = 0
+        row = backend.get(machine_rows.FAMILY, KEY)
         self._interrupted = None if row is None else Progress.decode(row)
         self.bars_reads = row is not None
 
@@ -175,6 +176,7 @@ class GiantDeletes:
         deltas = _Deltas(self._store, keyspace, progress)
         writer = Writer(deltas, self._staged, keyspace, _no_lease, next_sub=progress.sub)
         lower = progress.cursor or bounds.lower
+        self.begun += 1
         self.under_way = GiantDelete(entry, command, progress, writer, lower, bounds.upper)
 
     def stage(self, giant: GiantDelete) -> None:
@@ -204,7 +206,7 @@ class GiantDeletes:
         if giant.is_done:
             self._finish(giant)
         else:
-            staged.put(machine_rows.FAMILY, _KEY, progress.encode())
+            staged.put(machine_rows.FAMILY, KEY, progress.encode())
         staged.take_rows()  # the progress row's: not digested
         giant.is_staged = True
 
@@ -218,7 +220,7 @@ class GiantDeletes:
         store.changed_keyspaces.add(keyspace)
         store.counts.forget_live()
         store.revision = giant.writer.store.revision
-        self._staged.delete(machine_rows.FAMILY, _KEY)
+        self._staged.delete(machine_rows.FAMILY, KEY)
         self._chain.link_folded(entry.index, entry.term, store.revision, progress.digest)
         self.under_way = None
 

@@ -242,6 +242,12 @@ class Machine:
         """Not while a change that a crash has interrupted is half done."""
         return not self._giants.bars_reads
 
+    @property
+    def giant_deletes(self) -> tuple[int, bool]:
+        """How many were begun, and whether one is under way: a copy made meanwhile holds half."""
+        giants = self._giants
+        return giants.begun, giants.under_way is not None or giants.bars_reads
+
     def usage(self, keyspace: int) -> int:
         """Logical bytes of the keyspace, history included: what a quota is held against."""
         state = self.store.keyspace(keyspace)

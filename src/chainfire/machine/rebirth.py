@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from chainfire.errors import Damaged
 from chainfire.machine import rows
+from chainfire.machine.giant import KEY as GIANT
 from chainfire.machine.rows import Position
 from chainfire.mvcc.state import FAMILY as KEYSPACES
 from chainfire.mvcc.state import KeyspaceState
@@ -39,6 +41,8 @@ def be_reborn(
     """
     assert bump_revision >= 0, bump_revision
     position = rows.read_position(backend)
+    if backend.get(rows.FAMILY, GIANT) is not None:
+        raise Damaged("it holds half of a large delete, and not the log that goes on with it")
     position = replace(position, revision=position.revision + bump_revision)
     batch = backend.batch()
     batch.put(rows.FAMILY, rows.APPLIED, rows.encode_position(position))

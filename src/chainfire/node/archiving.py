@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 
 from chainfire.node import archive
@@ -11,22 +12,40 @@ from chainfire.node.sending import Checkpoint, CheckpointPlace, on_thread
 from chainfire.storage.backend import StorageBackend
 from chainfire.version import VERSION
 
+PAUSE_SECONDS = 0.05
+
 
 class StateArchive:
     """To be used with `async with`: the checkpoint under it lives as long as the block."""
 
     def __init__(
-        self, place: CheckpointPlace, backend: StorageBackend, cluster_id: int, member_id: int
+        self,
+        place: CheckpointPlace,
+        backend: StorageBackend,
+        cluster_id: int,
+        member_id: int,
+        giant_deletes: Callable[[], tuple[int, bool]],
     ) -> None:
+        """`giant_deletes`: how many were begun, and whether one is under way."""
         self._checkpoint = Checkpoint(place, backend)
         self._head = Head(cluster_id, member_id, VERSION, ())
+        self._giant_deletes = giant_deletes
 
     async def __aenter__(self) -> StateArchive:
-        """Raises what `StorageBackend.checkpoint` raises."""
-        await self._checkpoint.__aenter__()
-        self._head = Head(
-            self._head.cluster_id, self._head.member_id, VERSION, self._checkpoint.files
-        )
+        """Between two entries: who restores it has no log that goes on with half of one.
+
+        Raises what `StorageBackend.checkpoint` raises.
+        """
+        while True:
+            begun, under_way = self._giant_deletes()
+            if not under_way:
+                await self._checkpoint.__aenter__()
+                if self._giant_deletes() == (begun, False):
+                    break
+                await self._checkpoint.__aexit__()
+            await asyncio.sleep(PAUSE_SECONDS)
+        head = self._head
+        self._head = Head(head.cluster_id, head.member_id, VERSION, self._checkpoint.files)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -313,7 +313,13 @@ class Node:
 
     def archive(self) -> StateArchive:
         """The whole state as one stream of bytes, while this member goes on."""
-        return StateArchive(self._disk, self.backend, self.cluster_id, self.member_id)
+        return StateArchive(
+            self._disk,
+            self.backend,
+            self.cluster_id,
+            self.member_id,
+            lambda: self.machine.giant_deletes,
+        )
 
     def status(self) -> NodeStatus:
         return NodeStatus(
