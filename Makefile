@@ -77,15 +77,13 @@ differential: setup ## compare 1,000,000 answers with a real etcd's
 portable: setup ## the tests that start servers, over the portable door (grpcio)
 	CHAINFIRE_TEST_FLAGS=--door=grpcio $(BIN)/python -m pytest -m 'not slow' tests/compat tests/crash $(ARGS)
 
-compat: setup ## stock etcd clients: etcdctl, and the suites that Python clients ship
-
 swarm: setup ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
 	@$(BIN)/chainfire sim swarm --minutes=$(or $(MINUTES),10) --jobs=$(or $(JOBS),1) $(ARGS)
 
 mutants: setup ## put historic bugs back, one by one: does the simulator find them?
 	@$(BIN)/python -m tests.sim.hunt $(ARGS)
 
-compat: setup ## only the tests with stock etcd clients and servers
+compat: setup ## stock etcd clients: etcdctl, and the suites that Python clients ship
 	$(BIN)/python -m pytest tests/compat $(ARGS)
 	$(BIN)/python -m tests.compat.suites
 
