@@ -29,6 +29,7 @@ from chainfire.sim.history import (
     Response,
     Txn,
     TxnDone,
+    Violation,
 )
 from chainfire.sim.member import SimMember
 from chainfire.sim.schedule import MS, Schedule, dice
@@ -87,6 +88,8 @@ class Call:
         """The store may be read, here and now."""
         request, driver = self.operation.request, self.member.driver
         assert isinstance(request, Range) and driver is not None
+        if driver.machine.applied_index < self.member.had_committed:
+            raise Violation(f"member {self.member.id} is read before it has replayed its log")
         steps = range_steps(self.member.disk.state, driver.machine.store, 0, range_of(request))
         try:
             self._answer(response_of(run(steps)))

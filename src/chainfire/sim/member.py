@@ -77,6 +77,7 @@ class SimMember:
         self.power_losses = 0
         self.durable: DurableLog
         self.branches: Counter[str] = Counter()
+        self.had_committed = 0  # before this life, as far as its disk knows
         self.opened_at = 0  # what was applied when this life began
         self._world = world
         self._schedule = world.schedule
@@ -116,7 +117,8 @@ class SimMember:
             return
         self.driver = self._make_driver(self.opened)
         self.opened_at = self.opened.machine.applied_index
-        if self.opened_at < self.opened.log.hard_state.commit:
+        self.had_committed = self.opened.log.hard_state.commit
+        if self.opened_at < self.had_committed:
             self.branches["starts that replay"] += 1
         self.driver.begin(self.clock.read_ms(self._schedule.now))
         self._turn_due = self._sync_running = self._state_sync_running = False
@@ -164,7 +166,7 @@ class SimMember:
             is_admitted=True,
             limits=Limits(
                 pending_max=200,
-                request_timeout_ms=5000,
+                request_timeout_ms=shape.request_timeout_ms,
                 election_timeout_ms=shape.heartbeat_ms * shape.election_ticks,
             ),
         )

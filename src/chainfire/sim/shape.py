@@ -66,6 +66,7 @@ class Shape:
     burst: int = 4  # calls at once, at most
     keys: int = 12
     client_timeout_ms: int = 3000
+    request_timeout_ms: int = 5000  # of the members
     catchup_entries: int = 200
     state_sync_entries: int = 100
     append_bytes_max: int = 1 << 20
@@ -118,6 +119,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         burst=roll.choice((1, 4, 4, 12)),
         keys=roll.choice((3, 12, 40)),
         client_timeout_ms=roll.choice((500, 3000, 8000)),
+        request_timeout_ms=roll.choice((300, 1500, 5000)),
         catchup_entries=roll.choice((5, 30, 200, 1 << 30)),
         state_sync_entries=roll.choice((3, 30, 300)),
         append_bytes_max=roll.choice((1, 500, 1 << 20)) if tight else 1 << 20,

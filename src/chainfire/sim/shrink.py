@@ -87,6 +87,7 @@ _PLAIN = (
     "sync_us",
     "burst",
     "client_timeout_ms",
+    "request_timeout_ms",
 )
 
 
