@@ -6,6 +6,7 @@ turns carry several; a client that gives up never learns the outcome.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Final, Protocol
 
 from chainfire.errors import ChainfireError, RequestError
@@ -49,7 +50,7 @@ class World(Protocol):
     shape: Shape
     history: History
 
-    def member_for(self, client: Client) -> SimMember | None: ...
+    def member_for(self, dice: Random) -> SimMember | None: ...
 
 
 class Call:
@@ -146,7 +147,7 @@ class Client:
             return
         world, schedule = self._world, self._world.schedule
         self._round += 1
-        member = world.member_for(self)
+        member = world.member_for(self.dice)
         if member is not None:
             now = schedule.now
             delay = WIRE_US + int(self.dice.random() * WIRE_US)

@@ -75,7 +75,7 @@ class LeaseHolder(Client):
     def _burst(self, round: int) -> None:
         if self._stopped:
             return
-        member = self._world.member_for(self)
+        member = self._world.member_for(self.dice)
         if member is not None:
             self._step(member)
         self._world.schedule.after(self._pause(), self._burst, round)

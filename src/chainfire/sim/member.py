@@ -26,6 +26,7 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.sim.disk import Disk, PowerCut, SimBackend
 from chainfire.sim.durable import DurableLog
+from chainfire.sim.member_watches import MemberWatches
 from chainfire.sim.opening import FOUNDED_AT, Opened, open_member
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
@@ -72,6 +73,7 @@ class SimMember:
         self.life = 0  # counted at each start; what belongs to an earlier one is void
         self.driver: Driver | None = None
         self.opened: Opened | None = None
+        self.watches: MemberWatches | None = None
         self.paused_until = 0
         self.stays_down = False
         self.power_losses = 0
@@ -120,6 +122,10 @@ class SimMember:
         self.had_committed = self.opened.log.hard_state.commit
         if self.opened_at < self.had_committed:
             self.branches["starts that replay"] += 1
+        if self._shape.watchers:
+            self.watches = MemberWatches(
+                self.disk.state, self.opened.machine, lambda step: self._later(20, step)
+            )
         self.driver.begin(self.clock.read_ms(self._schedule.now))
         self._turn_due = self._sync_running = self._state_sync_running = False
         self._compaction, self._gone_to = None, -1
@@ -174,7 +180,7 @@ class SimMember:
     def end(self, why: str, *, power: bool) -> None:
         """The process dies here and now; `power`: with its machine."""
         self.life += 1
-        self.driver = self.opened = None
+        self.driver = self.opened = self.watches = None
         self.paused_until = 0
         self.power_losses += power
         if power:
@@ -269,12 +275,16 @@ class SimMember:
         driver, world = self.driver, self._world
         assert driver is not None
         self._turn_due = False
+        if self.watches is not None:
+            self.watches.before_turn()
         effects = driver.turn(self.clock.read_ms(self._schedule.now))
         if effects.installed:
             self.branches["snapshots installed"] += 1
             self._compaction, self._gone_to = None, -1
             self.durable.installed(driver.log)
         world.looked_at(self)
+        if self.watches is not None:
+            self.watches.after_turn()
         self._carry_out(effects)
         if driver.machine.applied_index > FOUNDED_AT and self.id not in driver.machine.members:
             self.stays_down = True  # removed: it stops, as the shell does

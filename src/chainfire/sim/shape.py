@@ -74,6 +74,7 @@ class Shape:
     applying_bytes_max: int = 64 << 10
     uncommitted_bytes_max: int = 1 << 20
     lease_holders: int = 0
+    watchers: int = 0
     compaction_ms: int = 0  # between a client's compactions; 0: none
     faults: tuple[str, ...] = ()
     faults_per_minute: float = 1.0  # times the figures of FAULTS
@@ -127,6 +128,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         applying_bytes_max=roll.choice((1, 500, 64 << 10)) if tight else 64 << 10,
         uncommitted_bytes_max=roll.choice((500, 5000, 1 << 20)) if tight else 1 << 20,
         lease_holders=roll.choice((0, 0, 2, 4)),
+        watchers=roll.choice((0, 0, 2, 4)),
         compaction_ms=roll.choice((0, 0, 200, 1000)),
         faults=tuple(sorted(some)),
         faults_per_minute=roll.choice((1.0, 2.0, 4.0)),

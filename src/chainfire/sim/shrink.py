@@ -77,6 +77,7 @@ _PLAIN = (
     "clock_skew",
     "compaction_ms",
     "lease_holders",
+    "watchers",
     "append_bytes_max",
     "inflight_messages_max",
     "applying_bytes_max",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
+from typing import Protocol
 from zlib import crc32
 
 from chainfire.command import CommandKind
@@ -22,6 +24,7 @@ from chainfire.raft.ready import Role
 from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import check_leases
+from chainfire.sim.check_watch import check_watches
 from chainfire.sim.clients import Call, Client, Compactor, Nobody
 from chainfire.sim.disk import Disk, SimBackend
 from chainfire.sim.faults import Faults
@@ -34,10 +37,21 @@ from chainfire.sim.opening import found_member
 from chainfire.sim.oracle import Oracle
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
+from chainfire.sim.watching import WatchClient
 from chainfire.sim.wire import current
 
 MEMBERS_MAX = 8  # that ever were
 PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
+
+
+class Party(Protocol):
+    """Somebody who calls members."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def died(self, member: SimMember) -> None: ...
 
 
 class World:
@@ -60,6 +74,8 @@ class World:
             self.clients.append(Compactor(self, len(self.clients)))
         for _ in range(shape.lease_holders):
             self.clients.append(LeaseHolder(self, len(self.clients)))
+        self.watchers = [WatchClient(self, id) for id in range(shape.watchers)]
+        self._parties: list[Party] = [*self.clients, *self.watchers]
 
     def _make_member(self, id: int, founders: Sequence[int]) -> SimMember:
         roll, skew = self._dice, self.shape.clock_skew
@@ -83,8 +99,8 @@ class World:
         """Raises Violation, or whatever a member raised that no fault explains."""
         for member in self.members.values():
             self.schedule.after(self._dice.randrange(100 * MS), member.start)
-        for client in self.clients:
-            client.start()
+        for party in self._parties:
+            party.start()
         self.faults.start()
         self.schedule.run_until(self.shape.chaos_us)
         self._heal()
@@ -144,8 +160,8 @@ class World:
 
     def _await_one_cluster(self) -> None:
         self._await(self._is_one, "no convergence")
-        for client in self.clients:
-            client.stop()
+        for party in self._parties:
+            party.stop()
 
     def _ask_everybody(self) -> None:
         """Progress: a write, and then a linearizable read at every member, succeed."""
@@ -157,6 +173,9 @@ class World:
             self._succeed(asker, Range(b"last"), member)
         self._await(lambda: not self.lease_ends.alive, "leases stay")
         self._await(self._is_level, "members lag behind")
+        if self.watchers:
+            self.schedule.run_until(self.schedule.now + 2 * SECOND)
+            self._await(self._is_level, "members lag behind")
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = self.schedule.now + PEACE_US
@@ -235,6 +254,7 @@ class World:
     def _judge(self) -> None:
         self.model = check_kv(self.history.operations, self.oracle.feed)
         check_end([self._end_of(member) for member in self._present()], self.model)
+        self._judge_watches()
         check_leases(
             self.history.leases,
             self.lease_ends.ends,
@@ -242,6 +262,15 @@ class World:
             grace=PEACE_US,
             rate_max=1.0 + self.shape.clock_skew,
         )
+
+    def _judge_watches(self) -> None:
+        """Who is still connected has had the time to hear of everything."""
+        streams = [client.stream for client in self.watchers]
+        connected = [stream.watch for stream in streams if stream and stream.is_open]
+        ended = [watch for watch in self.history.watches if watch not in connected]
+        self.branches["watch events checked"] += check_watches(
+            connected, self.oracle.feed, complete_to=self.model.revision
+        ) + check_watches(ended, self.oracle.feed)
 
     @staticmethod
     def _end_of(member: SimMember) -> MemberEnd:
@@ -271,12 +300,12 @@ class World:
                     found, highest = member, term
         return found
 
-    def member_for(self, client: Client) -> SimMember | None:
+    def member_for(self, dice: Random) -> SimMember | None:
         """Whom a client calls: anybody, more often one that takes itself for the leader."""
         up = [member for member in self.members.values() if member.up]
-        if client.dice.random() < 0.4:
+        if dice.random() < 0.4:
             up = [member for member in up if member.role is Role.LEADER] or up
-        return client.dice.choice(up) if up else None
+        return dice.choice(up) if up else None
 
     def send(self, sender: SimMember, to: int, frames: Sequence[Frame]) -> None:
         """In good weather together, as one write to a connection; else each on its own."""
@@ -344,8 +373,8 @@ class World:
     def died(self, member: SimMember, why: str) -> None:
         self.note("dies", member.id, why)
         self.branches[f"died: {why}"] += 1
-        for client in self.clients:
-            client.died(member)
+        for party in self._parties:
+            party.died(member)
         self.schedule.after(int(50 * MS * 120 ** self._dice.random()), member.start)
 
     def seen_branches(self) -> Counter[str]:

@@ -1,0 +1,59 @@
+"""The product's hub of watchers on one member, for one life of it: what the shell does about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Final
+
+from chainfire.machine import Machine
+from chainfire.mvcc.store import Mvcc
+from chainfire.proto.kv_pb2 import ResponseHeader
+from chainfire.proto.watch_pb2 import WatchResponse
+from chainfire.storage.backend import Reader
+from chainfire.watch.hub import Hub
+
+FRAGMENT_BYTES_MAX: Final = 1 << 20
+
+
+class MemberWatches:
+    """The hub's Source. `later` does a step of the member soon."""
+
+    def __init__(
+        self, backend: Reader, machine: Machine, later: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self.backend = backend
+        self._machine = machine
+        self._later = later
+        self._told = machine.revision
+        self.hub = Hub(
+            self,
+            self._told,
+            header=_header,
+            run=self._run,
+            fragment_bytes_max=FRAGMENT_BYTES_MAX,
+        )
+
+    @property
+    def store(self) -> Mvcc:
+        return self._machine.store
+
+    def before_turn(self) -> None:
+        self._machine.keeps_changes = self.hub.wants_changes
+
+    def after_turn(self) -> None:
+        """Before anybody is answered."""
+        revision = self._machine.revision
+        if revision != self._told:
+            self._told = revision
+            self.hub.applied(self._machine.take_changes(), revision)
+
+    def _run(self, work: Generator[None, None, None]) -> None:
+        def step() -> None:
+            if next(work, self) is not self:
+                self._later(step)
+
+        self._later(step)
+
+
+def _header(revision: int) -> bytes:
+    return WatchResponse(header=ResponseHeader(revision=revision)).SerializeToString()
