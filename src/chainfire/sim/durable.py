@@ -11,15 +11,16 @@ from chainfire.types import HardState
 
 
 class DurableLog:
-    def __init__(self, log: LogStore) -> None:
+    def __init__(self, log: LogStore | None = None) -> None:
         """Of a log that was just opened: all of it."""
         self.last = 0
         self.truncated = 0
         self.hard_state = HardState()
         self._terms: dict[int, int] = {}
         self._captured: tuple[list[tuple[int, int]], int, int, HardState] | None = None
-        self.capture(log)
-        self.advance()
+        if log is not None:
+            self.capture(log)
+            self.advance()
 
     def capture(self, log: LogStore) -> bool:
         """Whether something durable has been replaced since."""

@@ -77,7 +77,7 @@ class SimMember:
         self.paused_until = 0
         self.stays_down = False
         self.power_losses = 0
-        self.durable: DurableLog
+        self.durable = DurableLog()
         self.branches: Counter[str] = Counter()
         self.had_committed = 0  # before this life, as far as its disk knows
         self.opened_at = 0  # what was applied when this life began

@@ -30,6 +30,7 @@ class MemberWatches:
             self._told,
             header=_header,
             run=self._run,
+            may_read=lambda: machine.may_be_read,
             fragment_bytes_max=FRAGMENT_BYTES_MAX,
         )
 
