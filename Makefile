@@ -65,8 +65,8 @@ native: ## the crate: format, clippy, tests (needs cargo)
 proto: setup ## generate src/chainfire/proto from proto/
 	$(BIN)/python scripts/generate_proto.py
 
-bench: setup ## measure against etcd, interleaved (needs etcd and h2load); options by ARGS
-	$(BIN)/python -m bench.run $(ARGS)
+bench: setup ## measure against etcd with many keys, interleaved (needs etcd); options by ARGS
+	$(BIN)/python -m bench.many $(ARGS)
 
 bench-failover: setup ## kill leaders of Chainfire and etcd, measure until writes go on (minutes)
 	$(BIN)/python -m bench.failover $(ARGS)

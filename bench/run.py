@@ -155,7 +155,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run (default 3)")
-    parser.add_argument("--in-flight", type=_numbers, default=[1, 100, 500])
+    parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
     parser.add_argument("--loads", type=_loads, default=list(LOADS), help="put,linearizable range")
     parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
     parser.add_argument("--directory", type=Path, help="where both keep their data")
@@ -163,7 +163,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 

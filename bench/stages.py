@@ -84,10 +84,15 @@ class Bench:
 
     def turn(self) -> None:
         """What the shell does for the calls that have come, its sync inline."""
-        while (effects := self.driver.turn()).sync is not None:
-            self.opened.log_backend.sync()
-            self.driver.synced(effects.sync)
-        self.node._deliver(effects)
+        more = True
+        while more:
+            effects = self.driver.turn()
+            if effects.answers:
+                self.node._deliver(effects)
+            if effects.sync is not None:
+                self.opened.log_backend.sync()
+                self.driver.synced(effects.sync)
+            more = effects.more or effects.sync is not None
 
     def serve(self, name: str, bodies: list[bytes]) -> None:
         handler = METHODS[f"/etcdserverpb.KV/{name}"].unary

@@ -36,8 +36,8 @@ class Row:
         return [ours.sample.per_second / peer.sample.per_second for ours, peer in pairs]
 
 
+HOT_KEY = "load, one hot key"
 HEADER = (
-    "load, one hot key",
     "in flight",
     "server",
     "per s",
@@ -66,18 +66,18 @@ def _figures(runs: Sequence[Measured]) -> list[str]:
     ]
 
 
-def as_text(rows: Sequence[Row], peer: str, ours: str) -> str:
-    table = [list(HEADER), *(line for row in rows for line in lines_of(row, peer, ours))]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEADER))]
+def as_text(rows: Sequence[Row], peer: str, ours: str, what: str = HOT_KEY) -> str:
+    table = [[what, *HEADER], *(line for row in rows for line in lines_of(row, peer, ours))]
+    widths = [max(len(line[i]) for line in table) for i in range(len(HEADER) + 1)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in table
     )
 
 
-def as_markdown(rows: Sequence[Row], peer: str, ours: str) -> str:
+def as_markdown(rows: Sequence[Row], peer: str, ours: str, what: str = HOT_KEY) -> str:
     rule = ["---", "---:", "---", "---:", "---:", "---:", "---:", "---:"]
-    table = [list(HEADER), rule, *(line for row in rows for line in lines_of(row, peer, ours))]
+    table = [[what, *HEADER], rule, *(line for row in rows for line in lines_of(row, peer, ours))]
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n"
 
 

