@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chainfire.api import plain
-from chainfire.proto.kv_pb2 import PutRequest, RangeRequest
+from chainfire.proto.kv_pb2 import SERIALIZABLE, PutRequest, RangeRequest
 
 keys = st.binary(min_size=1, max_size=127)
 values = st.binary(max_size=300) | st.integers(0, 20_000).map(lambda size: b"v" * size)
@@ -25,6 +25,8 @@ def test_a_get_of_a_key_is_recognised(key: bytes) -> None:
     assert plain.get_key(RangeRequest(key=key).SerializeToString()) == key
     serializable = RangeRequest(key=key, serializable=True).SerializeToString()
     assert plain.serializable_get_key(serializable) == key
+    ours = RangeRequest(key=key, serializable=True, consistency=SERIALIZABLE).SerializeToString()
+    assert plain.serializable_get_key(ours) == key
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 _KEY = 0x0A  # field 1, length-delimited
 _VALUE = 0x12  # field 2 of PutRequest
-_SERIALIZABLE = b"\x38\x01"  # field 7 of RangeRequest, true
+# Of RangeRequest: field 7, true; and the same with field 1000, consistency.
+_SERIALIZABLE = (b"\x38\x01", b"\x38\x01\xc0\x3e\x01")
 
 
 def get_key(body: bytes) -> bytes | None:
@@ -22,10 +23,13 @@ def get_key(body: bytes) -> bytes | None:
 
 
 def serializable_get_key(body: bytes) -> bytes | None:
-    """The key of a RangeRequest that holds a key and `serializable`."""
-    size = len(body) - 4
-    if 0 < size < 128 and body[0] == _KEY and body[1] == size and body.endswith(_SERIALIZABLE):
-        return body[2:-2]
+    """The key of a RangeRequest that holds a key and is serializable, as etcd says it or as our
+    own client does."""
+    size = len(body)
+    if size > 4 and body[0] == _KEY and 0 < body[1] < 128:
+        end = 2 + body[1]
+        if body[end:] in _SERIALIZABLE:
+            return body[2:end]
     return None
 
 

@@ -117,7 +117,7 @@ def range_at(
     rows_per_slice: int = ROWS_PER_SLICE,
 ) -> Steps[RangeResult]:
     if not request.range_end:
-        return _one_key(view, request, at)
+        return _one_key(view, store, request, at)
     bounds = Bounds.of(at.prefix, request.key, request.range_end)
     if bounds is None:
         return RangeResult(at.header_revision, [], False, 0)
@@ -144,10 +144,11 @@ def range_at(
     return RangeResult(at.header_revision, found, more, count)
 
 
-def _one_key(view: Reader, request: RangeRequest, at: Moment) -> RangeResult:
+def _one_key(view: Reader, store: StoreState, request: RangeRequest, at: Moment) -> RangeResult:
     row: bytes | None
     if at.newest:
-        row = view.get(KEYS, at.prefix + request.key)
+        row_key = at.prefix + request.key
+        row = store.cache.get(row_key) or view.get(KEYS, row_key)
         if row is not None:
             row = row[rows.ROW_HEAD_BYTES :]
     else:
