@@ -8,7 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chainfire.errors import Code
 from chainfire.metrics import Metrics
-from chainfire.node.status import Durations, NodeStatistics, PeerStatistics
+from chainfire.node.status import (
+    Durations,
+    NodeStatistics,
+    PeerStatistics,
+    SnapshotStatistics,
+    TransferStatistics,
+    TransportStatistics,
+)
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from tests.api.fake_node import MEMBER_ID, Api
@@ -76,6 +83,20 @@ ETCD = {
 
 
 def metrics_of(api: Api) -> Metrics:
+    peer = PeerStatistics(
+        peer=0xABC,
+        is_up=True,
+        sent_bytes=100,
+        received_bytes=200,
+        dropped=3,
+        disconnects=4,
+        waiting_bytes=0,
+        round_trips=Durations((0.0001, 0.0002), (7, 2, 1), 0.01),
+    )
+    snapshots = SnapshotStatistics(
+        sending=(TransferStatistics(0xABC, bytes_total=100, bytes_done=7),), receive_failures=4
+    )
+
     def statistics() -> NodeStatistics:
         backend = api.node.backend.statistics()
         return NodeStatistics(
@@ -90,18 +111,7 @@ def metrics_of(api: Api) -> Metrics:
             log=backend,
             state=backend,
             machine=api.node.machine.statistics(),
-            peers=(
-                PeerStatistics(
-                    peer=0xABC,
-                    is_up=True,
-                    sent_bytes=100,
-                    received_bytes=200,
-                    dropped=3,
-                    disconnects=4,
-                    waiting_bytes=0,
-                    round_trips=Durations((0.0001, 0.0002), (7, 2, 1), 0.01),
-                ),
-            ),
+            transport=TransportStatistics((peer,), snapshots),
         )
 
     return Metrics(api.services, statistics)
@@ -269,3 +279,12 @@ def test_everything_that_etcd_s_dashboards_query_is_there(api: Api) -> None:
     api.services.counters.method("/etcdserverpb.KV/Put").started = 1
     names = {name.partition("{")[0] for name in values(api)}
     assert set(MIXIN.split()) <= names
+
+
+def test_snapshots_between_members_are_shown(api: Api) -> None:
+    text = text_of(api)
+    for line in (
+        'chainfire_snapshots_total{direction="received",outcome="failure"} 4.0',
+        'chainfire_snapshot_progress_bytes{direction="sent",of="done",peer="abc"} 7.0',
+    ):
+        assert line in text

@@ -42,6 +42,7 @@ PARTS: Final = (
     etcd.grpc,
     etcd.health,
     ours.ours,
+    ours.snapshots,
 )
 
 

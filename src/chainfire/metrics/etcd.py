@@ -216,7 +216,7 @@ def peers(sample: Sample) -> Iterator[Metric]:
         labels=("To",),
     )
     local = f"{sample.status.member_id:x}"
-    for peer in sample.node.peers:
+    for peer in sample.node.transport.peers:
         remote = f"{peer.peer:x}"
         sent.add_metric((remote,), peer.sent_bytes)
         failures.add_metric((remote,), peer.dropped)

@@ -22,7 +22,7 @@ from chainfire.node.frames import Frame
 from chainfire.node.handshake import FATAL_REASONS, Denial, Hello, Reason
 from chainfire.node.peers import PeerTransport
 from chainfire.node.registry import Registry
-from chainfire.node.status import PeerStatistics
+from chainfire.node.status import TransportStatistics
 from chainfire.raft.messages import Message
 
 CAMPAIGN_SECONDS = 0.06  # what one usually takes, two round trips and two syncs, and some more
@@ -65,8 +65,8 @@ class Peering:
         self.follow_membership()
         self._admit_if_granted()
 
-    def statistics(self) -> tuple[PeerStatistics, ...]:
-        return () if self._transport is None else self._transport.peer_statistics()
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics() if self._transport is None else self._transport.statistics()
 
     async def aclose(self) -> None:
         if self._campaign_timer is not None:

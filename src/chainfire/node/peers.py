@@ -13,7 +13,7 @@ from typing import Protocol
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
 from chainfire.node.roster import Roster
-from chainfire.node.status import PeerStatistics
+from chainfire.node.status import TransportStatistics
 from chainfire.raft.messages import Message
 
 
@@ -94,5 +94,5 @@ class PeerTransport(Protocol):
         """
         ...
 
-    def peer_statistics(self) -> tuple[PeerStatistics, ...]: ...
+    def statistics(self) -> TransportStatistics: ...
     async def aclose(self) -> None: ...

@@ -345,7 +345,7 @@ class Node:
             log=self._log_backend.statistics(),
             state=self.backend.statistics(),
             machine=self.machine.statistics(),
-            peers=self.peering.statistics(),
+            transport=self.peering.statistics(),
         )
 
     # ── turns ───────────────────────────────────────────────────────────────

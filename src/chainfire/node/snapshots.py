@@ -12,7 +12,6 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from chainfire.node.handshake import Hello
 from chainfire.node.link import Link, Reader
 from chainfire.node.receiving import Look, ReceivingPlace
 from chainfire.node.sending import Checkpoint, CheckpointPlace, NotTaken, Pace, Progress
+from chainfire.node.status import SnapshotStatistics, TransferStatistics
 from chainfire.node.transfer import BODY_BYTES_MAX, Outcome
 from chainfire.raft.messages import Message
 from chainfire.storage.backend import StorageBackend
@@ -38,25 +38,6 @@ _ENDINGS = (NotTaken, PeerDenied, BadFrame, StorageError, OSError, TimeoutError)
 
 class SnapshotPlace(CheckpointPlace, ReceivingPlace, Protocol):
     """What is needed of `storage.datadir.DataDir`."""
-
-
-@dataclass(slots=True, frozen=True)
-class TransferStatistics:
-    peer: int
-    bytes_total: int
-    bytes_done: int
-
-
-@dataclass(slots=True, frozen=True)
-class SnapshotStatistics:
-    sending: tuple[TransferStatistics, ...]
-    receiving: TransferStatistics | None
-    sent: int
-    send_failures: int
-    received: int
-    receive_failures: int
-    send_seconds: float  # of those that arrived, sum
-    receive_seconds: float
 
 
 class Snapshots:

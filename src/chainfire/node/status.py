@@ -63,6 +63,35 @@ class PeerStatistics:
 
 
 @dataclass(slots=True, frozen=True)
+class TransferStatistics:
+    """A snapshot on its way."""
+
+    peer: int
+    bytes_total: int
+    bytes_done: int
+
+
+@dataclass(slots=True, frozen=True)
+class SnapshotStatistics:
+    """Of snapshots between members."""
+
+    sending: tuple[TransferStatistics, ...] = ()
+    receiving: TransferStatistics | None = None
+    sent: int = 0
+    send_failures: int = 0
+    received: int = 0
+    receive_failures: int = 0
+    send_seconds: float = 0.0  # of those that arrived, sum
+    receive_seconds: float = 0.0
+
+
+@dataclass(slots=True, frozen=True)
+class TransportStatistics:
+    peers: tuple[PeerStatistics, ...] = ()
+    snapshots: SnapshotStatistics = SnapshotStatistics()
+
+
+@dataclass(slots=True, frozen=True)
 class NodeStatistics:
     leader_changes: int
     proposals_pending: int
@@ -75,4 +104,4 @@ class NodeStatistics:
     log: StorageStatistics
     state: StorageStatistics
     machine: MachineStatistics
-    peers: tuple[PeerStatistics, ...]
+    transport: TransportStatistics

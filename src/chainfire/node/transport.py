@@ -35,8 +35,8 @@ from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.records import RecordCache
 from chainfire.node.roster import Roster
 from chainfire.node.seldom import Seldom
-from chainfire.node.snapshots import Snapshots, SnapshotStatistics
-from chainfire.node.status import PeerStatistics
+from chainfire.node.snapshots import Snapshots
+from chainfire.node.status import PeerStatistics, TransportStatistics
 from chainfire.raft.messages import Message, MessageType
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,6 @@ class TransportLimits:
     bulk_bytes_max: int = 32 << 20  # waiting for one peer; then appends and forwards are dropped
     urgent_bytes_max: int = 1 << 20
     body_bytes_max: int = frames.FRAME_BYTES_MAX
-
-
-@dataclass(slots=True, frozen=True)
-class TransportStatistics:
-    peers: tuple[PeerStatistics, ...]
-    snapshots: SnapshotStatistics
 
 
 class _Peer:
@@ -379,10 +373,8 @@ class Transport:
                     log.warning("cannot read the peer certificate", extra={"detail": str(exc)})
 
     def statistics(self) -> TransportStatistics:
-        return TransportStatistics(self.peer_statistics(), self._snapshots.statistics())
-
-    def peer_statistics(self) -> tuple[PeerStatistics, ...]:
-        return tuple(self._of(id, peer) for id, peer in sorted(self._peers.items()))
+        peers = tuple(self._of(id, peer) for id, peer in sorted(self._peers.items()))
+        return TransportStatistics(peers, self._snapshots.statistics())
 
     def _of(self, id: int, peer: _Peer) -> PeerStatistics:
         links = [dialer.link for dialer in (peer.urgent, peer.bulk)]
