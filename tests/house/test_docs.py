@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from chainfire.api.table import METHODS
 from tests import peers, report
 from tests.house.docs import Command, commands, matches
 from tests.house.source import ROOT
@@ -101,6 +102,24 @@ def test_the_make_targets_in_our_documents_exist() -> None:
     }
     assert named
     assert named <= targets
+
+
+def test_the_compatibility_table_says_what_is_served() -> None:
+    """Whoever gives a method its handler changes its line in docs/compatibility.md."""
+    rows = re.findall(
+        r"^\| (\w+)/(\w+) \|.*\| (yes|not yet) \|$",
+        (ROOT / "docs/compatibility.md").read_text(),
+        re.MULTILINE,
+    )
+    told = {(service, name): served == "yes" for service, name, served in rows}
+    served = {
+        (method.service.rpartition(".")[2], method.name): not handler.__name__.startswith(
+            "_unimplemented"
+        )
+        for method in METHODS.values()
+        for handler in (method.unary or method.stream,)
+    }
+    assert told == served
 
 
 def test_files_that_our_documents_name_exist() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+# They hand it to `etcdctl snapshot status`.
+SNAPSHOT: Final = "snapshots in the format of etcd's storage engine; ours is another"
 PYTEST: Final = "pytest==9.0.3"
 
 
@@ -77,6 +79,7 @@ SUITES: Final = (
         {"TEST_ETCD_HTTP_URL": "http://{target}"},
         "gRPC",
         in_sdist=True,
+        waits={"tests.integration.test_maintenance::test_snapshot": SNAPSHOT},
     ),
     Suite(
         "etcd3",
@@ -99,6 +102,7 @@ SUITES: Final = (
         },
         "gRPC",
         in_sdist=True,
+        waits={"tests.test_etcd3.TestEtcd3::test_snapshot": SNAPSHOT},
     ),
     Suite(
         "etcetra",
