@@ -35,6 +35,7 @@ from chainfire.types import Pending, Result
 PLENTY: Final = 1 << 40  # bytes of free disk
 STALL_RETRY_US: Final = 10 * MS
 UPKEEP_US: Final = 200 * MS
+REMOVAL_US: Final = 10 * SECOND
 
 
 class World(Protocol):
@@ -85,7 +86,7 @@ class SimMember:
         self._schedule = world.schedule
         self._shape = world.shape
         self._dice = dice(world.shape.seed, f"member {id}")
-        self._turn_due = False
+        self._turn_due = self._leaving = False
         self._sync_running = self._state_sync_running = False
         self._compaction: Compaction | None = None
         self._gone_to = -1
@@ -127,6 +128,7 @@ class SimMember:
                 self.disk.state, self.opened.machine, lambda step: self._later(20, step)
             )
         self.driver.begin(self.clock.read_ms(self._schedule.now))
+        self._leaving = False
         self._turn_due = self._sync_running = self._state_sync_running = False
         self._compaction, self._gone_to = None, -1
         self.durable = DurableLog(self.opened.log)
@@ -191,6 +193,16 @@ class SimMember:
 
     def _restart_later(self) -> None:
         self._schedule.after(SECOND, self.start)
+
+    def _leave_later(self) -> None:
+        """Removed. As in the shell: others may still have to hear of it, and one of them lead."""
+        if not self._leaving:
+            self._leaving = True
+            self._later(REMOVAL_US, self._leave)
+
+    def _leave(self) -> None:
+        self.stays_down = True
+        self.end("removed", power=False)
 
     def soon(self, delay: int, do: Callable[..., None], *args: Any) -> None:
         """A step of this life of the member, unless it ends before."""
@@ -287,9 +299,7 @@ class SimMember:
             self.watches.after_turn()
         self._carry_out(effects)
         if driver.machine.applied_index > FOUNDED_AT and self.id not in driver.machine.members:
-            self.stays_down = True  # removed: it stops, as the shell does
-            self.end("removed", power=False)
-            return
+            self._leave_later()
         if effects.more:
             self.wake()
         if effects.stalled:

@@ -257,9 +257,9 @@ class World:
         )
 
     def _judge_watches(self) -> None:
-        """Who is still connected has had the time to hear of everything."""
-        streams = [client.stream for client in self.watchers]
-        connected = [stream.watch for stream in streams if stream and stream.is_open]
+        """Who is still connected to a member has had the time to hear of everything."""
+        streams, present = [client.stream for client in self.watchers], self._present()
+        connected = [s.watch for s in streams if s and s.is_open and s.member in present]
         ended = [watch for watch in self.history.watches if watch not in connected]
         self.branches["watch events checked"] += check_watches(
             connected, self.oracle.feed, complete_to=self.model.revision
