@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chainfire.mvcc import rows
+from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.ranges import KEYS, Bounds, current_rows
 from chainfire.proto.kv_pb2 import Compare, KeyValue
 from chainfire.storage.backend import Reader
@@ -27,8 +28,8 @@ _SIDES: dict[int, Callable[[KeyValue, Compare], tuple[int, int] | tuple[bytes, b
 }
 
 
-def holds(view: Reader, prefix: bytes, compare: Compare) -> bool:
-    """Whether the compare is true of the newest state."""
+def holds(view: Reader, cache: RowCache, prefix: bytes, compare: Compare) -> bool:
+    """Whether the compare is true of the newest state, whose rows `cache` may hold."""
     if compare.range_end:
         bounds = Bounds.of(prefix, compare.key, compare.range_end)
         if bounds is not None:
@@ -40,7 +41,8 @@ def holds(view: Reader, prefix: bytes, compare: Compare) -> bool:
             if not is_empty:
                 return True
     else:
-        stored = view.get(KEYS, prefix + compare.key)
+        row_key = prefix + compare.key
+        stored = cache.get(row_key) or view.get(KEYS, row_key)
         if stored is not None:
             return _holds_for(rows.decode(stored[rows.ROW_HEAD_BYTES :]), compare)
     return compare.target != Compare.VALUE and _holds_for(_MISSING, compare)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chainfire.errors import Compacted, FutureRevision, KeyNotFound
+from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.changes import Changes
 from chainfire.mvcc.compare import holds
 from chainfire.mvcc.intervals import KeySet
@@ -33,12 +34,12 @@ class Branch:
     steps: list[RequestOp | Branch] = field(default_factory=list)  # a Branch: a nested transaction
 
 
-def decide(view: Reader, prefix: bytes, request: TxnRequest) -> Branch:
-    succeeded = all(holds(view, prefix, compare) for compare in request.compare)
+def decide(view: Reader, cache: RowCache, prefix: bytes, request: TxnRequest) -> Branch:
+    succeeded = all(holds(view, cache, prefix, compare) for compare in request.compare)
     branch = Branch(succeeded)
     for op in request.success if succeeded else request.failure:
         nested = op.HasField("request_txn")
-        branch.steps.append(decide(view, prefix, op.request_txn) if nested else op)
+        branch.steps.append(decide(view, cache, prefix, op.request_txn) if nested else op)
     return branch
 
 
@@ -182,7 +183,7 @@ def read_txn_steps(
     """
     assert is_read_only(request)
     now = Moment.of(store, keyspace, 0)
-    branch = decide(view, now.prefix, request)
+    branch = decide(view, store.cache, now.prefix, request)
     for step in branch.steps:
         assert isinstance(step, RequestOp)
         check_revision(store, keyspace, step.request_range.revision)

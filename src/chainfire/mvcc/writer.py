@@ -19,7 +19,7 @@ class Writer(Changes):
     __slots__ = ()
 
     def txn(self, request: TxnRequest) -> TxnResult:
-        branch = decide(self._staged, self._prefix, request)
+        branch = decide(self._staged, self.store.cache, self._prefix, request)
         check(branch, self)
         return execute(branch, self)
 
