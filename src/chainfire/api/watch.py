@@ -11,8 +11,10 @@ import asyncio
 from chainfire.api.admission import requires_leader
 from chainfire.api.call import Stream
 from chainfire.api.maintenance import decode
+from chainfire.api.reads import wait_until
 from chainfire.api.services import Services
 from chainfire.errors import NoLeader
+from chainfire.proto.kv_pb2 import SERIALIZABLE
 from chainfire.proto.watch_pb2 import WatchRequest
 from chainfire.watch.session import Session
 
@@ -33,6 +35,8 @@ async def watch(services: Services, stream: Stream) -> None:
     services.rounds.begin(session, on_leader_lost if requires_leader(stream.metadata) else None)
     try:
         async for body in stream:
+            # A put may be answered before it is applied: to who made it, "now" is behind it.
+            await wait_until(services.node, SERIALIZABLE)
             session.request(decode(WatchRequest, body))
             if stream.room <= 0:  # answers count: nobody may ask for more than he reads
                 await stream.has_room()

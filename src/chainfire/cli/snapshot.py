@@ -11,9 +11,14 @@ import click
 from chainfire.cli.common import Options, client_command
 
 _HELP = {"help_option_names": ["-h", "--help"]}
+EPILOG = """\b
+Examples:
+  chainfire snapshot save backup.snap
+  chainfire snapshot status backup.snap
+  chainfire snapshot restore backup.snap --data-dir=/var/lib/chainfire"""
 
 
-@click.group("snapshot", context_settings=_HELP)
+@click.group("snapshot", epilog=EPILOG, context_settings=_HELP)
 def command() -> None:
     """Keep a member's whole state in a file, look at such a file, start a cluster from it."""
 
