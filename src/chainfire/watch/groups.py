@@ -102,8 +102,11 @@ class Group:
         self.quiet = True  # told nothing since progress was last told
 
     def join(self, watcher: Watcher) -> None:
-        watcher.group, watcher.at = self, len(self.members)
-        self.members.append(watcher)
+        watcher.group, watcher.at, watcher.next = self, len(self.members), 0
+        if self.members:
+            self.members.append(watcher)
+        else:
+            self.members = [watcher]  # of exact size: most groups stay as they are
         self.audience = None
 
     def leave(self, watcher: Watcher) -> None:
@@ -155,15 +158,26 @@ class Cohort:
         self.members = 0  # of all groups
         self.wants_prev = False  # some group does, or did
         self.reporting: dict[Group, None] = {}  # those with PROGRESS
-        self._exact: dict[bytes, tuple[Group, ...]] = {}
+        # A group that is alone, as most are, without the tuple: it is memory for each idle watcher.
+        self._exact: dict[bytes, Group | tuple[Group, ...]] = {}
         self._ranges: RangeTree[Group] = RangeTree()
 
     def matching(self, row_key: bytes) -> Sequence[Group]:
         """The groups that watch this key, each once."""
-        found = self._exact.get(row_key, ())
+        found = self._at(row_key)
         if self._ranges:
             return [*found, *self._ranges.containing(row_key)]
         return found
+
+    def _at(self, row_key: bytes) -> tuple[Group, ...]:
+        found = self._exact.get(row_key, ())
+        return (found,) if isinstance(found, Group) else found
+
+    def _put_at(self, row_key: bytes, groups: tuple[Group, ...]) -> None:
+        if groups:
+            self._exact[row_key] = groups[0] if len(groups) == 1 else groups
+        else:
+            del self._exact[row_key]
 
     def join(self, watcher: Watcher) -> None:
         """Into the group of its likes."""
@@ -181,13 +195,13 @@ class Cohort:
 
     def _likes(self, span: Span) -> Sequence[Group]:
         if isinstance(span, bytes):
-            return self._exact.get(span, ())
+            return self._at(span)
         return self._ranges.at(*span)
 
     def _add(self, group: Group) -> None:
         for span in group.spans:
             if isinstance(span, bytes):
-                self._exact[span] = (*self._exact.get(span, ()), group)
+                self._put_at(span, (*self._at(span), group))
             else:
                 self._ranges.add(*span, group)
         self.size += 1
@@ -210,11 +224,7 @@ class Cohort:
         self.reporting.pop(group, None)
         for span in group.spans:
             if isinstance(span, bytes):
-                left = tuple(other for other in self._exact[span] if other is not group)
-                if left:
-                    self._exact[span] = left
-                else:
-                    del self._exact[span]
+                self._put_at(span, tuple(other for other in self._at(span) if other is not group))
             else:
                 self._ranges.remove(*span, group)
 
@@ -233,13 +243,13 @@ class Cohort:
     def pop(self) -> Group:
         """Take some group out, with all its members."""
         if self._exact:
-            key, groups = self._exact.popitem()  # as a dict's first items it would be slow
-            group = groups[-1]
-            self._exact[key] = groups
+            key, found = self._exact.popitem()  # as a dict's first items it would be slow
+            group = found if isinstance(found, Group) else found[-1]
+            self._exact[key] = found
         else:
-            found = self._ranges.any()
-            assert found is not None, "an empty cohort"
-            group = found
+            some = self._ranges.any()
+            assert some is not None, "an empty cohort"
+            group = some
         self._drop(group)
         self.members -= len(group.members)
         return group

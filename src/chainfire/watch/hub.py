@@ -51,7 +51,7 @@ class WatchStatistics:
     watchers: int
     slow_watchers: int  # those that are not live
     events: int  # told, counted once for each watcher
-    pending_events: int
+    pending_events: int  # none ever waits: who is slow is told from the store
 
 
 class Hub:
