@@ -18,16 +18,18 @@ from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
+from chainfire.node.changing import check
+from chainfire.node.frames import Report
 from chainfire.node.reads import ReadPending
+from chainfire.node.reports import Heard
 from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
 from chainfire.proto.cluster_pb2 import Member
-from chainfire.proto.command_pb2 import LeaseExpire, LeaseRenew
-from chainfire.raft.changes import ConfChange
-from chainfire.raft.rawnode import PeerStatus
+from chainfire.proto.command_pb2 import ConfChangeContext, LeaseExpire, LeaseRenew
+from chainfire.raft.changes import ChangeKind, ConfChange
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import AckResult, ConfState, Entry, Pending, Result
+from chainfire.types import AckResult, ConfState, Entry, EntryType, Pending, Result
 
 T = TypeVar("T")
 CLUSTER_ID = 0xCDF818194E3A8C32
@@ -88,6 +90,11 @@ class FakeNode:
         self.proposed: list[int] = []  # kinds
         self.levels: list[int] = []  # of reads
         self.nudges = 0
+        self.changes: list[ConfChange] = []
+        self.moved_to: int | None = None  # whom it was asked to let lead
+        self.matches: dict[int, int] = {}  # as the leader sees them
+        self.connected: dict[int, float] = {}  # seconds; who is not in it is not there
+        self.heard: dict[int, Heard] = {}
         self.lease_clock_ms = 0  # stamped into commands
         self.halted: list[FatalError] = []
         self._commands: list[tuple[bytes, Pending]] = []
@@ -121,18 +128,6 @@ class FakeNode:
         if not self.held:
             self.release()
 
-    def move_leader(self, target: int, pending: Pending) -> None:
-        self.moved_to = target
-        pending.done(AckResult(self.machine.revision))
-
-    def propose_conf_change(
-        self, change: ConfChange, members: Sequence[Member], pending: Pending
-    ) -> None:
-        raise NotImplementedError
-
-    def progress(self) -> Mapping[int, PeerStatus]:
-        return {}
-
     def renew(self, ids: Sequence[int], pending: Pending) -> None:
         self.propose(CommandKind.LEASE_RENEW, LeaseRenew(ids=ids).SerializeToString(), pending)
 
@@ -140,6 +135,58 @@ class FakeNode:
         """As the leader does once their time is over."""
         body = LeaseExpire(ids=ids).SerializeToString()
         self.propose(CommandKind.LEASE_EXPIRE, body, Nobody())
+
+    def propose_conf_change(
+        self, change: ConfChange, members: Sequence[Member], pending: Pending
+    ) -> None:
+        """Applied at once, as a cluster would that agrees."""
+        self.changes.append(change)
+        if self.refusal is not None:
+            pending.refused(self.refusal)
+            return
+        context = ConfChangeContext(
+            members=members, member_id=1, start_number=1, sequence=10_000 + len(self.changes)
+        )
+
+        def enter() -> ConfState:
+            check(change, members, self.machine.members)
+            return after(change, self.machine.conf_state)
+
+        entry = Entry(self.term, self.machine.applied_index + 1, EntryType.CONF_CHANGE)
+        (applied,) = self.machine.apply_conf_change(entry, context, enter)
+        if isinstance(applied.result, RequestError):
+            pending.refused(applied.result)
+        else:
+            pending.done(applied.result)
+
+    def move_leader(self, target: int, pending: Pending) -> None:
+        self.moved_to = target
+        if self.refusal is not None:
+            pending.refused(self.refusal)
+        else:
+            self.leader_id = target
+            pending.done(AckResult(self.machine.revision))
+
+    def match_indexes(self) -> Mapping[int, int]:
+        return self.matches
+
+    def connected_seconds(self, peer: int) -> float | None:
+        return self.connected.get(peer)
+
+    def own_report(self) -> Report:
+        index = self.machine.applied_index
+        return Report(
+            term=self.term,
+            leader=self.leader_id,
+            commit_index=index,
+            applied_index=index,
+            revision=self.machine.revision,
+            in_use_bytes=self.machine.usage(0),
+            version="3.7.1",
+        )
+
+    def reports(self) -> Mapping[int, Heard]:
+        return self.heard
 
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
@@ -221,6 +268,20 @@ class FakeNode:
         for work in self.work:
             while work.open:
                 work.turn()
+
+
+def after(change: ConfChange, conf: ConfState) -> ConfState:
+    """The configuration with one step taken."""
+    (step,) = change.steps
+    voters, learners = {*conf.voters} - {step.id}, {*conf.learners} - {step.id}
+    match step.kind:
+        case ChangeKind.ADD_VOTER:
+            voters.add(step.id)
+        case ChangeKind.ADD_LEARNER:
+            learners.add(step.id)
+        case ChangeKind.UPDATE:
+            return conf
+    return ConfState(voters=tuple(sorted(voters)), learners=tuple(sorted(learners)))
 
 
 class Probe(Call):

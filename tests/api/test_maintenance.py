@@ -273,7 +273,6 @@ def test_a_failed_check_says_why_and_is_counted(api: Api) -> None:
     "path",
     [
         "/etcdserverpb.Auth/Authenticate",
-        "/etcdserverpb.Cluster/MemberAdd",
     ],
 )
 def test_methods_to_come_say_so(api: Api, path: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.node import frames, records
-from chainfire.node.frames import BadFrame, Chain, Change, Forward, Frame, Refused, Splitter
+from chainfire.node.frames import BadFrame, Chain, Change, Forward, Frame, Refused, Report, Splitter
 from chainfire.node.records import RecordCache
 from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.types import ConfState, Entry, EntryType
@@ -106,6 +106,13 @@ def test_snapshot_is_pinned() -> None:
          "0000000000000002 0000000000000003"),
         (Chain(1, 2**64 - 1), "22 0000000000000001 ffffffffffffffff"),
         (Change(b"\x01\x00"), "23 0100"),
+        (
+            Report(term=1, leader=2, commit_index=3, applied_index=4, revision=5, in_use_bytes=6,
+                   version="3.7", matches=((7, 8),)),
+            "24 0000000000000001 0000000000000002 0000000000000003 0000000000000004"
+            "0000000000000005 0000000000000006 03 00000001 332e37"
+            "0000000000000007 0000000000000008",
+        ),
     ],
 )  # fmt: skip
 def test_other_frames_are_pinned(frame: Frame, body: str) -> None:

@@ -93,10 +93,10 @@ def status(services: Services, call: Call) -> None:
 
 def _alarm_text(alarm: Alarm) -> str:
     """As etcd prints an AlarmMember; the blank at the end is etcd's."""
-    return f"memberID:{alarm.member_id} alarm:{_alarm_name(alarm.type)} "
+    return f"memberID:{alarm.member_id} alarm:{alarm_name(alarm.type)} "
 
 
-def _alarm_name(number: int) -> str:
+def alarm_name(number: int) -> str:
     known = AlarmType.values()
     return AlarmType.Name(AlarmType.ValueType(number)) if number in known else str(number)
 

@@ -19,13 +19,14 @@ from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
+from chainfire.node.frames import Report
 from chainfire.node.reads import ReadPending
+from chainfire.node.reports import Heard
 from chainfire.node.shell import Follower
 from chainfire.node.status import NodeStatus
 from chainfire.node.worker import fatal
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.changes import ConfChange
-from chainfire.raft.rawnode import PeerStatus
 from chainfire.storage.backend import StorageBackend
 from chainfire.types import Pending
 from chainfire.watch.hub import Hub
@@ -74,20 +75,6 @@ class NodeFace(Protocol):
         """Replicate a command; `pending` hears what became of it."""
         ...
 
-    def move_leader(self, target: int, pending: Pending) -> None:
-        """Let this voter lead; `pending` hears when it does, or that it will not."""
-        ...
-
-    def propose_conf_change(
-        self, change: ConfChange, members: Sequence[Member], pending: Pending
-    ) -> None:
-        """Change the membership, from any member; `members` are those that are added or moved."""
-        ...
-
-    def progress(self) -> Mapping[int, PeerStatus]:
-        """What this leader knows of each member, itself included; empty elsewhere."""
-        ...
-
     def renew(self, ids: Sequence[int], pending: Pending) -> None:
         """Let the TTLs of these leases begin anew; `pending` gets a RenewResult in their order."""
         ...
@@ -95,6 +82,30 @@ class NodeFace(Protocol):
     @property
     def lease_clock_ms(self) -> int:
         """What the replicated lease clock reads, as far as this member can tell."""
+        ...
+
+    def propose_conf_change(
+        self, change: ConfChange, members: Sequence[Member], pending: Pending
+    ) -> None:
+        """Change the membership; `members` describes whom it adds, and whose peer URLs it moves."""
+        ...
+
+    def move_leader(self, target: int, pending: Pending) -> None:
+        """Let this voter lead; refused where this member does not."""
+        ...
+
+    def match_indexes(self) -> Mapping[int, int]:
+        """How far each member's log is known to reach; empty where the leader has not said."""
+        ...
+
+    def connected_seconds(self, peer: int) -> float | None:
+        """For how long this member has been heard of without a gap; None: it is not there."""
+        ...
+
+    def own_report(self) -> Report: ...
+
+    def reports(self) -> Mapping[int, Heard]:
+        """What other members last said of themselves; who was never heard is not in it."""
         ...
 
     def read(
@@ -143,6 +154,8 @@ class Limits:
     max_txn_ops: int = 128
     quota_bytes: int = quota.DEFAULT_BYTES  # negative = no quota
     request_timeout_seconds: float = 7.0  # what the member grants a request of its own
+    strict_reconfig_check: bool = True  # refuse membership changes that endanger the quorum
+    max_learners: int = 1
     lease_ttl_seconds_min: int = 2  # a shorter TTL becomes this one
     progress_seconds: float = 600.0  # between two words to watchers that asked for progress
     leaderless_seconds: float = 3.0  # then streams that require a leader end

@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from chainfire.api import (
     cluster,
+    cluster_status,
     election,
     health,
     kv,
@@ -123,7 +124,14 @@ _SERVICES = (
         cluster_pb2,
         "Cluster",
         "etcdserverpb.Cluster",
-        unary={"MemberList": cluster.member_list},
+        unary={
+            "MemberAdd": cluster.member_add,
+            "MemberRemove": cluster.member_remove,
+            "MemberUpdate": cluster.member_update,
+            "MemberList": cluster.member_list,
+            "MemberPromote": cluster.member_promote,
+            "ClusterStatus": cluster_status.cluster_status,
+        },
     ),
     _service(
         maintenance_pb2,
@@ -176,6 +184,9 @@ _SERVICES = (
 )
 
 
+_OURS_ALONE = frozenset({"ClusterStatus"})  # etcd has no method of that name
+
+
 def _unimplemented(services: Services, call: Call) -> None:
     raise Unimplemented(f"chainfire: {call.method} is not implemented yet")
 
@@ -188,6 +199,8 @@ def _methods(service: _Service) -> list[Method]:
     found = []
     for name in (service.descriptor.full_name, *service.names):
         for method in service.descriptor.methods:
+            if method.name in _OURS_ALONE and name != service.descriptor.full_name:
+                continue
             kind = Kind.UNARY
             if method.server_streaming:
                 kind = Kind.BIDI if method.client_streaming else Kind.SERVER_STREAM

@@ -130,6 +130,15 @@ class Options:
             tls=self._tls(),
         )
 
+    def targets(self, client: SyncClient, *, cluster: bool) -> tuple[str, ...]:
+        """The endpoints given, or with `cluster` those of all members."""
+        from chainfire.client.calls import member_list_call
+
+        if not cluster:
+            return client.endpoints
+        members = client.call(member_list_call()).members
+        return tuple(dict.fromkeys(url for member in members for url in member.clientURLs))
+
     def _tls(self) -> Tls | None:
         from chainfire.client.tls import Tls
 
@@ -139,6 +148,11 @@ class Options:
         if not any(files.values()):
             return None
         return Tls.of_files(files["cacert"], files["cert"], files["key"])
+
+
+whole_cluster = click.option(
+    "--cluster", is_flag=True, help="All members' endpoints, as the member list has them."
+)
 
 
 def client_command(

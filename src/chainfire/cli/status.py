@@ -28,13 +28,18 @@ COLUMNS = (
 @client_command("status", epilog=EPILOG)
 def command(shared: Options) -> int:
     """Show how the member behind each endpoint is. Exit code 1 if one does not answer."""
+    return show(shared, default="table", cluster=False)
+
+
+def show(shared: Options, *, default: str, cluster: bool) -> int:
+    """`chainfire status`, and `chainfire endpoint status`."""
     from chainfire.client.calls import status_call
 
-    write_out = shared.write_out("table", "simple", "fields", "json", default="table")
+    write_out = shared.write_out("table", "simple", "fields", "json", default=default)
     replies: list[tuple[str, maintenance_pb2.StatusResponse]] = []
     code = 0
     with shared.client() as client:
-        for endpoint in client.endpoints:
+        for endpoint in shared.targets(client, cluster=cluster):
             try:
                 replies.append((endpoint, client.call_at(endpoint, status_call())))
             except ChainfireError as exc:

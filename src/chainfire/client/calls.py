@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from chainfire.client.keys import Text, prefix_range, to_bytes
 from chainfire.client.values import KeyValue
 from chainfire.errors import InvalidArgument
-from chainfire.proto import kv_pb2, maintenance_pb2, watch_pb2
+from chainfire.proto import cluster_pb2, kv_pb2, maintenance_pb2, watch_pb2
 
 R_co = TypeVar("R_co", bound=Message, covariant=True)
 NO_LEASE = 0
@@ -79,6 +79,23 @@ def snapshot_call() -> Call[maintenance_pb2.SnapshotResponse]:
     request = maintenance_pb2.SnapshotRequest()
     path = "/etcdserverpb.Maintenance/Snapshot"
     return Call(path, request, maintenance_pb2.SnapshotResponse, is_read=True)
+
+
+def maintenance_call(
+    name: str, request: Message, reply: type[R_co], *, is_read: bool
+) -> Call[R_co]:
+    return Call(f"/etcdserverpb.Maintenance/{name}", request, reply, is_read)
+
+
+def member_list_call(*, linearizable: bool = True) -> Call[cluster_pb2.MemberListResponse]:
+    request = cluster_pb2.MemberListRequest(linearizable=linearizable)
+    path = "/etcdserverpb.Cluster/MemberList"
+    return Call(path, request, cluster_pb2.MemberListResponse, is_read=True)
+
+
+def member_call(name: str, request: Message, reply: type[R_co]) -> Call[R_co]:
+    """A change of the membership: "MemberAdd" and the like."""
+    return Call(f"/etcdserverpb.Cluster/{name}", request, reply, is_read=False)
 
 
 # ── what the client's methods ask for ───────────────────────────────────────

@@ -54,10 +54,9 @@ FOREIGN: Final[dict[str, Foreign]] = {
     **_bools(_ENGINE, "memory-mlock"),
     **_bools("sockets are never shared here", "socket-reuse-port"),
     **_bools("addresses are reused anyway", "socket-reuse-address"),
-    **_texts(_ONE_MEMBER, "raft-read-timeout", "raft-write-timeout", "max-learners"),
+    **_texts(_ONE_MEMBER, "raft-read-timeout", "raft-write-timeout"),
     **_texts(_CHECKS, "corrupt-check-time", "compact-hash-check-time", "downgrade-check-time"),
     # Clustering
-    **_bools(_ONE_MEMBER, "strict-reconfig-check", harmless=_ON),
     **_texts(
         _DISCOVERY,
         *("discovery-token", "discovery-endpoints", "discovery-srv", "discovery"),

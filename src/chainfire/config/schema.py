@@ -107,6 +107,15 @@ class ClusterConfig:
         kinds.TEXT,
         "Keeps clusters with equal URLs apart: it goes into cluster and member ids",
     )
+    strict_reconfig_check: bool = _option(
+        True,
+        "strict-reconfig-check",
+        kinds.BOOL,
+        "Refuse membership changes that would endanger the quorum",
+    )
+    max_learners: int = _option(
+        1, "max-learners", kinds.integer(1, 100), "Learners that the cluster may have at a time"
+    )
     force_new_cluster: bool = _option(
         False,
         "force-new-cluster",

@@ -36,7 +36,7 @@ from chainfire.node.divergence import Divergence
 from chainfire.node.duties import Duties
 from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.frames import Chain, Change, Forward, Frame, Refused
+from chainfire.node.frames import Chain, Change, Forward, Frame, Refused, Report
 from chainfire.node.handover import HandOver
 from chainfire.node.installing import Installing, StatePlace
 from chainfire.node.leadership import Leadership
@@ -47,6 +47,7 @@ from chainfire.node.logwriter import LogWriter, WitnessFile
 from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
+from chainfire.node.reports import Reports
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.changes import ConfChange
 from chainfire.raft.messages import (
@@ -130,6 +131,7 @@ class Driver:
         self._told: Message | None = None  # the last apply whose callers could hear early
         self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
         self._divergence = Divergence(raft, machine, self._effects)
+        self.reports = Reports(raft, machine, self._effects)
         self._is_admitted = is_admitted
         self._stopped = False
         log.newest_state = self._newest_state
@@ -216,6 +218,8 @@ class Driver:
                     self._proposer.forwarded(sender, commands)
                 case Change(data):
                     self._proposer.forwarded_change(data)
+                case Report():
+                    self.reports.heard(sender, frame, self._now_ms)
                 case Refused():
                     self._proposer.refused(frame)
 
@@ -302,6 +306,7 @@ class Driver:
             self.raft.tick()
             self._hand_over.tick(now_ms)
         self._divergence.tick()
+        self.reports.tick(now_ms)
         self.duties.is_corrupt = self._divergence.is_found
         # What waits behind a giant command is committed: late is better than unknown.
         self._proposer.tick(now_ms, may_expire=not self.machine.is_unfinished)

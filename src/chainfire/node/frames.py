@@ -28,6 +28,7 @@ FORWARD: Final = 32
 REFUSED: Final = 33
 CHAIN: Final = 34
 CHANGE: Final = 35
+REPORT: Final = 36
 
 HEAD_BYTES: Final = 8
 FRAME_BYTES_MAX: Final = 64 << 20  # of one body; an entry larger than that cannot travel
@@ -39,6 +40,8 @@ _SNAPSHOT = struct.Struct(">QQI")
 _COUNT = struct.Struct(">BI")
 _REFUSED = struct.Struct(">BQII")
 _CHAIN = struct.Struct(">BQQ")
+_REPORT = struct.Struct(">BQQQQQQBI")
+_MATCH = struct.Struct(">QQ")
 _SIZE = struct.Struct(">I")
 
 # PROPOSE: commands are forwarded. STORAGE_…: between a member and its own disk.
@@ -84,7 +87,21 @@ class Chain:
     hash: int
 
 
-Frame = Message | Forward | Change | Refused | Chain
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Report:
+    """What a member tells of itself (`node/reports.py`)."""
+
+    term: int
+    leader: int  # 0: none known
+    commit_index: int
+    applied_index: int
+    revision: int
+    in_use_bytes: int
+    version: str
+    matches: tuple[tuple[int, int], ...] = ()  # member, end of its log; a leader's report only
+
+
+Frame = Message | Forward | Change | Refused | Chain | Report
 
 
 # ── out ─────────────────────────────────────────────────────────────────────
@@ -109,6 +126,8 @@ def encode(frame: Frame, cache: RecordCache) -> bytes:
             return framed(head + struct.pack(f">{len(sequences)}Q", *sequences))
         case Chain(index, hash_):
             return framed(_CHAIN.pack(CHAIN, index, hash_))
+        case Report():
+            return framed(_report(frame))
 
 
 def encode_message(message: Message, cache: RecordCache) -> bytes:
@@ -309,6 +328,40 @@ def _read_change(body: bytes, _: RecordCache) -> Change:
     return Change(body[1:])
 
 
+def _report(report: Report) -> bytes:
+    version = report.version.encode()
+    head = _REPORT.pack(
+        REPORT,
+        report.term,
+        report.leader,
+        report.commit_index,
+        report.applied_index,
+        report.revision,
+        report.in_use_bytes,
+        len(version),
+        len(report.matches),
+    )
+    return head + version + b"".join(_MATCH.pack(*match) for match in report.matches)
+
+
+def _read_report(body: bytes, _: RecordCache) -> Report:
+    _, term, leader, commit, applied, revision, in_use, size, count = _REPORT.unpack_from(body)
+    end = _REPORT.size + size
+    matches = tuple(_MATCH.iter_unpack(body[end:]))
+    if len(matches) != count:
+        raise BadFrame(f"a report with {len(matches)} matches, not {count}")
+    return Report(
+        term=term,
+        leader=leader,
+        commit_index=commit,
+        applied_index=applied,
+        revision=revision,
+        in_use_bytes=in_use,
+        version=body[_REPORT.size : end].decode(),
+        matches=matches,
+    )
+
+
 def _read_chain(body: bytes, _: RecordCache) -> Chain:
     return Chain(*_CHAIN.unpack(body)[1:])
 
@@ -319,4 +372,5 @@ _READERS: Final[dict[int, Callable[[bytes, RecordCache], Frame]]] = {
     REFUSED: _read_refused,
     CHAIN: _read_chain,
     CHANGE: _read_change,
+    REPORT: _read_report,
 }

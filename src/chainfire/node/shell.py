@@ -22,11 +22,13 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
+from chainfire.node.frames import Report
 from chainfire.node.logsync import LogSync
 from chainfire.node.peering import Peering, removed
 from chainfire.node.peers import PeerTransport
 from chainfire.node.reads import ReadPending
 from chainfire.node.registry import Registry
+from chainfire.node.reports import Heard
 from chainfire.node.status import NodeStatistics, NodeStatus
 from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
@@ -35,7 +37,6 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.raft.changes import ConfChange
-from chainfire.raft.rawnode import PeerStatus
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change
 from chainfire.types import Alarm, Pending, Result
@@ -263,9 +264,25 @@ class Node:
         self._driver.move_leader(target, pending)
         self._schedule_turn()
 
-    def progress(self) -> Mapping[int, PeerStatus]:
-        """What this leader knows of each member, itself included; empty elsewhere."""
-        return self._driver.raft.status().peers
+    def match_indexes(self) -> Mapping[int, int]:
+        """How far each member's log is known to reach, as the leader sees it; empty without one."""
+        return self._driver.reports.match_indexes()
+
+    def connected_seconds(self, peer: int) -> float | None:
+        """For how long this member has been heard of without a gap; None: it is not there."""
+        found = self._driver.reports.connected_ms(peer, self._now_ms)
+        return None if found is None else found / 1000
+
+    def own_report(self) -> Report:
+        return self._driver.reports.own()
+
+    def reports(self) -> Mapping[int, Heard]:
+        """What the others last said of themselves."""
+        return self._driver.reports.of_others(self._now_ms)
+
+    @property
+    def _now_ms(self) -> int:
+        return int(self._loop.time() * 1000)
 
     def renew(self, ids: Sequence[int], pending: Pending, *, keyspace: int = 0) -> None:
         """Let the TTLs of these leases begin anew; `pending` gets a RenewResult in their order."""
@@ -276,7 +293,7 @@ class Node:
     @property
     def lease_clock_ms(self) -> int:
         """What the replicated lease clock reads; at a follower an estimate."""
-        return self._driver.lease_clock_ms(int(self._loop.time() * 1000))
+        return self._driver.lease_clock_ms(self._now_ms)
 
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
@@ -487,7 +504,7 @@ class Node:
         if self._closed or self.failed.done():
             return
         try:
-            now_ms = int(self._loop.time() * 1000)
+            now_ms = self._now_ms
             self._driver.tick(now_ms, self._upkeep.look_at_disk())
             self._log_alarms()
         except Exception as exc:

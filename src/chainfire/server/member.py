@@ -271,6 +271,8 @@ def _limits(config: Config) -> Limits:
     return Limits(
         max_request_bytes=config.limits.max_request_bytes,
         max_txn_ops=config.limits.max_txn_ops,
+        strict_reconfig_check=config.cluster.strict_reconfig_check,
+        max_learners=config.cluster.max_learners,
         quota_bytes=quota.quota_bytes(config.limits.quota_backend_bytes),
         request_timeout_seconds=5.0 + 2 * config.raft.election_timeout_ms / 1000,
         lease_ttl_seconds_min=lease_ttl_seconds_min(config),
