@@ -94,7 +94,7 @@ class Door:
         """End everything; returns when the thread is gone. Idempotent."""
 
     def statistics(self) -> dict[str, int]:
-        """connections, unsent_bytes; since the start: accepted, refused, rude, wakes, direct."""
+        """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct."""
 
 def self_signed(
     names: Sequence[str], common_name: str, now: int, days: int

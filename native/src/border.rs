@@ -197,6 +197,8 @@ pub struct Border {
     pub counters: Counters,
     /// Bytes of large answers that Python has given and no socket has taken yet.
     pub unsent_bytes: AtomicUsize,
+    /// What requests hold that are not complete yet.
+    pub incomplete_bytes: AtomicUsize,
     queue: Mutex<Queue>,
     full: AtomicBool,
     event_fd: OwnedFd,
@@ -228,6 +230,7 @@ impl Border {
             settings,
             methods,
             unsent_bytes: AtomicUsize::new(0),
+            incomplete_bytes: AtomicUsize::new(0),
             counters: Counters::default(),
             queue: Mutex::new(Queue { armed: true, ..Queue::default() }),
             full: AtomicBool::new(false),

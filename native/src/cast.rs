@@ -72,7 +72,8 @@ mod tests {
             Reply { id: 0, action: Action::Cast(Box::new(cast)) },
             Reply { id: 2, action: Action::Reset },
         ]);
-        let shares: Vec<(u64, Option<(&[u8], &[u8])>)> = replies
+        type Share<'a> = (u64, Option<(&'a [u8], &'a [u8])>);
+        let shares: Vec<Share> = replies
             .iter()
             .map(|reply| match &reply.action {
                 Action::Share(share) => (reply.id, Some((&share.prefix[..], &share.body[..]))),

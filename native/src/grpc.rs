@@ -72,6 +72,10 @@ impl Decoder {
         self.buffer.is_empty()
     }
 
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The whole body in one DATA frame: no copy. None: take the long way.
     pub fn single(&self, data: &Bytes) -> Option<Bytes> {
         let head = data.first_chunk::<FRAME_HEAD_BYTES>()?;
@@ -93,8 +97,7 @@ impl Decoder {
             return Err(too_large(length, self.message_bytes_max));
         }
         if self.buffer.len() - FRAME_HEAD_BYTES < length {
-            self.buffer.reserve((length + FRAME_HEAD_BYTES).saturating_sub(self.buffer.len()));
-            return Ok(None);
+            return Ok(None); // no room is made for bytes that have only been announced
         }
         self.buffer.advance(FRAME_HEAD_BYTES);
         let body = self.buffer.split_to(length).freeze();

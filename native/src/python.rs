@@ -121,6 +121,7 @@ impl Door {
         let found = PyDict::new(py);
         found.set_item("connections", border.open_sockets())?;
         found.set_item("unsent_bytes", border.unsent_bytes.load(Ordering::Relaxed))?;
+        found.set_item("incomplete_bytes", border.incomplete_bytes.load(Ordering::Relaxed))?;
         for (name, counter) in [
             ("accepted", &border.counters.accepted),
             ("refused", &border.counters.refused),

@@ -134,26 +134,40 @@ def test_leadership_moves(trios: list[Trio]) -> None:
         assert (refused.code != 0, "no leader endpoint" in refused.error) == (True, True)
 
 
-def test_a_learner_is_added_refused_a_vote_and_removed(trios: list[Trio]) -> None:
-    theirs, ours = map(_life_of_a_learner, trios)
+def test_a_learner_joins_catches_up_votes_and_leaves(trios: list[Trio]) -> None:
+    theirs, ours = map(_life_of_a_fourth, trios)
     assert ours == theirs
 
 
-def _life_of_a_learner(trio: Trio) -> list[tuple[int, list[str], str]]:
-    """It is never started."""
-    ctl = trio.ctl()
+def _life_of_a_fourth(trio: Trio) -> list[tuple[int, list[str], str]]:
+    """It is added by one member, promoted by another, removed by the third."""
+    first, second, third = (trio.ctl(name) for name in NAMES)
+    peer_port = free_port()
     outputs: list[Output] = []
 
-    def added() -> bool:
-        outputs[:] = [ctl("member add m4 --peer-urls=http://127.0.0.1:1 --learner")]
-        return outputs[0].code == 0
+    def is_done(ctl: Ctl, command: str) -> bool:
+        output = ctl(command)
+        if output.code == 0:
+            outputs.append(output)
+        return output.code == 0
 
-    until(added, "no member can be added")  # "unhealthy cluster" until all have met for 5 s
-    rows = [row.split(", ") for row in ctl.raw("member list").splitlines()]
+    add = f"member add m4 --peer-urls=http://127.0.0.1:{peer_port} --learner"
+    until(lambda: is_done(first, add), "no member can be added")  # until all have met for 5 s
+    rows = [row.split(", ") for row in first.raw("member list").splitlines()]
     [id_] = [row[0] for row in rows if not row[2]]
-    outputs += [trio.ctl(name)(f"member promote {id_}") for name in NAMES]  # whoever is asked
-    outputs += [trio.ctl(name)("member list") for name in NAMES]
-    outputs += [ctl(f"member remove {id_}"), ctl(f"member remove {id_}"), ctl("member list")]
+    outputs.append(third(f"member promote {id_}"))  # too early
+    founders = ",".join(f"{row[2] or 'm4'}={row[3]}" for row in rows)
+    fourth = trio.members["m4"] = trio.make("m4", founders, "existing", peer_port=peer_port)
+    fourth.spawn()
+    promote = f"member promote {id_}"
+    until(lambda: is_done(second, promote), "the learner does not catch up")
+    assert first("put here 1").code == 0
+    until(lambda: trio.ctl("m4")("get here").out == "here\n1\n", "the new member does not serve")
+    outputs += [second(promote), *(trio.ctl(name)("member list") for name in trio.members)]
+    outputs += [third(f"member remove {id_}"), third(f"member remove {id_}")]
+    del trio.members["m4"]
+    fourth.wait_exit(READY_SECONDS)
+    outputs.append(first("member list"))
     return [settled(output) for output in outputs]
 
 

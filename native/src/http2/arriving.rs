@@ -118,7 +118,11 @@ impl State {
         let cx = &mut Context::from_waker(&waker);
         if let Some(intake) = &mut call.intake {
             match intake.pull(call.kind, id, events, cx) {
-                Pulled::More => {}
+                Pulled::More => {
+                    if let Err(refusal) = intake.hold(call.kind, &connection.border) {
+                        return self.refuse(connection, stream, refusal);
+                    }
+                }
                 Pulled::Complete => {
                     call.intake = None;
                     call.seen = true;

@@ -1,14 +1,23 @@
-//! A request's body on its way in: cut into messages, within the client's credit.
+//! A request's body on its way in: cut into messages, within the client's credit. What incomplete
+//! requests hold is counted over all connections and bounded: a client that begins many and ends
+//! none costs its own calls, not the process.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
 
 use super::call::Kind;
-use crate::border::{CallId, Event, what};
+use crate::border::{Border, CallId, Event, what};
 use crate::grpc::{self, Decoder, Refusal};
 use crate::settings::{MESSAGE_OVERHEAD_BYTES, STREAM_CREDIT_BYTES};
+
+/// Of all incomplete requests together.
+const INCOMPLETE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// What a unary call costs that waits for its message, here and inside h2 (measured: 1.1 KB).
+const CALL_BYTES: usize = 1024;
 
 pub(super) struct Intake {
     body: RecvStream,
@@ -16,6 +25,19 @@ pub(super) struct Intake {
     message: Option<Bytes>,
     pub(super) call: Option<Event>, // handed over once its one message is complete
     pub(super) credit: isize,       // of a stream; Python gives it back as it consumes
+    holding: Option<Holding>,
+}
+
+/// What is counted for one request.
+struct Holding {
+    border: Arc<Border>,
+    bytes: usize,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.border.incomplete_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 pub(super) enum Pulled {
@@ -33,7 +55,32 @@ impl Intake {
             message: None,
             call: None,
             credit: STREAM_CREDIT_BYTES as isize,
+            holding: None,
         }
+    }
+
+    /// Count what waits here for the rest of the request. An error: all of them hold too much.
+    pub(super) fn hold(&mut self, kind: Kind, border: &Arc<Border>) -> Result<(), Refusal> {
+        let mut bytes = self.decoder.held_bytes() + self.message.as_ref().map_or(0, Bytes::len);
+        if kind == Kind::OneMessage {
+            bytes += CALL_BYTES;
+        } else if bytes == 0 && self.holding.is_none() {
+            return Ok(()); // most streams, most of the time
+        }
+        let holding = self.holding.get_or_insert_with(|| Holding { border: border.clone(), bytes: 0 });
+        let all = &border.incomplete_bytes;
+        if bytes <= holding.bytes {
+            all.fetch_sub(holding.bytes - bytes, Ordering::Relaxed);
+            holding.bytes = bytes;
+            return Ok(());
+        }
+        let before = all.fetch_add(bytes - holding.bytes, Ordering::Relaxed);
+        holding.bytes = bytes;
+        if before > INCOMPLETE_BYTES_MAX {
+            let text = "grpc: too many requests are incomplete";
+            return Err(Refusal::new(grpc::RESOURCE_EXHAUSTED, text));
+        }
+        Ok(())
     }
 
     pub(super) fn pull(
