@@ -43,7 +43,7 @@ from chainfire.server.opening import (
     has_past,
     open_member,
 )
-from chainfire.server.selfsigned import peer_tls
+from chainfire.server.selfsigned import is_self_signed, peer_tls
 from chainfire.server.states import look
 from chainfire.types import ConfState
 from chainfire.version import VERSION
@@ -191,6 +191,7 @@ def _peer_tls_files(config: Config) -> PeerTlsFiles:
         key_file=files.key_file,
         trusted_ca_file=files.trusted_ca_file,
         client_cert_auth=files.client_cert_auth,
+        self_signed=is_self_signed(config),
     )
 
 

@@ -45,6 +45,11 @@ def peer_tls(config: Config) -> PeerTlsConfig:
     return replace(tls, cert_file=str(cert), key_file=str(key))
 
 
+def is_self_signed(config: Config) -> bool:
+    """Whether members show each other certificates that nobody can verify."""
+    return config.peer_tls.auto_tls and not config.peer_tls.cert_file
+
+
 def _files(config: Config, side: str, urls: Iterable[Url]) -> tuple[Path, Path]:
     directory = Path(config.member.data_dir) / "fixtures" / side
     cert, key = directory / "cert.pem", directory / "key.pem"
