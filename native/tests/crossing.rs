@@ -196,7 +196,9 @@ fn nothing_crosses_when_calls_are_cancelled_and_answered_late() {
 
 #[test]
 fn a_client_that_only_resets_is_sent_away() {
-    let (border, door, address) = open_door(Settings::default());
+    // A rate that the slowest machine exceeds.
+    let settings = Settings { resets_per_second_max: 50, ..Settings::default() };
+    let (border, door, address) = open_door(settings);
     on_a_runtime(async {
         let stream = connect(address).await;
         let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
@@ -209,8 +211,11 @@ fn a_client_that_only_resets_is_sent_away() {
             tokio::task::yield_now().await;
         }
         let error = connection.await.unwrap().unwrap_err();
-        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error}");
+        // The close behind the frame with the reason may overtake it: a client that goes on sending
+        // meets a reset.
+        assert!(error.is_io() || error.reason() == Some(Reason::ENHANCE_YOUR_CALM), "{error}");
     });
+    assert_eq!(border.counters.rude.load(Ordering::Relaxed), 1);
     assert!(border.drain(100_000).0.len() < 10_000);
     door.close();
 }
