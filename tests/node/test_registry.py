@@ -24,6 +24,22 @@ def test_whom_it_met_is_durable_when_meet_returns() -> None:
     assert (again.met(7), again.met(2**64 - 1)) == (Met(1, 2, 3), Met(4, 5, 6))
 
 
+def test_a_stalled_disk_is_waited_for() -> None:
+    backend = MemoryBackend(LOG_FAMILIES)
+    registry = Registry(backend, World().machine)
+
+    async def scene() -> None:
+        backend.stalled = True
+        meeting = asyncio.create_task(registry.meet(7, Met(1, 2, 3)))
+        await asyncio.sleep(0)
+        assert not meeting.done() and registry.met(7) is None
+        backend.stalled = False
+        await meeting
+
+    asyncio.run(scene())
+    assert registry.met(7) == Met(1, 2, 3)
+
+
 def test_golden_rows() -> None:
     backend = MemoryBackend(LOG_FAMILIES)
     registry = Registry(backend, World().machine)

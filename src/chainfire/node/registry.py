@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from chainfire.errors import Corrupt, UnknownFormat
+from chainfire.errors import Corrupt, Stalled, UnknownFormat
 from chainfire.machine import Machine
 from chainfire.node.handshake import Met
 from chainfire.node.roster import Roster
 from chainfire.storage.backend import StorageBackend, WriteBatch
 
+STALL_RETRY_SECONDS = 0.01
 _FAMILY = "raft_meta"
 _PREFIX = b"met"
 _ADMITTED = b"admitted"
@@ -39,10 +40,15 @@ class Registry:
         return self._met.get(member_id)
 
     async def meet(self, member_id: int, met: Met) -> None:
-        batch = self._backend.batch()
         row = _ROW.pack(_FORMAT, met.incarnation, met.start_number, met.life)
-        batch.put(_FAMILY, _PREFIX + _KEY.pack(member_id), row)
-        self._backend.write(batch)
+        while True:
+            batch = self._backend.batch()
+            batch.put(_FAMILY, _PREFIX + _KEY.pack(member_id), row)
+            try:
+                self._backend.write(batch)
+                break
+            except Stalled:
+                await asyncio.sleep(STALL_RETRY_SECONDS)
         self._met[member_id] = met
         await asyncio.to_thread(self._backend.sync)
 
