@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PATCHES = ROOT / "tests" / "sim" / "mutants"
 SEEDS = 1000
 SECONDS = 6  # of chaos, per seed
-REACH_SEEDS = 20
+REACH_SEEDS = 60
 
 _HUNT = """
 import json, sys
