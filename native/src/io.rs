@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::authority;
 use crate::border::lock;
 use crate::manners::FrameScan;
 
@@ -123,7 +124,9 @@ impl AsyncRead for Gathered {
             buf.put_slice(&wire.prefix[..length]);
             wire.prefix.drain(..length);
         }
-        wire.scan.read(&buf.filled()[before..]);
+        if let Some(headers) = wire.scan.read(&buf.filled()[before..]) {
+            authority::mend(&mut buf.filled_mut()[before..][headers]);
+        }
         wire.reads += 1;
         Poll::Ready(Ok(()))
     }

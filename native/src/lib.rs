@@ -9,6 +9,7 @@
 //! http1/       a connection of HTTP/1.1
 //! grpc.rs      gRPC's own encodings            pure
 //! manners.rs   limits against abuse            pure
+//! authority.rs a quirk of older clients        pure
 //! io.rs tls.rs settings.rs
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
 //! puts/        the rows of a plain put: a codec for the machine; no part of the door either     pure
@@ -16,6 +17,7 @@
 //!
 //! No business logic and no protobuf: methods are paths with a number, messages are bytes.
 
+mod authority;
 pub mod border;
 pub mod cast;
 pub mod door;

@@ -10,10 +10,12 @@
 //! - rapid reset (CVE-2023-44487): more than `resets_per_second_max` resets of streams that were
 //!   opened within that second, with hardly an answer. Old streams may be reset at any rate.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
+const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -30,6 +32,7 @@ pub struct FrameScan {
     skip: usize, // of the preface or a payload
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
+    seen_headers: bool,
     pub resets: Vec<u32>,
     pub pings: u32,
     pub control_frames: u32,
@@ -41,6 +44,7 @@ impl Default for FrameScan {
             skip: PREFACE_BYTES,
             head: [0; HEAD_BYTES],
             head_bytes: 0,
+            seen_headers: false,
             resets: Vec::new(),
             pings: 0,
             control_frames: 0,
@@ -49,7 +53,10 @@ impl Default for FrameScan {
 }
 
 impl FrameScan {
-    pub fn read(&mut self, mut bytes: &[u8]) {
+    /// Where in `bytes` the payload of the connection's first headers lies, as far as it is there.
+    pub fn read(&mut self, mut bytes: &[u8]) -> Option<Range<usize>> {
+        let whole = bytes.len();
+        let mut first_headers = None;
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -59,10 +66,15 @@ impl FrameScan {
             self.head_bytes += wanted;
             bytes = &bytes[wanted..];
             if self.head_bytes < HEAD_BYTES {
-                return;
+                return first_headers;
             }
             self.head_bytes = 0;
             self.frame();
+            if self.head[3] == HEADERS && !self.seen_headers {
+                self.seen_headers = true;
+                let at = whole - bytes.len();
+                first_headers = Some(at..whole.min(at + self.skip));
+            }
         }
     }
 
@@ -198,9 +210,23 @@ mod tests {
         bytes.extend(frame(RST_STREAM, 0, 9, &[0; 4]));
         for size in [1, 2, 5, 9, 10, 50, bytes.len()] {
             let mut scan = FrameScan::default();
-            bytes.chunks(size).for_each(|piece| scan.read(piece));
+            bytes.chunks(size).for_each(|piece| drop(scan.read(piece)));
             assert_eq!((scan.resets, scan.pings, scan.control_frames), (vec![5, 9], 1, 2));
         }
+    }
+
+    #[test]
+    fn the_first_headers_are_found_once() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(SETTINGS, 0, 0, &[]));
+        bytes.extend(frame(HEADERS, 0, 1, &[7; 20]));
+        bytes.extend(frame(HEADERS, 0, 3, &[7; 20]));
+        let at = PREFACE_BYTES + 2 * HEAD_BYTES;
+        let mut scan = FrameScan::default();
+        assert_eq!(scan.read(&bytes), Some(at..at + 20));
+        assert_eq!(scan.read(&bytes[at - HEAD_BYTES..]), None);
+        let mut scan = FrameScan::default();
+        assert_eq!(scan.read(&bytes[..at + 5]), Some(at..at + 5));
     }
 
     fn seen(pings: u32, control_frames: u32, resets: &[u32], calls: usize) -> Seen<'_> {

@@ -26,6 +26,9 @@ def test_etcdctl_asks_all_members_and_moves_the_leader(tmp_path: Path) -> None:
         table = ctl("endpoint status -w table").out
         assert table.count("3.7.1") == 3 and table.count(" true ") == 1
         assert ctl("endpoint health --cluster").code == 0
+        for what in ("status", "hashkv"):  # etcdctl 3.4 names the server by a URL here
+            asked = ctl(f"endpoint {what} --cluster")
+            assert asked.code == 0 and asked.out.count("http://HOST:PORT") == 3, asked
         moved = Ctl(etcdctl, leader.target)(f"move-leader {other.id:x}")
         assert moved.code == 0, moved.error
         assert cluster.leader() is other
