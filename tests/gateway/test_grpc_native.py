@@ -120,7 +120,7 @@ def test_pipelined_requests_are_answered_in_order(door: GrpcDoor) -> None:
     with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
         for n in range(10):
             client.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n%d" % n)
-        client.sendall(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         data = b"".join(iter(lambda: client.recv(65536), b""))
     bodies = re.findall(rb"\r\n\r\n1\r\n(.)\r\n", data)
     assert bodies == [b"%d" % n for n in range(10)]
@@ -130,7 +130,7 @@ def test_pipelined_requests_are_answered_in_order(door: GrpcDoor) -> None:
     "head",
     [
         b"nonsense\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
         b"GET / HTTP/1.1\r\na: " + b"b" * 100_000 + b"\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
@@ -155,7 +155,7 @@ def test_an_application_s_mistake_is_500_and_later_breaks_the_answer_off(door: G
 def test_a_client_that_goes_cancels_its_request(door: GrpcDoor) -> None:
     waited.clear()
     with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
-        client.sendall(b"GET /wait HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
         until(lambda: door.server.streams)
     assert waited.wait(5)
 

@@ -2,9 +2,10 @@
 //!
 //! Over the border a request looks like one of HTTP/2 that is not gRPC. The answer goes out with
 //! the length that its headers give, else in chunks, else (HTTP/1.0) until the connection closes.
-//! A client that closes cancels its request. What is refused here: heads over the limit or later
-//! than the handshake deadline, bodies whose length is unclear (request smuggling), upgrades. Who
-//! reads nothing of an answer for the write deadline is given up.
+//! A client that closes cancels its request, a moment later: it may have closed its side only, and
+//! still read. What is refused here: heads over the limit or later than the handshake deadline,
+//! bodies whose length is unclear (request smuggling), upgrades. Who reads nothing of an answer for
+//! the write deadline is given up.
 //!
 //! ```text
 //! parse.rs      heads and bodies from bytes    pure
@@ -21,16 +22,17 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::border::{Action, Border, Connection, Event, Reply, TICK, call_id, what};
 use crate::grpc::Pairs;
 use crate::io::Transport;
 use crate::settings::{CREDIT_LUMP_BYTES, MESSAGE_OVERHEAD_BYTES, STREAM_CREDIT_BYTES};
 use answer::{Answer, Framing};
-use parse::{Body, Head, next_piece, parse_head};
+use parse::{BAD_REQUEST, Body, Head, next_piece, parse_head};
 
 const IDLE: Duration = Duration::from_secs(120); // between requests
+const HALF_CLOSED: Duration = Duration::from_secs(1); // in which what was asked is still answered
 const REQUESTS_MAX: u32 = 1 << 29; // what an id can count
 const READ_BYTES: usize = 16 * 1024;
 const COPIED_BYTES_MAX: usize = 16 * 1024; // into one write with the head; larger pieces are not copied
@@ -187,11 +189,23 @@ impl Task {
         let mut answer = Answer::new(head.keep_alive);
         let mut credit = STREAM_CREDIT_BYTES as isize;
         let mut told = false; // that the body is complete
+        let mut closed: Option<Instant> = None; // the client sends no more; until when it is answered
         loop {
             if !told && credit > 0 {
-                while let Some(piece) = next_piece(&mut self.input, &mut head.body).map_err(|()| Over)? {
-                    credit -= (piece.len() + MESSAGE_OVERHEAD_BYTES) as isize;
-                    events.push(Event::with(id, what::MESSAGE, piece));
+                loop {
+                    match next_piece(&mut self.input, &mut head.body) {
+                        Ok(Some(piece)) => {
+                            credit -= (piece.len() + MESSAGE_OVERHEAD_BYTES) as isize;
+                            events.push(Event::with(id, what::MESSAGE, piece));
+                        }
+                        Ok(None) => break,
+                        Err(()) => {
+                            if answer.framing == Framing::NotYet {
+                                self.refuse(BAD_REQUEST).await?;
+                            }
+                            return Err(Over);
+                        }
+                    }
                 }
                 if head.body == Body::Complete {
                     told = true;
@@ -200,7 +214,7 @@ impl Task {
             }
             self.border.push(&mut events);
             // Beyond the body we read on (a closing client shows so), up to a bound.
-            let reading = if told { self.input.len() < READ_BYTES } else { credit > 0 };
+            let reading = closed.is_none() && if told { self.input.len() < READ_BYTES } else { credit > 0 };
             self.input.reserve(READ_BYTES);
             tokio::select! {
                 reply = self.replies.recv() => {
@@ -218,9 +232,13 @@ impl Task {
                 }
                 length = self.transport.read_buf(&mut self.input), if reading => {
                     if length? == 0 {
-                        return Err(Over);
+                        if !told {
+                            return Err(Over);
+                        }
+                        closed = Some(Instant::now() + HALF_CLOSED);
                     }
                 }
+                () = sleep_until(closed.unwrap_or_else(Instant::now)), if closed.is_some() => return Err(Over),
             }
         }
     }

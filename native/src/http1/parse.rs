@@ -7,6 +7,7 @@ use crate::grpc::{Pairs, Value};
 
 const HEADERS_MAX: usize = 100;
 const CHUNK_LINE_BYTES_MAX: usize = 256;
+pub(super) const BAD_REQUEST: &str = "400 Bad Request";
 
 /// How much of a request's body is still to come.
 #[derive(Debug, PartialEq)]
@@ -29,7 +30,6 @@ pub(super) struct Head {
 
 /// The head and its length, None if it is not complete, or the status line to refuse it with.
 pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
-    const BAD: &str = "400 Bad Request";
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(input) {
@@ -37,10 +37,10 @@ pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
         Err(httparse::Error::Version) => return Err("505 HTTP Version Not Supported"),
-        Err(_) => return Err(BAD),
+        Err(_) => return Err(BAD_REQUEST),
     };
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(BAD);
+        return Err(BAD_REQUEST);
     };
     let text = |text: &str| Value::Text(text.to_owned());
     let mut head = Head {
@@ -55,7 +55,7 @@ pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static
         version,
         expects_continue: false,
     };
-    let (mut content_length, mut chunked) = (None, false);
+    let (mut content_length, mut chunked, mut hosts) = (None, false, 0);
     for header in &*request.headers {
         let name = header.name.to_ascii_lowercase();
         let has = |token: &str| {
@@ -67,21 +67,22 @@ pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static
         match &*name {
             "connection" if has("close") => head.keep_alive = false,
             "connection" if has("keep-alive") => head.keep_alive = true,
+            "host" => hosts += 1,
             "expect" => head.expects_continue = has("100-continue"),
             // RFC 9112 §6.3: a length that can be read in two ways is an attack.
             "content-length" => {
                 let value = header.value.trim_ascii();
                 if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-                    return Err(BAD);
+                    return Err(BAD_REQUEST);
                 }
                 let length = value.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
                 if content_length.replace(length).is_some_and(|other| other != length) {
-                    return Err(BAD);
+                    return Err(BAD_REQUEST);
                 }
             }
             "transfer-encoding" => {
                 if chunked || version == 0 || !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                    return Err(BAD);
+                    return Err(BAD_REQUEST);
                 }
                 chunked = true;
             }
@@ -89,8 +90,12 @@ pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static
         }
         head.pairs.push((name, Value::Binary(header.value.to_vec())));
     }
+    // RFC 9112 §3.2: exactly one; two could pass the whitelist with either.
+    if hosts > 1 || (hosts == 0 && version == 1) {
+        return Err(BAD_REQUEST);
+    }
     head.body = match (chunked, content_length) {
-        (true, Some(_)) => return Err(BAD),
+        (true, Some(_)) => return Err(BAD_REQUEST),
         (true, None) => Body::Chunk(0),
         (false, Some(length)) if length > 0 => Body::Length(length),
         (false, _) => Body::Complete,
@@ -190,9 +195,17 @@ mod tests {
             "transfer-encoding: gzip, chunked",
             "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
         ] {
-            assert!(head(&format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n")).is_err(), "{lines}");
+            assert!(head(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n")).is_err(), "{lines}");
         }
         assert!(head("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        assert!(head("GET / HTTP/1.1\r\n\r\n").is_err());
+        assert!(head("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").is_err());
+        assert!(head("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
+        assert!(head("GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
     }
 
     #[test]
