@@ -134,6 +134,8 @@ def test_pipelined_requests_are_answered_in_order(door: GrpcDoor) -> None:
         b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
         b"GET / HTTP/1.1\r\na: " + b"b" * 100_000 + b"\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no host
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
     ],
 )
 def test_heads_that_cannot_be_trusted_are_refused(door: GrpcDoor, head: bytes) -> None:
@@ -144,6 +146,22 @@ def test_heads_that_cannot_be_trusted_are_refused(door: GrpcDoor, head: bytes) -
         except ConnectionResetError:  # the rest of a long head was not read
             return
     assert answer[9:12] in (b"400", b"431", b"505")
+
+
+def test_broken_chunks_are_refused_in_an_answer(door: GrpcDoor) -> None:
+    with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        data = b"".join(iter(lambda: client.recv(4096), b""))
+    assert data.startswith(b"HTTP/1.1 400 ")
+
+
+def test_who_closes_only_its_own_side_is_answered(door: GrpcDoor) -> None:
+    request_ = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n%d"
+    with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
+        client.sendall(request_ % 1 + request_ % 2)
+        client.shutdown(socket.SHUT_WR)
+        data = b"".join(iter(lambda: client.recv(4096), b""))
+    assert re.findall(rb"\r\n\r\n1\r\n(.)\r\n", data) == [b"1", b"2"]
 
 
 def test_an_application_s_mistake_is_500_and_later_breaks_the_answer_off(door: GrpcDoor) -> None:

@@ -66,7 +66,7 @@ def test_health_without_a_leader_unless_serializable(door: HttpDoor) -> None:
 @pytest.mark.parametrize(
     "path", ["/health", "/livez", "/readyz", "/readyz/non_learner", "/version"]
 )
-@pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["POST", "HEAD", "PUT", "DELETE", "TRACE", "BREW"])
 def test_other_methods_are_refused(door: HttpDoor, path: str, method: str) -> None:
     status, body, headers = door.ask(path, method)
     assert (status, headers["Allow"]) == (405, "GET")
@@ -144,9 +144,14 @@ def test_metrics_are_prometheus_text(door: HttpDoor) -> None:
     assert found["readyz", "non_learner"] == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/readyz/nope", "/chainfire"])
+@pytest.mark.parametrize("path", ["/", "/nope", "/readyz/nope", "/chainfire", "/health/"])
 def test_unknown_paths_get_go_s_answer(door: HttpDoor, path: str) -> None:
     assert door.ask(path)[:2] == (404, "404 page not found\n")
+
+
+@pytest.mark.parametrize("target", ["http://a.example/health", "HTTP://a.example:80/health?a=b"])
+def test_the_target_may_be_a_whole_url(door: HttpDoor, target: str) -> None:
+    assert door.ask(target)[:2] == (200, '{"health":"true","reason":""}')
 
 
 # ── listening ───────────────────────────────────────────────────────────────

@@ -147,6 +147,9 @@ def test_an_empty_message_in_a_oneof_is_there() -> None:
         ),
         ('{"key":"Zm*v"}', "illegal base64 data at input byte 2"),
         ('{"key":"Zm9vA"}', "illegal base64 data at input byte 4"),
+        ('{"key":"===="}', "illegal base64 data at input byte 0"),
+        ('{"key":"Zm9v="}', "illegal base64 data at input byte 4"),
+        ('{"key":"Zm9v===="}', "illegal base64 data at input byte 4"),
         ('{"key":"Zm=="}{', None),
         ('{"key":"Z_-v"}', None),  # the URL alphabet, without padding: as from 3.6 on
         ('{"key":"Zm8"}', None),

@@ -145,6 +145,14 @@ def test_a_client_that_goes_cancels_its_call(door: HttpDoor) -> None:
     until(lambda: counters.handled[Code.CANCELLED] == 1)
 
 
+@pytest.mark.parametrize("depth", [60, 300, 5000])
+def test_what_is_nested_too_deeply_is_the_client_s_mistake(door: HttpDoor, depth: int) -> None:
+    begin, end = '{"request_txn":{"success":[', "]}}"
+    body = '{"success":[' + begin * depth + end * depth + "]}"
+    status, answer = door.post("/v3/kv/txn", body)
+    assert (status, json.loads(answer)["message"]) == (400, "exceeded max depth")
+
+
 def test_calls_count_as_the_grpc_calls_that_they_are(door: HttpDoor) -> None:
     door.post("/v3/kv/put", '{"key":"Zm9v"}')
     door.post("/v3/kv/put", "{}")

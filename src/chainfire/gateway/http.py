@@ -68,7 +68,7 @@ class HttpApp:
         if scope["method"] == "OPTIONS":
             await Response()(scope, receive, send)
             return
-        path = scope["path"]
+        path = scope["path"] = _origin_form(scope["path"])
         if path.startswith("/v3beta/"):
             path = "/v3/" + path[len("/v3beta/") :]
         route = self._routes.get(path)
@@ -122,7 +122,15 @@ def probe_app(services: Services, metrics: Metrics) -> Application:
 
 
 def _starlette(routes: list[PageRoute]) -> Starlette:
-    return Starlette(routes=routes, exception_handlers={404: _not_found})
+    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False  # etcd's mux does not, and the Host header is the client's
+    return app
+
+
+def _origin_form(path: str) -> str:
+    """The path of a target, also of one that proxies are sent: http://host/path (RFC 9112 §3.2)."""
+    scheme, found, rest = path.partition("://")
+    return "/" + rest.partition("/")[2] if found and "/" not in scheme else path
 
 
 async def _not_found(_: Request, __: Exception) -> Response:

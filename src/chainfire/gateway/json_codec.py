@@ -33,7 +33,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from chainfire.errors import Code, RequestError
-from chainfire.gateway.json_text import go_char, parse
+from chainfire.gateway.json_text import TOO_DEEP, go_char, parse
 
 EXACT_MAX: Final = 2**53 - 1  # the largest integer that a JSON number surely keeps
 
@@ -80,9 +80,10 @@ class Codec:
 
     def decode_value(self, value: Any) -> bytes:
         """Of a value that was parsed already. Raises BadJson."""
-        fields = self.read(value)
         try:
-            return self.type(**fields).SerializeToString()
+            return self.type(**self.read(value)).SerializeToString()
+        except RecursionError:
+            raise BadJson(TOO_DEEP) from None
         except (ValueError, TypeError, OverflowError) as exc:
             raise BadJson(str(exc)) from exc
 
@@ -292,9 +293,17 @@ def read_base64(value: Any) -> bytes:
     if type(value) is not str:
         raise BadJson(_mismatch(value, "[]uint8"))
     try:
-        return a2b_base64(value, strict_mode=True)
+        return _strict_base64(value)
     except ValueError:
         return _read_loose_base64(value)
+
+
+def _strict_base64(text: str) -> bytes:
+    """Raises ValueError."""
+    data = a2b_base64(text, strict_mode=True)
+    if len(text) != (len(data) + 2) // 3 * 4:  # Python passes over padding that completes nothing
+        raise ValueError
+    return data
 
 
 def _read_byte(value: Any) -> int:
@@ -306,9 +315,9 @@ def _read_byte(value: Any) -> int:
 def _read_loose_base64(text: str) -> bytes:
     """Also without padding, with - and _ for + and /, and with line ends in it."""
     plain = text.translate(_URL_ALPHABET)
-    unpadded = plain.rstrip("=") if len(plain) % 4 == 0 else plain
+    is_padded = "=" in plain
     try:
-        return a2b_base64(unpadded + "=" * (-len(unpadded) % 4), strict_mode=True)
+        return _strict_base64(plain if is_padded else plain + "=" * (-len(plain) % 4))
     except ValueError:
         bad = _NOT_BASE64.search(plain)
         at = bad.start() if bad else len(plain) - len(plain) % 4

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+TOO_DEEP: Final = "exceeded max depth"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -65,7 +66,7 @@ def parse(text: str) -> tuple[Any, int]:
     except _NotGo as exc:
         raise ValueError(str(exc)) from exc
     except RecursionError as exc:
-        raise ValueError("exceeded max depth") from exc
+        raise ValueError(TOO_DEEP) from exc
     except ValueError as exc:  # an integer of more digits than Python converts
         raise ValueError("json: cannot unmarshal number into Go value of type int64") from exc
 

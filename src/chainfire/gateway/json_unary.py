@@ -18,8 +18,9 @@ from chainfire.api.call import Call, Metadata, answer_to
 from chainfire.api.counters import MethodCounters
 from chainfire.api.services import Services
 from chainfire.api.table import run
-from chainfire.errors import Code, RequestError
-from chainfire.gateway.json_text import text_of
+from chainfire.errors import Code, Malformed, RequestError
+from chainfire.gateway.json_codec import BadJson
+from chainfire.gateway.json_text import TOO_DEEP, text_of
 from chainfire.gateway.json_words import (
     HTTP_STATUS,
     DeadlineExceeded,
@@ -114,6 +115,8 @@ class JsonCall(Call):
         work.add_done_callback(self._encoded)
 
     def send_error(self, error: RequestError) -> None:
+        if isinstance(error, Malformed):  # our own encoding, so: nested deeper than protobuf reads
+            error = BadJson(TOO_DEEP)
         self._settle()
         self.counters.handled[error.code] += 1
         respond_error(error, self.respond)

@@ -21,7 +21,6 @@ from chainfire.gateway.openapi import document
 from chainfire.metrics import CONTENT_TYPE, Metrics
 from chainfire.version import API_VERSION, STORAGE_VERSION, VERSION
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 LOG_BODY_BYTES_MAX = 4096
 _NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 _TEXT = "text/plain; charset=utf-8"
@@ -32,7 +31,7 @@ def probes(services: Services, metrics: Metrics) -> list[Route]:
     """What `--listen-metrics-urls` serves: health and metrics."""
     routes = [
         _only("GET", "/health", _health(services)),
-        Route("/metrics", _metrics(metrics), methods=METHODS),
+        _route("/metrics", _metrics(metrics)),
     ]
     for kind, checks in CHECKS.items():
         routes.append(_only("GET", f"/{kind}", _checks(services, kind, None)))
@@ -63,7 +62,14 @@ def _only(method: str, path: str, answer: Answer) -> Route:
             return go_error("Method Not Allowed", 405, {"Allow": method})
         return await answer(request)
 
-    return Route(path, endpoint, methods=METHODS)
+    return _route(path, endpoint)
+
+
+def _route(path: str, answer: Answer) -> Route:
+    """A route for every method, also for those that nobody has heard of."""
+    route = Route(path, answer)
+    route.methods = None
+    return route
 
 
 def go_error(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
