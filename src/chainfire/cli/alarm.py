@@ -11,8 +11,13 @@ from chainfire.cli.output import Fields, Json, write
 from chainfire.client.calls import maintenance_call
 from chainfire.proto import maintenance_pb2 as pb
 
+EPILOG = """\b
+Examples:
+  chainfire alarm list
+  chainfire alarm disarm"""
 
-@click.group("alarm")
+
+@click.group("alarm", epilog=EPILOG)
 def command() -> None:
     """List alarms, or disarm them."""
 

@@ -26,7 +26,13 @@ _HEALTH_COLUMNS = ("endpoint", "health", "took", "error")
 _HASH_COLUMNS = ("endpoint", "hash", "hash_revision")
 
 
-@click.group("endpoint")
+EPILOG = """\b
+Examples:
+  chainfire endpoint health
+  chainfire endpoint status --cluster -w table"""
+
+
+@click.group("endpoint", epilog=EPILOG)
 def command() -> None:
     """Show health, status or hash of the member behind each endpoint."""
 

@@ -33,7 +33,14 @@ _ID = click.argument("id_", metavar="ID", type=member_id)
 _PEER_URLS = click.option("--peer-urls", metavar="URLS", help="Its peer URLs, comma-separated.")
 
 
-@click.group("member")
+EPILOG = """\b
+Examples:
+  chainfire member list -w table
+  chainfire member add n4 --learner --peer-urls=http://10.0.0.4:2380
+  chainfire member promote 8e9e05c52164694d"""
+
+
+@click.group("member", epilog=EPILOG)
 def command() -> None:
     """List members, or add, remove, update and promote them."""
 
