@@ -106,7 +106,13 @@ class HttpDoor:
     "direct": by the native door, unary calls past ASGI, as a member serves them.
     """
 
-    def __init__(self, *listen: str, kind: str = "uvicorn", access: Access | None = None) -> None:
+    def __init__(
+        self,
+        *listen: str,
+        kind: str = "uvicorn",
+        access: Access | None = None,
+        with_gateway: bool = True,
+    ) -> None:
         self.api = Api()
         self.levels: list[str] = []  # as set by PUT /config/local/log
         self.thread = LoopThread()
@@ -114,7 +120,13 @@ class HttpDoor:
 
         async def start() -> Any:
             services = self.api.services
-            self.app = HttpApp(services, metrics_of(self.api), self.levels.append, access)
+            self.app = HttpApp(
+                services,
+                metrics_of(self.api),
+                self.levels.append,
+                access,
+                with_gateway=with_gateway,
+            )
             if kind == "uvicorn":
                 server: Any = HttpServer(self.app, urls)
             else:

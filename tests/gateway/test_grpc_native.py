@@ -433,6 +433,18 @@ def test_bad_pem_is_refused_by_name(pki: Pki, part: str) -> None:
     door.close()
 
 
+def test_a_head_that_does_not_come_whole_is_told_so() -> None:
+    echo = Echo(tls=False, handshake_seconds=0.3).start()
+    host, port = echo.target.split(":")
+    try:
+        with socket.create_connection((host, int(port)), 5) as client:
+            client.sendall(b"POST /v3/kv/range HTTP/1.1\r\nhost: a\r\ncontent-")
+            data = b"".join(iter(lambda: client.recv(4096), b""))
+        assert data.startswith(b"HTTP/1.1 408 ")
+    finally:
+        echo.close()
+
+
 def test_connections_over_the_limit_and_late_handshakes_are_closed() -> None:
     echo = Echo(tls=False, connections_max=2, handshake_seconds=0.3).start()
     host, port = echo.target.split(":")

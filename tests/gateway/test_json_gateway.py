@@ -223,6 +223,15 @@ def test_requests_follow_each_other_on_a_connection(door: HttpDoor) -> None:
     assert answers.endswith(b'"storage":"3.7.0"}')
 
 
+def test_without_the_gateway_its_paths_are_like_any_other() -> None:
+    door = HttpDoor(with_gateway=False)
+    try:
+        assert door.post("/v3/kv/range", "{}") == (404, "404 page not found\n")
+        assert door.ask("/health")[0] == 200
+    finally:
+        door.close()
+
+
 # ── access ──────────────────────────────────────────────────────────────────
 
 

@@ -131,9 +131,12 @@ impl Task {
     async fn run(&mut self) -> Result<(), Over> {
         for serial in 0..REQUESTS_MAX {
             let patience = if serial == 0 { self.border.settings.handshake } else { IDLE };
-            let Some(head) = timeout(patience, self.head()).await.map_err(|_| Over)?? else {
-                return Ok(());
+            let head = match timeout(patience, self.head()).await {
+                Ok(head) => head?,
+                Err(_) if self.input.is_empty() => None,
+                Err(_) => self.refuse("408 Request Timeout").await?,
             };
+            let Some(head) = head else { return Ok(()) };
             while self.border.is_full() {
                 sleep(TICK).await;
             }

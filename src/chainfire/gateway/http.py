@@ -95,7 +95,7 @@ class HttpApp:
         if path and clean != path:
             moved = Response(status_code=301, headers={"Location": clean})
             await moved(scope, receive, send)
-        elif path.startswith(_GATEWAYS):
+        elif path.startswith(_GATEWAYS) and self._routes:
             await go_error("Not Found", 404)(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
