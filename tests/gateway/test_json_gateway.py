@@ -153,6 +153,14 @@ def test_what_is_nested_too_deeply_is_the_client_s_mistake(door: HttpDoor, depth
     assert (status, json.loads(answer)["message"]) == (400, "exceeded max depth")
 
 
+@pytest.mark.parametrize("field", ["sort_order", "limit", "serializable", "key", "nothing"])
+def test_half_a_surrogate_pair_is_answered(door: HttpDoor, field: str) -> None:
+    status, _ = door.post("/v3/kv/range", f'{{"{field}":"\\ud800"}}')
+    assert status == 400
+    status, _ = door.post("/v3/watch", f'{{"create_request":{{"watch_id":"\\ud800","{field}":1}}}}')
+    assert status == 400
+
+
 def test_calls_count_as_the_grpc_calls_that_they_are(door: HttpDoor) -> None:
     door.post("/v3/kv/put", '{"key":"Zm9v"}')
     door.post("/v3/kv/put", "{}")

@@ -43,6 +43,10 @@ class BadJson(RequestError):
 
     code = Code.INVALID_ARGUMENT
 
+    def __init__(self, message: str) -> None:
+        """The message may quote the request, and half a surrogate pair of it could not be sent."""
+        super().__init__(_SURROGATE.sub("\ufffd", message))
+
 
 @dataclass(slots=True, frozen=True)
 class Dialect:
