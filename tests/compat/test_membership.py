@@ -6,7 +6,7 @@ import re
 
 from tests.compat.ctl import Ctl, Output
 
-_HEX = re.compile(r"\b[0-9a-f]{13,16}\b")
+_HEX = re.compile(r"(?:(?<= ) +)?\b[0-9a-f]{13,16}\b")  # padded by some commands
 _PEER = re.compile(r"http://127\.0\.0\.1:\d+|HOST:PORT")
 _FOUNDERS = re.compile(r'(?<=INITIAL_CLUSTER=")[^"]*')
 

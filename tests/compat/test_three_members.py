@@ -96,7 +96,7 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
-_ID = re.compile(r"\b[0-9a-f]{13,16}\b")
+_ID = re.compile(r"(?:(?<= ) +)?\b[0-9a-f]{13,16}\b")  # padded by some commands
 _URL = re.compile(r"http://(127\.0\.0\.1:\d+|HOST:PORT)")
 _FOUNDERS = re.compile(r'(?<=INITIAL_CLUSTER=")[^"]*')
 
