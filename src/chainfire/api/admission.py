@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from chainfire.api.call import Metadata
 from chainfire.api.services import Services
 from chainfire.errors import InvalidClientApiVersion, NoLeader
@@ -10,23 +13,32 @@ _CLIENT_VERSION = "client-api-version"
 _HAS_LEADER = "hasleader"
 
 
-def admit(services: Services, metadata: Metadata, kind: str = "unary") -> None:
-    """Raises NoLeader where the client wants one and there is none, InvalidClientApiVersion."""
+def admit(services: Services, metadata: Metadata, kind: str = "unary") -> bool:
+    """Whether the client requires a leader.
+
+    Raises NoLeader where it does and there is none, InvalidClientApiVersion.
+    """
     version = "unknown"
-    wants_leader = False
+    requires_leader = False
     for key, value in metadata:
         if key == _CLIENT_VERSION:
             version = _text(value)
         elif key == _HAS_LEADER:
-            wants_leader = _text(value) == "true"
+            requires_leader = _text(value) == "true"
     services.counters.count_client(kind, version)
-    if wants_leader and not services.node.leader_id:
+    if requires_leader and not services.node.leader_id:
         raise NoLeader
+    return requires_leader
 
 
-def requires_leader(metadata: Metadata) -> bool:
-    """Whether a stream is to end when the member loses its leader."""
-    return any(key == _HAS_LEADER and _text(value) == "true" for key, value in metadata)
+@asynccontextmanager
+async def admitted(services: Services, metadata: Metadata) -> AsyncIterator[None]:
+    """As `admit`, around a stream, which ends if the leader it requires is lost for long."""
+    if admit(services, metadata, "stream"):
+        async with services.leaderless.bounded():
+            yield
+    else:
+        yield
 
 
 def _text(value: str | bytes) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
+from chainfire.api.leaderless import Leaderless
 from chainfire.api.rounds import WatchRounds
 from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
@@ -189,6 +190,7 @@ class Services:
     headers: Headers = field(init=False)
     watches: Hub = field(init=False)
     rounds: WatchRounds = field(init=False)
+    leaderless: Leaderless = field(init=False)
 
     def __post_init__(self) -> None:
         node = self.node
@@ -203,10 +205,11 @@ class Services:
         )
         node.follow(self.watches)
         self.rounds = WatchRounds(
-            progress_seconds=self.limits.progress_seconds,
-            leaderless_seconds=self.limits.leaderless_seconds,
+            self.limits.progress_seconds,
             tell_progress=lambda: self._run(self.watches.progress_steps()),
-            has_leader=lambda: bool(node.leader_id),
+        )
+        self.leaderless = Leaderless(
+            self.limits.leaderless_seconds, has_leader=lambda: bool(node.leader_id)
         )
 
     def _run(self, work: Generator[None, None, None]) -> None:

@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import asyncio
 
-from chainfire.api.admission import requires_leader
 from chainfire.api.call import Stream
 from chainfire.api.maintenance import decode
 from chainfire.api.reads import wait_until
 from chainfire.api.services import Services
-from chainfire.errors import NoLeader
 from chainfire.proto.kv_pb2 import SERIALIZABLE
 from chainfire.proto.watch_pb2 import WatchRequest
 from chainfire.watch.session import Session
 
 
 async def watch(services: Services, stream: Stream) -> None:
-    """Until the client or the member goes. Raises NoLeader where the client requires one."""
-    task = asyncio.current_task()
-    assert task is not None
-    is_leader_lost = False
-
-    def on_leader_lost() -> None:
-        nonlocal is_leader_lost
-        is_leader_lost = True
-        task.cancel()
-
+    """Until the client or the member goes."""
     session = Session(services.watches, stream)
     stream.tell(session)
-    services.rounds.begin(session, on_leader_lost if requires_leader(stream.metadata) else None)
+    services.rounds.begin()
     try:
         async for body in stream:
             # A put may be answered before it is applied: to who made it, "now" is behind it.
@@ -41,10 +30,6 @@ async def watch(services: Services, stream: Stream) -> None:
             if stream.room <= 0:  # answers count: nobody may ask for more than he reads
                 await stream.has_room()
         await asyncio.get_running_loop().create_future()
-    except asyncio.CancelledError as exc:
-        if is_leader_lost:
-            raise NoLeader from exc
-        raise
     finally:
-        services.rounds.end(session)
+        services.rounds.end()
         session.close()

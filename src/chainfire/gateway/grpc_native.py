@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import chainfire_native as native
 
-from chainfire.api.admission import admit
+from chainfire.api.admission import admitted
 from chainfire.api.call import Metadata
 from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, StreamHandler, run, unknown_method
@@ -265,8 +265,8 @@ class NativeServer:
             stream.end_with(Stopped())
 
     async def _serve(self, handler: StreamHandler, stream: NativeStream) -> None:
-        admit(self.services, stream.metadata, "stream")
-        await handler(self.services, stream)
+        async with admitted(self.services, stream.metadata):
+            await handler(self.services, stream)
 
     def _on_unknown_method(self, id_: int, path: bytes, *_: Any) -> None:
         error = unknown_method(path.decode("utf-8", "replace"))

@@ -20,7 +20,7 @@ import grpc
 from grpc import aio
 from grpc.aio import EOF, InternalError  # type: ignore[attr-defined]
 
-from chainfire.api.admission import admit
+from chainfire.api.admission import admitted
 from chainfire.api.call import Call, Metadata, answer_to
 from chainfire.api.counters import MethodCounters
 from chainfire.api.services import Services
@@ -184,8 +184,8 @@ class GrpcServer:
         self._streams.add(task)
         error: RequestError | None = None
         try:
-            admit(self._services, stream.metadata, "stream")
-            await method.stream(self._services, stream)
+            async with admitted(self._services, stream.metadata):
+                await method.stream(self._services, stream)
         except asyncio.CancelledError:
             if not self._stopping:
                 counters.handled[Code.CANCELLED] += 1

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from chainfire.api.admission import admit
+from chainfire.api.admission import admitted
 from chainfire.api.call import Metadata, answer_to
 from chainfire.api.services import Services
 from chainfire.api.table import Kind
@@ -136,9 +136,8 @@ class JsonStream(Posting):
         self.metadata, timeout = read_headers(self._headers)
         limit = asyncio.timeout(timeout)
         try:
-            async with limit:
+            async with limit, admitted(self._services, self.metadata):
                 self.deadline = limit.when()
-                admit(self._services, self.metadata, "stream")
                 first = await self._arrived.get()
                 if isinstance(first, RequestError):
                     raise first

@@ -1,0 +1,65 @@
+"""The end of streams whose clients require a leader, once there has been none for a while.
+
+One timer looks for all streams of a member, and runs only while there are any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from chainfire.errors import NoLeader
+
+LOOKS_PER_LIMIT: Final = 10  # for a leader: so exact is the end of the time without one
+
+
+class Leaderless:
+    def __init__(self, seconds_max: float, has_leader: Callable[[], bool]) -> None:
+        self._seconds_max = seconds_max
+        self._has_leader = has_leader
+        self._streams: set[asyncio.Timeout] = set()
+        self._look: asyncio.TimerHandle | None = None
+        self._leader_seen = 0.0  # on the loop's clock
+
+    @asynccontextmanager
+    async def bounded(self) -> AsyncIterator[None]:
+        """What is awaited in here ends with NoLeader after that long without a leader."""
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._streams.add(limit)
+                if self._look is None:
+                    self._leader_seen = asyncio.get_running_loop().time()
+                    self._look_again()
+                try:
+                    yield
+                finally:
+                    self._forget(limit)
+        except TimeoutError as exc:
+            if limit.expired():
+                raise NoLeader from exc
+            raise
+
+    def _forget(self, limit: asyncio.Timeout) -> None:
+        self._streams.discard(limit)
+        if not self._streams and self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _look_again(self) -> None:
+        pause = self._seconds_max / LOOKS_PER_LIMIT
+        self._look = asyncio.get_running_loop().call_later(pause, self._look_for_leader)
+
+    def _look_for_leader(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._has_leader():
+            self._leader_seen = now
+        elif now - self._leader_seen >= self._seconds_max:
+            for limit in self._streams:
+                limit.reschedule(now)
+            self._streams.clear()
+            self._look = None
+            return
+        self._look_again()
