@@ -15,17 +15,20 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::border::{Border, Event, TICK, call_id, lock, what};
 use crate::grpc::{Pairs, Value};
 use crate::io::{Gathered, Socket, Transport};
-use crate::{http1, http2};
+use crate::{farewell, http1, http2};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const ACCEPT_RETRY: Duration = Duration::from_millis(50); // out of descriptors, mostly
+/// Connections over the limit that are told so at once; further ones are closed without a word.
+const TURNED_AWAY_MAX: usize = 64;
+const TURNED_AWAY: Duration = Duration::from_secs(2); // in which it must have said what it speaks
 
 /// A socket that listens already.
 pub struct Listen {
@@ -164,6 +167,7 @@ fn start_listener(context: &Context, listen: Listen, mut closed: watch::Receiver
         Ok(listener) => listener,
         Err(error) => return context.border.report_panic(true, Box::new(format!("cannot listen: {error}"))),
     };
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -173,8 +177,17 @@ fn start_listener(context: &Context, listen: Listen, mut closed: watch::Receiver
             let counters = &context.border.counters;
             match accepted {
                 Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
-                Ok(_) if context.border.open_sockets() >= context.border.settings.connections_max => {
+                Ok((socket, _))
+                    if context.border.open_sockets() >= context.border.settings.connections_max =>
+                {
                     counters.refused.fetch_add(1, Ordering::Relaxed);
+                    if let Ok(permit) = turned_away.clone().try_acquire_owned() {
+                        let config = lock(&context.tls).clone().filter(|_| tls);
+                        tokio::spawn(async move {
+                            turn_away(socket, config, tls).await;
+                            drop(permit);
+                        });
+                    }
                 }
                 Ok((socket, peer)) => {
                     counters.accepted.fetch_add(1, Ordering::Relaxed);
@@ -244,6 +257,17 @@ async fn serve(context: Context, socket: Socket, peer: String, is_tls: bool) {
         http2::serve(border, number, Gathered::new(transport, prefix), opened).await;
     } else {
         http1::serve(border, number, transport, prefix, opened).await;
+    }
+}
+
+/// Say in the client's own protocol that there are too many.
+async fn turn_away(socket: Socket, config: Option<Arc<ServerConfig>>, is_tls: bool) {
+    if is_tls && config.is_none() {
+        return;
+    }
+    if let Ok(Ok(mut begun)) = tokio::time::timeout(TURNED_AWAY, begin(socket, config)).await {
+        let word = farewell::too_many_connections(begun.is_http2);
+        farewell::leave(&mut begun.transport, &word).await;
     }
 }
 

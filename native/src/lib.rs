@@ -9,6 +9,7 @@
 //! http1/       a connection of HTTP/1.1
 //! grpc.rs      gRPC's own encodings            pure
 //! manners.rs   limits against abuse            pure
+//! farewell.rs  the last word of a connection that is sent away
 //! authority.rs a quirk of older clients        pure
 //! io.rs tls.rs settings.rs
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
@@ -21,6 +22,7 @@ mod authority;
 pub mod border;
 pub mod cast;
 pub mod door;
+mod farewell;
 pub mod grpc;
 mod http1;
 mod http2;

@@ -105,6 +105,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),
     "uvicorn": ("gateway/",),
+    "h11": ("gateway/http_connection.py",),
     "prometheus_client": ("metrics/",),
     "click": ("cli/",),
     "uvloop": ("server/",),

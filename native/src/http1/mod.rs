@@ -3,9 +3,10 @@
 //! Over the border a request looks like one of HTTP/2 that is not gRPC. The answer goes out with
 //! the length that its headers give, else in chunks, else (HTTP/1.0) until the connection closes.
 //! A client that closes cancels its request, a moment later: it may have closed its side only, and
-//! still read. What is refused here: heads over the limit or later than the handshake deadline,
-//! bodies whose length is unclear (request smuggling), upgrades. Who reads nothing of an answer for
-//! the write deadline is given up.
+//! still read. What is refused here, each with a status: heads over the limit or later than the
+//! handshake deadline, bodies whose length is unclear (request smuggling) or that end too early.
+//! Large heads are taken from a few connections at a time. Who reads nothing of an answer for the
+//! write deadline is given up.
 //!
 //! ```text
 //! parse.rs      heads and bodies from bytes    pure
@@ -22,20 +23,27 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::border::{Action, Border, Connection, Event, Reply, TICK, call_id, what};
+use crate::farewell;
 use crate::grpc::Pairs;
 use crate::io::Transport;
 use crate::settings::{CREDIT_LUMP_BYTES, MESSAGE_OVERHEAD_BYTES, STREAM_CREDIT_BYTES};
 use answer::{Answer, Framing};
-use parse::{BAD_REQUEST, Body, Head, next_piece, parse_head};
+use parse::{BAD_REQUEST, Body, HEAD_TOO_LARGE, Head, HeadSearch, next_piece};
 
 const IDLE: Duration = Duration::from_secs(120); // between requests
 const HALF_CLOSED: Duration = Duration::from_secs(1); // in which what was asked is still answered
 const REQUESTS_MAX: u32 = 1 << 29; // what an id can count
 const READ_BYTES: usize = 16 * 1024;
+const HEAD_BYTES_MAX: usize = 1024 * 1024; // Go's default, and so etcd's
+const HEAD_BYTES_USUAL: usize = 64 * 1024;
 const COPIED_BYTES_MAX: usize = 16 * 1024; // into one write with the head; larger pieces are not copied
+
+/// For heads larger than usual, until their requests are answered: what they hold is bounded.
+static LARGE_HEADS: Semaphore = Semaphore::const_new(64);
 
 /// What the border holds of a connection; the rest lives in its task.
 struct Http1 {
@@ -84,6 +92,8 @@ pub async fn serve(border: Arc<Border>, number: u64, transport: Transport, prefi
         output: Vec::new(),
         replies,
         current: None,
+        large_head: None,
+        lingers: false,
     };
     // A client's going is no error of ours; whatever ended it, the connection is over.
     let _guard = Leave { border, number };
@@ -91,7 +101,11 @@ pub async fn serve(border: Arc<Border>, number: u64, transport: Transport, prefi
     if let Some(id) = task.current {
         task.border.push(&mut vec![Event::new(id, what::CANCEL)]);
     }
-    let _ = timeout(task.border.settings.write, task.transport.shutdown()).await;
+    if task.lingers {
+        farewell::linger(&mut task.transport).await;
+    } else {
+        let _ = timeout(task.border.settings.write, task.transport.shutdown()).await;
+    }
 }
 
 /// Also when the task is dropped or panics.
@@ -125,6 +139,8 @@ struct Task {
     output: Vec<u8>,
     replies: UnboundedReceiver<Reply>,
     current: Option<u64>, // the request that Python is at
+    large_head: Option<SemaphorePermit<'static>>,
+    lingers: bool, // the client may still be sending
 }
 
 impl Task {
@@ -149,14 +165,25 @@ impl Task {
 
     /// None: the client is done, or we are.
     async fn head(&mut self) -> Result<Option<Head>, Over> {
+        let mut search = HeadSearch::default();
+        self.large_head = None;
         loop {
-            match parse_head(&self.input) {
+            match search.look(&mut self.input) {
                 Ok(Some((length, head))) => {
                     self.input.advance(length);
+                    if self.large_head.is_some() {
+                        self.input = BytesMut::from(&self.input[..]); // give the room back
+                    }
                     return Ok(Some(head));
                 }
-                Ok(None) if self.input.len() > self.border.settings.header_list_bytes_max as usize => {
-                    return self.refuse("431 Request Header Fields Too Large").await;
+                Ok(None) if self.input.len() > HEAD_BYTES_MAX => {
+                    return self.refuse(HEAD_TOO_LARGE).await;
+                }
+                Ok(None) if self.input.len() > HEAD_BYTES_USUAL && self.large_head.is_none() => {
+                    self.large_head = LARGE_HEADS.try_acquire().ok();
+                    if self.large_head.is_none() {
+                        return self.refuse("503 Service Unavailable").await;
+                    }
                 }
                 Ok(None) => {}
                 Err(status) => return self.refuse(status).await,
@@ -166,15 +193,20 @@ impl Task {
             }
             self.input.reserve(READ_BYTES);
             tokio::select! {
-                length = self.transport.read_buf(&mut self.input) => if length? == 0 { return Ok(None) },
+                length = self.transport.read_buf(&mut self.input) => {
+                    if length? == 0 {
+                        let cut_off = !self.input.is_empty();
+                        return if cut_off { self.refuse(BAD_REQUEST).await } else { Ok(None) };
+                    }
+                }
                 reply = self.replies.recv() => drop(reply), // late ones, or a word to stop
             }
         }
     }
 
     async fn refuse(&mut self, status: &str) -> Result<Option<Head>, Over> {
-        let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        self.write(text.as_bytes()).await?;
+        self.lingers = true;
+        self.write(farewell::refusal(status).as_bytes()).await?;
         Ok(None)
     }
 
@@ -229,6 +261,7 @@ impl Task {
                         credit = credit.saturating_add_unsigned(bytes);
                     } else if self.carry_out(&mut answer, &head, reply.action).await? {
                         self.current = None;
+                        self.lingers = !told;
                         let stopping = self.shared.stopping.load(Ordering::Acquire);
                         return Ok(answer.keep_alive && told && !stopping);
                     }
@@ -236,6 +269,9 @@ impl Task {
                 length = self.transport.read_buf(&mut self.input), if reading => {
                     if length? == 0 {
                         if !told {
+                            if answer.framing == Framing::NotYet {
+                                self.refuse(BAD_REQUEST).await?; // its body ends too early
+                            }
                             return Err(Over);
                         }
                         closed = Some(Instant::now() + HALF_CLOSED);

@@ -5,9 +5,11 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::grpc::{Pairs, Value};
 
-const HEADERS_MAX: usize = 100;
+const HEADERS_USUAL: usize = 100; // more take memory of their own
+const HEADERS_MAX: usize = 1000;
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 pub(super) const BAD_REQUEST: &str = "400 Bad Request";
+pub(super) const HEAD_TOO_LARGE: &str = "431 Request Header Fields Too Large";
 
 /// How much of a request's body is still to come.
 #[derive(Debug, PartialEq)]
@@ -28,14 +30,49 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
 }
 
+/// Looks for a head while its bytes come in. However small the pieces, the work is linear.
+#[derive(Default)]
+pub(super) struct HeadSearch {
+    seen_bytes: usize,
+    parsed_bytes: usize, // in vain
+}
+
+impl HeadSearch {
+    /// As `parse_head`, which is asked at the end of a head, and now and then before: what is no
+    /// HTTP is refused although it has no end.
+    pub(super) fn look(&mut self, input: &mut BytesMut) -> Result<Option<(usize, Head)>, &'static str> {
+        // RFC 9112 §2.2: empty lines before a request are ignored.
+        while let Some(length) =
+            [&b"\r\n"[..], b"\n"].iter().find_map(|end| input.starts_with(end).then_some(end.len()))
+        {
+            input.advance(length);
+            *self = HeadSearch::default();
+        }
+        let news = &input[self.seen_bytes.saturating_sub(2)..];
+        let ends = news.windows(2).any(|end| end == b"\n\n") || news.windows(3).any(|end| end == b"\n\r\n");
+        self.seen_bytes = input.len();
+        if !ends && input.len() < 2 * self.parsed_bytes {
+            return Ok(None);
+        }
+        self.parsed_bytes = input.len();
+        parse_head(input)
+    }
+}
+
 /// The head and its length, None if it is not complete, or the status line to refuse it with.
-pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(input) {
+fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
+    let (mut few, mut many) = ([httparse::EMPTY_HEADER; HEADERS_USUAL], Vec::new());
+    let mut request = httparse::Request::new(&mut few);
+    let mut parsed = request.parse(input);
+    if parsed == Err(httparse::Error::TooManyHeaders) {
+        many.resize(HEADERS_MAX, httparse::EMPTY_HEADER);
+        request = httparse::Request::new(&mut many);
+        parsed = request.parse(input);
+    }
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
+        Err(httparse::Error::TooManyHeaders) => return Err(HEAD_TOO_LARGE),
         Err(httparse::Error::Version) => return Err("505 HTTP Version Not Supported"),
         Err(_) => return Err(BAD_REQUEST),
     };
@@ -91,7 +128,10 @@ pub(super) fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static
         head.pairs.push((name, Value::Binary(header.value.to_vec())));
     }
     // RFC 9112 §3.2: exactly one; two could pass the whitelist with either.
-    if hosts > 1 || (hosts == 0 && version == 1) {
+    if hosts == 0 && version == 1 {
+        return Err("400 Bad Request: missing required Host header");
+    }
+    if hosts > 1 {
         return Err(BAD_REQUEST);
     }
     head.body = match (chunked, content_length) {
@@ -182,6 +222,29 @@ mod tests {
         for length in 0..length {
             assert!(head(&text[..length]).unwrap().is_none());
         }
+    }
+
+    #[test]
+    fn a_head_is_found_however_its_bytes_are_cut() {
+        let wire = b"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for size in [1, 2, 3, 7, wire.len()] {
+            let (mut input, mut search, mut found) = (BytesMut::new(), HeadSearch::default(), None);
+            for piece in wire.chunks(size) {
+                assert!(found.is_none());
+                input.extend_from_slice(piece);
+                found = search.look(&mut input).unwrap();
+            }
+            assert_eq!(found.unwrap().0, wire.len() - 3);
+        }
+        let (mut input, mut search) = (BytesMut::from(&b"\x16\x03\x01"[..]), HeadSearch::default());
+        assert_eq!(search.look(&mut input).unwrap_err(), BAD_REQUEST);
+    }
+
+    #[test]
+    fn headers_are_many_and_not_without_end() {
+        let with = |count| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert_eq!(head(&with(HEADERS_MAX - 1)).unwrap().unwrap().1.pairs.len(), 3 + HEADERS_MAX);
+        assert_eq!(head(&with(HEADERS_MAX)).unwrap_err(), HEAD_TOO_LARGE);
     }
 
     #[test]

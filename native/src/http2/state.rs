@@ -14,12 +14,11 @@ use h2::{Ping, PingPong, server};
 use super::Http2;
 use super::call::Call;
 use crate::border::{Border, Event, call_id, lock, what};
+use crate::farewell::go_away;
 use crate::grpc::{self, Refusal};
 use crate::io::{Gathered, Wire};
 use crate::manners::{Manners, Rude, Seen};
 use crate::settings::Settings;
-
-const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 pub(super) struct State {
     pub(super) h2: server::Connection<Gathered, Bytes>,
@@ -78,7 +77,7 @@ impl State {
             if !alive || rude.is_some() {
                 if let Some(rude) = rude {
                     connection.border.counters.rude.fetch_add(1, Ordering::Relaxed);
-                    lock(&self.wire).append_frame(&self.go_away(rude));
+                    lock(&self.wire).append_frame(&go_away(self.newest_stream, rude.text()));
                 }
                 let _ = lock(&self.wire).flush(cx); // the connection ends either way
                 return false;
@@ -129,16 +128,6 @@ impl State {
             calls: self.calls.len(),
         };
         self.manners.judge(&seen, Instant::now())
-    }
-
-    fn go_away(&self, rude: Rude) -> Vec<u8> {
-        let text = rude.text().as_bytes();
-        let mut frame = (8 + text.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([7, 0, 0, 0, 0, 0]); // GOAWAY on stream 0
-        frame.extend(self.newest_stream.to_be_bytes());
-        frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
-        frame.extend(text);
-        frame
     }
 
     pub(super) fn cancel(&mut self, connection: &Http2, stream: u32) {

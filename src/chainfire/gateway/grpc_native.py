@@ -26,6 +26,7 @@ from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, StreamHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, DoorFailed, Stopped
 from chainfire.gateway import asgi
+from chainfire.gateway.descriptors import connections_max
 from chainfire.gateway.json_unary import BODY_SECONDS_MAX
 from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.native_calls import NativeCall, NativeStream, Served, TimedCall
@@ -113,6 +114,7 @@ class NativeServer:
         kinds = [method.kind for method in METHODS.values()]
         door = native.Door(
             [(path, kind is Kind.BIDI) for path, kind in zip(METHODS, kinds, strict=True)],
+            connections_max=connections_max(),
             streams_max=min(settings.max_concurrent_streams, STREAMS_MAX),
             message_bytes_max=self.services.limits.max_request_bytes + RECEIVE_OVERHEAD_BYTES,
             ping_interval_min_seconds=settings.keepalive_min_time_seconds,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 
 from chainfire.gateway.asgi import Application
+from chainfire.gateway.http_connection import HEAD_BYTES_MAX, IDLE_SECONDS_MAX, HttpConnection
 from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.tls import Certificates
 
@@ -47,7 +48,9 @@ class HttpServer:
         ]
         config = uvicorn.Config(
             self._application,
-            http="h11",
+            http=HttpConnection,
+            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+            timeout_keep_alive=IDLE_SECONDS_MAX,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from chainfire import logs
 from chainfire.config import Config
 from chainfire.errors import ConfigError, FatalError
+from chainfire.gateway.descriptors import raise_limit
 from chainfire.server.doors import door_of
 from chainfire.server.member import Member
 
@@ -27,6 +28,7 @@ def run(config: Config) -> int:
     if not __debug__:
         raise SystemExit("chainfire relies on its assertions: do not run it under python -O")
     logs.setup(config.logging.log_level, config.logging.log_format)
+    raise_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config))
 

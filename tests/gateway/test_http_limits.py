@@ -1,0 +1,112 @@
+"""What the HTTP door tells connections that are too many, and requests too large or too slow."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from chainfire.gateway import descriptors
+from chainfire.gateway.http_connection import HttpConnection
+from tests.gateway.doors import HttpDoor
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[HttpDoor]:
+    door = HttpDoor("http://127.0.0.1:0")
+    yield door
+    door.close()
+
+
+def connect(door: HttpDoor) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", door.port), 10)
+
+
+def rest(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_connections_over_the_limit_are_told_so(
+    door: HttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpConnection, "connections_max", 1)
+    with connect(door) as first:
+        first.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert first.recv(4096).startswith(b"HTTP/1.1 200 ")
+        with connect(door) as second:
+            second.sendall(b"POST /v3/kv/range HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
+            answer = rest(second)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"connection: close" in head
+    assert json.loads(body)["message"] == "too many connections"
+
+
+def test_a_head_that_does_not_come_whole_is_told_so(
+    door: HttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpConnection, "head_seconds_max", 0.2)
+    with connect(door) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nho")
+        assert rest(client).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    with connect(door) as client:  # the second head of a connection
+        client.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGE")
+        assert b"HTTP/1.1 408 Request Timeout\r\n" in rest(client)
+    with connect(door) as silent:
+        assert rest(silent) == b""
+
+
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
+def test_a_head_that_is_too_large_is_told_so(door: HttpDoor, size: int) -> None:
+    with connect(door) as client:
+        client.sendall(b"GET / HTTP/1.1\r\na: " + b"b" * size)
+        assert rest(client).startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /v3/kv/range HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{",
+        b"POST /v3/watch HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n9\r\n{",
+        b"POST /v3/kv/range HTTP/1.1\r\nho",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_a_request_that_is_broken_or_cut_off_is_told_so(door: HttpDoor, sent: bytes) -> None:
+    with connect(door) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        assert rest(client).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def test_who_closes_only_its_own_side_is_answered(door: HttpDoor) -> None:
+    request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+    with connect(door) as client:
+        client.sendall(request * 2)
+        client.shutdown(socket.SHUT_WR)
+        assert rest(client).count(b"HTTP/1.1 200 OK\r\n") == 2
+
+
+def test_connections_leave_descriptors_for_the_member_s_own_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for limit, connections in ((1024, 512), (20_000, 18_464), (10**6, 65_536), (-1, 65_536)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert descriptors.connections_max() == connections
+
+
+def test_a_member_takes_all_descriptors_that_it_may_have() -> None:
+    program = (
+        "import resource\n"
+        "from chainfire.gateway.descriptors import raise_limit\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))\n"
+        "raise_limit()\n"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
