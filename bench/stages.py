@@ -1,4 +1,4 @@
-"""`python -m bench.stages put|range`: where the CPU time of a call goes, stage by stage.
+"""`python -m bench.stages LOAD`: where the CPU time of a call goes, stage by stage.
 
 A whole member without its door and its timers, on a real disk, is handed calls in turns of a fixed
 size; each stage is timed with the thread's own CPU clock. What is printed is a low quantile over
@@ -15,10 +15,12 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from google.protobuf.message import Message
 
 from chainfire.api.call import Call
 from chainfire.api.services import Services
@@ -51,6 +53,7 @@ class Stages:
 
     def __init__(self) -> None:
         self.turns: defaultdict[str, list[int]] = defaultdict(list)
+        self.is_on = True
 
     def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -58,13 +61,41 @@ class Stages:
             try:
                 return work(*args)
             finally:
-                self.turns[name].append(_now() - began)
+                if self.is_on:
+                    self.turns[name].append(_now() - began)
 
         return call
 
     def us_per_call(self, name: str, batch: int) -> float:
         taken = sorted(self.turns[name])
         return taken[int(len(taken) * QUANTILE)] / batch / 1000 if taken else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    method: str
+    request: Callable[[bytes, bytes], Message]  # of a key and a value
+    is_write: bool = True
+
+
+def _ten_keys(key: bytes, _: bytes) -> Message:
+    end = key[:-10] + b"%010d" % (int(key[-10:]) + 10)
+    return kv_pb2.RangeRequest(key=key, range_end=end)
+
+
+def _txn(key: bytes, value: bytes) -> Message:
+    exists = kv_pb2.Compare(result=kv_pb2.Compare.GREATER, target=kv_pb2.Compare.VERSION, key=key)
+    put = kv_pb2.RequestOp(request_put=kv_pb2.PutRequest(key=key, value=value))
+    return kv_pb2.TxnRequest(compare=[exists], success=[put])
+
+
+LOADS = {
+    "put": Load("Put", lambda key, value: kv_pb2.PutRequest(key=key, value=value)),
+    "txn": Load("Txn", _txn),
+    "delete": Load("DeleteRange", lambda key, _: kv_pb2.DeleteRangeRequest(key=key)),
+    "range": Load("Range", lambda key, _: kv_pb2.RangeRequest(key=key), is_write=False),
+    "range10": Load("Range", _ten_keys, is_write=False),
+}
 
 
 class Bench:
@@ -100,15 +131,12 @@ class Bench:
         for body in bodies:
             run(handler, BenchCall(self.services, "", body))
 
-    def body(self, name: str, number: int) -> bytes:
-        key = b"bench/%010d" % number
-        if name == "Put":
-            return kv_pb2.PutRequest(key=key, value=self.value).SerializeToString()
-        return kv_pb2.RangeRequest(key=key).SerializeToString()
+    def body(self, load: str, number: int) -> bytes:
+        return LOADS[load].request(b"bench/%010d" % number, self.value).SerializeToString()
 
-    def fill(self, keys: int) -> None:
-        for first in range(0, keys, 500):
-            self.serve("Put", [self.body("Put", n) for n in range(first, min(first + 500, keys))])
+    def fill(self, numbers: Sequence[int]) -> None:
+        for first in range(0, len(numbers), 500):
+            self.serve("Put", [self.body("put", n) for n in numbers[first : first + 500]])
             self.turn()
         ANSWERS.clear()
 
@@ -132,20 +160,24 @@ async def measure(options: argparse.Namespace, directory: Path) -> Stages:
     try:
         registry = Registry(opened.log_backend, opened.machine)
         bench = Bench(opened, make_node(config, opened, registry), options)
-        bench.fill(options.keys)
+        bench.fill(range(options.keys))
         gc.collect()
         gc.freeze()
         bench.time_parts(stages)
         turn, serve = stages.timed("turn", bench.turn), stages.timed("handlers", bench.serve)
-        name = options.load.capitalize()
+        load = LOADS[options.load]
         deadline = time.monotonic() + options.seconds
         while time.monotonic() < deadline:
-            numbers = [bench.dice.randrange(options.keys) for _ in range(options.batch)]
-            serve(name, [bench.body(name, number) for number in numbers])
-            if name == "Put":
+            numbers = bench.dice.sample(range(options.keys), options.batch)
+            serve(load.method, [bench.body(options.load, number) for number in numbers])
+            if load.is_write:
                 turn()
             assert len(ANSWERS) == options.batch, len(ANSWERS)
             ANSWERS.clear()
+            if options.load == "delete":
+                stages.is_on = False
+                bench.fill(numbers)
+                stages.is_on = True
             await asyncio.sleep(0)
         await bench.node.aclose()
     finally:
@@ -173,7 +205,7 @@ def tell(stages: Stages, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("load", choices=("put", "range"))
+    parser.add_argument("load", choices=tuple(LOADS))
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--value-size", type=int, default=256)

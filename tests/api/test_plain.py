@@ -29,6 +29,15 @@ def test_a_get_of_a_key_is_recognised(key: bytes) -> None:
     assert plain.serializable_get_key(ours) == key
 
 
+@given(keys, keys, st.booleans())
+def test_a_range_with_nothing_else_is_recognised(
+    key: bytes, range_end: bytes, serializable: bool
+) -> None:
+    request = RangeRequest(key=key, range_end=range_end, serializable=serializable)
+    found = plain.range_bounds(request.SerializeToString())
+    assert found == (key, range_end, serializable)
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -68,6 +77,14 @@ def test_whatever_is_recognised_protobuf_reads_alike(body: bytes) -> None:
         if key is not None:
             expected = RangeRequest(key=key, serializable=serializable)
             assert RangeRequest.FromString(body) == expected
+    bounds = plain.range_bounds(body)
+    if bounds is not None:
+        key, range_end, serializable = bounds
+        assert key
+        assert range_end
+        request = RangeRequest.FromString(body)
+        request.ClearField("consistency")  # ours says it twice
+        assert request == RangeRequest(key=key, range_end=range_end, serializable=serializable)
 
 
 @given(st.binary(max_size=40))

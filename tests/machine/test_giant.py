@@ -68,17 +68,20 @@ def test_it_takes_many_calls_and_its_result_comes_with_the_last() -> None:
 
 
 def test_readers_see_the_state_before_it_until_it_is_done() -> None:
-    machine, log = opened(bootstrapped()), log_of()
+    machine, log = Machine(bootstrapped(), cache_bytes=1 << 20), log_of()
     machine.apply(log[:-1])
     before = visible(machine)
     state = machine.store.keyspace(0).keys, machine.revision, machine.hash
+    assert machine.store.get_rows(0, b"\0", b"\0") == before
     machine.apply(log)
     while machine.is_unfinished:
         assert visible(machine) == before
+        assert machine.store.get_rows(0, b"\0", b"\0") in (None, before)
         assert [machine.store.get_row(0, key) for key in KEYS] == before
         assert (machine.store.keyspace(0).keys, machine.revision, machine.hash) == state
         machine.apply(log)
     assert len(visible(machine)) == 10
+    assert machine.store.get_rows(0, b"\0", b"\0") in (None, visible(machine))
     assert [key for key in KEYS if machine.store.get_row(0, key)] == KEYS[:5] + KEYS[25:]
     assert machine.store.keyspace(0).keys == 10
 

@@ -64,6 +64,12 @@ def range_(services: Services, call: Call) -> None:
         call.resume = _get_ready
         services.node.read(level, 0, call.deadline, call)
         return
+    bounds = plain.range_bounds(body)
+    if bounds is not None:
+        call.message = bounds
+        call.resume = _rows_ready
+        services.node.read(SERIALIZABLE if bounds[2] else LINEARIZABLE, 0, call.deadline, call)
+        return
     request = _decode_range(body)
     syntax.check_range(request)
     call.message = request
@@ -83,6 +89,19 @@ def _get_ready(call: Call) -> None:
     store = services.node.store
     row = store.get_row(_KEYSPACE, call.message)
     call.reply(encode.one_row_reply(services.header(store.revision), row))
+
+
+def _rows_ready(call: Call) -> None:
+    services = call.services
+    store = services.node.store
+    key, range_end, _ = call.message
+    rows = store.get_rows(_KEYSPACE, key, range_end)
+    if rows is None:
+        call.message = _decode_range(call.request)
+        _range_ready(call)
+    else:
+        result = RangeResult(store.revision, rows, False, len(rows))
+        call.reply(encode.range_reply(services.header(store.revision), result))
 
 
 def _range_ready(call: Call) -> None:

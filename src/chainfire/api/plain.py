@@ -1,7 +1,7 @@
-"""The two commonest requests, recognised by their bytes without building a message.
+"""The commonest requests, recognised by their bytes without building a message.
 
-A get of one key with nothing else set, and a put of a key and a value with
-nothing else set, are most of what a store is asked. Whatever is not surely
+A get of one key or of a range with nothing else set, and a put of a key and a
+value with nothing else set, are most of what a store is asked. Whatever is not surely
 one of them is left to protobuf (tests/api/test_plain.py holds both against
 each other).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 _KEY = 0x0A  # field 1, length-delimited
 _VALUE = 0x12  # field 2 of PutRequest
+_RANGE_END = 0x12  # field 2 of RangeRequest
 # Of RangeRequest: field 7, true; and the same with field 1000, consistency.
 _SERIALIZABLE = (b"\x38\x01", b"\x38\x01\xc0\x3e\x01")
 
@@ -31,6 +32,24 @@ def serializable_get_key(body: bytes) -> bytes | None:
         if body[end:] in _SERIALIZABLE:
             return body[2:end]
     return None
+
+
+def range_bounds(body: bytes) -> tuple[bytes, bytes, bool] | None:
+    """Key, range end and whether it is serializable, of a RangeRequest with nothing else."""
+    size = len(body)
+    if size < 6 or body[0] != _KEY:
+        return None
+    key_size = body[1]
+    key_end = 2 + key_size
+    if not 0 < key_size < 128 or key_end + 2 >= size or body[key_end] != _RANGE_END:
+        return None
+    end_size = body[key_end + 1]
+    end = key_end + 2 + end_size
+    if not 0 < end_size < 128 or end > size:
+        return None
+    if end != size and body[end:] not in _SERIALIZABLE:
+        return None
+    return body[2:key_end], body[key_end + 2 : end], end != size
 
 
 def is_put(body: bytes) -> bool:

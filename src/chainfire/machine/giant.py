@@ -24,6 +24,7 @@ from chainfire.machine.leases import LeaseHandlers
 from chainfire.mvcc import rows
 from chainfire.mvcc.count import Counts
 from chainfire.mvcc.ranges import KEYS, Bounds
+from chainfire.mvcc.spans import Spans
 from chainfire.mvcc.state import KeyspaceState, StoreState
 from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.writer import Writer
@@ -95,6 +96,7 @@ class _Deltas(StoreState):
         self.changed_keyspaces = set()
         self.cache = store.cache
         self.counts = Counts()
+        self.spans = Spans(0)
 
 
 @dataclass(slots=True)
@@ -218,7 +220,7 @@ class GiantDeletes:
         state.live_bytes += progress.live_bytes
         state.history_bytes += progress.history_bytes
         store.changed_keyspaces.add(keyspace)
-        store.counts.forget_live()
+        store.forget_live()
         store.revision = giant.writer.store.revision
         self._staged.delete(machine_rows.FAMILY, KEY)
         self._chain.link_folded(entry.index, entry.term, store.revision, progress.digest)

@@ -69,7 +69,7 @@ class PlainPuts:
         state = store.keyspace(_KEYSPACE)
         if before is None:
             state.keys += 1
-            store.counts.created(row_key)
+            store.created(row_key)
             state.live_bytes += len(row_key) + len(row)
         else:
             assert history_key is not None

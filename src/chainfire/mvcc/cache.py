@@ -8,6 +8,8 @@ puts to a third.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 ENTRY_OVERHEAD_BYTES = 200  # two bytes objects and their place in a dict
 
 
@@ -29,6 +31,16 @@ class RowCache:
             if row is not None:
                 self.put(row_key, row)
         return row
+
+    def get_all(self, row_keys: Sequence[bytes]) -> list[bytes | None]:
+        """The row of each key, in this order."""
+        found = list(map(self._young.get, row_keys))
+        if self._old and not all(found):
+            found = [
+                self.get(key) if row is None else row
+                for key, row in zip(row_keys, found, strict=True)
+            ]
+        return found
 
     def put(self, row_key: bytes, row: bytes) -> None:
         young = self._young

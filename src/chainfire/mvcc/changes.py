@@ -125,7 +125,7 @@ class Changes:
             main = created = store.revision
             version, old_main, old_sub, old_lease = 1, 0, 0, 0
             state.keys += 1
-            store.counts.created(row_key)
+            store.created(row_key)
             live_bytes = len(row_key)
             history_bytes = 0
         else:
@@ -206,7 +206,7 @@ class Changes:
         if old_lease:
             self._move(key, old_lease, 0)
         state.keys -= 1
-        store.counts.deleted(row_key)
+        store.deleted(row_key)
         state.live_bytes -= len(row_key) + len(row)
         state.history_bytes += (
             len(history_key)

@@ -6,16 +6,21 @@ ahead of the backend from a Writer's first change until the batch is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 
 from chainfire.errors import Corrupt, UnknownFormat
+from chainfire.mvcc import rows
 from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.count import Counts
+from chainfire.mvcc.ranges import Bounds, after_keyspace
+from chainfire.mvcc.spans import Spans
 from chainfire.storage.backend import Reader
 
 FAMILY = "keyspaces"
 NEVER = -1  # compacted revision of a keyspace that never was
+SPANS_SHARE = 8  # one part in that many of the cache is for keys, the rest for rows
 
 _FORMAT = 1
 _ROW = Struct(">BqqQQQQQ")
@@ -63,7 +68,7 @@ def keyspace_key(keyspace: int) -> bytes:
 class StoreState:
     """What readers and Writers share."""
 
-    __slots__ = ("cache", "changed_keyspaces", "counts", "keyspaces", "revision")
+    __slots__ = ("cache", "changed_keyspaces", "counts", "keyspaces", "revision", "spans")
 
     def __init__(self, backend: Reader, cache_bytes: int, revision: int) -> None:
         """Raises UnknownFormat, Corrupt."""
@@ -72,7 +77,8 @@ class StoreState:
             _KEY.unpack(key)[0]: KeyspaceState.decode(row) for key, row in backend.iterate(FAMILY)
         }
         self.changed_keyspaces: set[int] = set()  # their rows are to be written
-        self.cache = RowCache(cache_bytes)
+        self.spans = Spans(cache_bytes // SPANS_SHARE)
+        self.cache = RowCache(cache_bytes - cache_bytes // SPANS_SHARE)
         self.counts = Counts()
 
     def keyspace(self, keyspace: int) -> KeyspaceState:
@@ -80,4 +86,25 @@ class StoreState:
         state = self.keyspaces.get(keyspace)
         if state is None:
             state = self.keyspaces[keyspace] = KeyspaceState()
+            prefix = rows.keyspace_prefix(keyspace)
+            self.spans.learn(prefix, after_keyspace(prefix), ())
         return state
+
+    def created(self, row_key: bytes) -> None:
+        """Owed for every key that was not there before."""
+        self.counts.created(row_key)
+        self.spans.created(row_key)
+
+    def deleted(self, row_key: bytes) -> None:
+        """Owed for every key that goes."""
+        self.counts.deleted(row_key)
+        self.spans.deleted(row_key)
+
+    def forget_live(self) -> None:
+        """Very many keys went: nothing that is known of the newest state's keys holds."""
+        self.counts.forget_live()
+        self.spans.clear()
+
+    def note_rows(self, bounds: Bounds, found: Sequence[tuple[bytes, bytes]]) -> None:
+        """All rows that readers see in these bounds, just read, in order."""
+        self.spans.learn(bounds.lower, bounds.upper, [row_key for row_key, _ in found])

@@ -9,15 +9,18 @@ written. If the write failed with nothing written, the turn goes on from
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chainfire.mvcc import rows
 from chainfire.mvcc.changes import LeaseExists, Stage
-from chainfire.mvcc.ranges import KEYS
+from chainfire.mvcc.ranges import FROM_KEY, KEYS, Bounds, after_keyspace
 from chainfire.mvcc.state import FAMILY, StoreState, keyspace_key
 from chainfire.mvcc.view import View
 from chainfire.mvcc.writer import Writer
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.backend import Writer as RowWriter
 
+GETS_MAX = 8  # more rows that are not cached are found faster by a walk
 _FIRST_REVISION = 1  # of an empty store, as in etcd
 
 
@@ -38,14 +41,42 @@ class Mvcc(StoreState):
     def get_row(self, keyspace: int, key: bytes) -> bytes | None:
         """The key's KeyValue at the current revision: the short way of the commonest read."""
         row_key = rows.keyspace_prefix(keyspace) + key
-        row = self.cache.get(row_key)
-        if row is None:
-            row = self.view.get(KEYS, row_key)
-            if row is None:
+        row = self.cache.get(row_key) or self._read(row_key)
+        return None if row is None else row[rows.ROW_HEAD_BYTES :]
+
+    def get_rows(self, keyspace: int, key: bytes, range_end: bytes) -> list[bytes] | None:
+        """The KeyValues of a range at the current revision, by the short way of small ranges.
+
+        None: that is not possible, or not worth it. `range_end` must not be empty.
+        """
+        prefix = rows.keyspace_prefix(keyspace)
+        upper = prefix + range_end if range_end != FROM_KEY else after_keyspace(prefix)
+        row_keys = self.spans.find(prefix + key, upper)
+        if row_keys is None:
+            return None
+        found = self.cache.get_all(row_keys)
+        if not all(found):
+            if found.count(None) > GETS_MAX:
                 return None
-            if not self.view.is_held:  # else it may be gone already
-                self.cache.put(row_key, row)
-        return row[rows.ROW_HEAD_BYTES :]
+            found = [row or self._read(key) for key, row in zip(row_keys, found, strict=True)]
+        head = rows.ROW_HEAD_BYTES
+        return [row[head:] for row in found if row is not None]
+
+    def _read(self, row_key: bytes) -> bytes | None:
+        row = self.view.get(KEYS, row_key)
+        if row is not None:
+            self._keep(row_key, row)
+        return row
+
+    def note_rows(self, bounds: Bounds, found: Sequence[tuple[bytes, bytes]]) -> None:
+        super().note_rows(bounds, found)
+        for row_key, row in found:
+            self._keep(row_key, row)
+
+    def _keep(self, row_key: bytes, row: bytes) -> None:
+        """In the cache, what was read; while the view is held it may be gone already."""
+        if not self.view.is_held:
+            self.cache.put(row_key, row)
 
     def begin(self, staged: Stage, keyspace: int, lease_exists: LeaseExists = _no_leases) -> Writer:
         return Writer(self, staged, keyspace, lease_exists)
