@@ -173,6 +173,16 @@ def test_while_there_are_leases_the_clock_is_stamped_every_second(world: LeaseWo
     assert world.log_store.last_index() - before_index <= 11
 
 
+def test_a_put_that_is_answered_and_not_applied_yet_holds_no_renewal_up(world: LeaseWorld) -> None:
+    world.granted()
+    put = world.put(b"k")
+    world.sync(world.turn())
+    assert world.turn().more and put.result is not None
+    renewal = world.renew(5)
+    world.settle()
+    assert renewal.error is None and isinstance(renewal.result, RenewResult)
+
+
 # ── expiry ──────────────────────────────────────────────────────────────────
 
 

@@ -61,7 +61,7 @@ from chainfire.raft.messages import (
 )
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
-from chainfire.types import Pending
+from chainfire.types import Entry, Pending
 
 APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
 
@@ -126,9 +126,9 @@ class Driver:
         self._applier = Applier(raft, machine, self._proposer, duties, self._effects)
         self._early = EarlyAnswers(machine, self._proposer, self._effects)
         self._appends: deque[Message] = deque()  # for our own disk, in raft's order
-        self._applies: deque[Message] = deque()
+        self._applies: deque[Sequence[Entry]] = deque()  # committed, each one page of raft's
         self._postponed = False  # the first apply waits for the next turn, and for nothing else
-        self._told: Message | None = None  # the last apply whose callers could hear early
+        self._told: Sequence[Entry] = ()  # the last apply whose callers could hear early
         self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
         self._divergence = Divergence(raft, machine, self._effects)
         self.reports = Reports(raft, machine, self._effects)
@@ -319,7 +319,13 @@ class Driver:
 
     def synced(self, number: int) -> None:
         """The log writes up to `number` are durable: say what hangs on them."""
-        self._route_all(self._writer.durable(number))
+        alone, responses = self._writer.durable(number)
+        if alone is not None:
+            committed = self.raft.stored_alone(alone)
+            if committed:
+                self._postponed = self._postponed or not self._applies
+                self._applies.append(committed)
+        self._route_all(responses)
 
     # ── out ─────────────────────────────────────────────────────────────────
 
@@ -328,20 +334,23 @@ class Driver:
 
         `now_ms` may be left out where time stands still between ticks.
         """
-        self._now_ms = max(self._now_ms, now_ms)
-        self._postponed = False
+        if now_ms > self._now_ms:
+            self._now_ms = now_ms
+        writer, effects = self._writer, self._effects
         self._leases.turn(self._now_ms, leading=self._core.role is Role.LEADER)
         # Group commit: one sync for everything that arrived during the last one.
-        self._proposer.turn(self._now_ms, may_append=self._writer.unsynced is None)
+        entries = self._proposer.turn(self._now_ms, may_append=writer.unsynced is None)
+        if entries:
+            self._append_alone(entries)
         self._gate.start_round()
+        self._postponed = False
         self._pump()
-        self._hand_over.observe(self._now_ms, self._writer.oldest_unsynced)
-        effects = self._effects
+        self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
-        effects.sync = self._writer.unsynced
-        if not self._stalled and self.machine.may_be_read:
+        effects.sync = writer.unsynced
+        if not effects.stalled and self.machine.may_be_read:
             effects.reads += self._gate.ready()
-        if self._leases.goes_on(effects.answers):
+        if effects.answers and self._leases.goes_on(effects.answers):
             effects.more = True
         return effects.take()
 
@@ -365,7 +374,8 @@ class Driver:
     def _pump(self) -> None:
         raft, machine = self.raft, self.machine
         enough = machine.applied_index + APPLIED_PER_TURN_MAX
-        self._work_off()
+        if self._appends or self._applies:
+            self._work_off()
         while raft.has_ready():
             if machine.applied_index >= enough:
                 self._effects.more = True
@@ -389,7 +399,7 @@ class Driver:
             elif to == LOCAL_APPEND_THREAD:
                 self._appends.append(message)
             elif to == LOCAL_APPLY_THREAD:
-                self._applies.append(message)
+                self._applies.append(message.entries)
             elif message.type is MessageType.SNAPSHOT:
                 self._effects.snapshots.append(message)
             else:
@@ -403,7 +413,7 @@ class Driver:
         but for a snapshot: it takes the place of a state that nothing is applied to.
         """
         appends, applies = self._appends, self._applies
-        with suppress(Stalled):
+        try:
             while True:
                 if appends and (appends[0].snapshot is None or not applies):
                     self._append(appends[0])
@@ -411,6 +421,15 @@ class Driver:
                     self._apply(applies[0])
                 else:
                     return
+        except Stalled:
+            pass
+
+    def _append_alone(self, entries: Sequence[Entry]) -> None:
+        if not self._appends:
+            with suppress(Stalled):
+                self._writer.append_alone(entries)
+                return
+        self._appends.append(self.raft.work_of(entries))
 
     def _append(self, message: Message) -> None:
         due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
@@ -419,13 +438,14 @@ class Driver:
             self._installed()
         self._route_all(due)
 
-    def _apply(self, message: Message) -> None:
-        if message is not self._told:
-            self._told = message
-            self._postponed = self._early.answer(message.entries)
-        if not self._postponed and self._applier.apply(message.entries):
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        if entries is not self._told:
+            self._told = entries
+            self._postponed = self._early.answer(entries)
+        if not self._postponed and self._applier.apply(entries):
             self._applies.popleft()
-            self._route_all(message.responses)
+            self._told = ()
+            self.raft.applied_to(entries[-1].index)
         else:
             self._postponed = self._effects.more = True
 

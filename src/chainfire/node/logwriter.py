@@ -1,8 +1,9 @@
 """Writes what Raft wants stored, and keeps what may be said only once that is durable.
 
-append(message)   one batch: written, readable, not durable; gets a number
-durable(number)   the writes up to it are durable: the witness is told,
-                  and their responses come back, to be sent or stepped
+append(message)      one batch: written, readable, not durable; gets a number
+append_alone(…)      the same for the entries of a leader of itself alone
+durable(number)      the writes up to it are durable: the witness is told,
+                     and their responses come back, to be sent or stepped
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 from chainfire.node.installing import Installing
 from chainfire.node.logstore import LogStore
 from chainfire.raft.messages import Message, Snapshot
-from chainfire.types import HardState
+from chainfire.types import Entry, HardState
 
 
 class WitnessFile(Protocol):
@@ -45,16 +46,11 @@ class LogWriter:
         self._installing = installing
         self._written = 0  # log writes that need a sync
         self._unsynced: deque[_Unsynced] = deque()
-
-    @property
-    def oldest_unsynced(self) -> int | None:
-        """The number of the first write that is not known to be durable."""
-        return self._unsynced[0].number if self._unsynced else None
-
-    @property
-    def unsynced(self) -> int | None:
-        """The number of the last write that is not known to be durable."""
-        return self._unsynced[-1].number if self._unsynced else None
+        # The numbers of the first and the last write that is not known to be durable.
+        self.oldest_unsynced: int | None = None
+        self.unsynced: int | None = None
+        # The last entry of the first of these writes, if `append_alone` made it.
+        self._alone: Entry | None = None
 
     def append(self, message: Message, *, is_sole_voter: bool) -> Sequence[Message]:
         """Carry out a STORAGE_APPEND; the responses that are due at once.
@@ -79,25 +75,50 @@ class LogWriter:
             last = self._unsynced[-1]
             last.responses = [*last.responses, *message.responses]
             return ()
-        self._written += 1
-        index, hard = log.last_index(), log.hard_state
-        self._unsynced.append(
-            _Unsynced(
-                self._written, message.responses, index, log.term(index), hard.term, hard.vote
-            )
-        )
+        index = log.last_index()
+        self._note(message.responses, index, log.term(index))
         return ()
 
-    def durable(self, number: int) -> list[Message]:
-        """The responses of all writes up to `number`, in the order of the writes."""
-        responses: list[Message] = []
-        last: _Unsynced | None = None
-        while self._unsynced and self._unsynced[0].number <= number:
-            last = self._unsynced.popleft()
-            responses += last.responses
-        if last is not None:
-            self._witness.note(last.last_index, last.last_term, last.term, last.vote)
-        return responses
+    def append_alone(self, entries: Sequence[Entry]) -> None:
+        """Write what `RawNode.propose_alone` returned, with nothing before it without a sync.
+
+        Raises Stalled with nothing changed.
+        """
+        assert not self._unsynced
+        self._log.append(entries, None)
+        self._alone = last = entries[-1]
+        self._note((), last.index, last.term)
+
+    def durable(self, number: int) -> tuple[Entry | None, Sequence[Message]]:
+        """What the writes up to `number` let happen, in their order: the last entry of an
+        `append_alone`, then the responses of the others.
+        """
+        unsynced = self._unsynced
+        if not unsynced or unsynced[0].number > number:
+            return None, ()
+        last = unsynced.popleft()
+        responses = last.responses
+        while unsynced and unsynced[0].number <= number:
+            last = unsynced.popleft()
+            responses = [*responses, *last.responses]
+        self._witness.note(last.last_index, last.last_term, last.term, last.vote)
+        if unsynced:
+            self.oldest_unsynced = unsynced[0].number
+        else:
+            self.oldest_unsynced = self.unsynced = None
+        alone, self._alone = self._alone, None
+        return alone, responses
+
+    def _note(self, responses: Sequence[Message], last_index: int, last_term: int) -> None:
+        """Something was written that needs a sync."""
+        self._written += 1
+        hard = self._log.hard_state
+        self._unsynced.append(
+            _Unsynced(self._written, responses, last_index, last_term, hard.term, hard.vote)
+        )
+        self.unsynced = self._written
+        if self.oldest_unsynced is None:
+            self.oldest_unsynced = self._written
 
     def _promises(self, new: HardState) -> bool:
         old = self._log.hard_state

@@ -33,7 +33,7 @@ from chainfire.raft.changes import ConfChange
 from chainfire.raft.messages import NOBODY, ProposalDropped
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
-from chainfire.types import Pending
+from chainfire.types import Entry, Pending
 
 REPEAT_TICKS = 10  # a forwarded command that nothing was heard of is sent again; then twice as long
 FORWARDED_MAX = 20_000  # commands of others that wait here; more are refused
@@ -138,19 +138,25 @@ class Proposer:
 
     # ── time ────────────────────────────────────────────────────────────────
 
-    def turn(self, now_ms: int, *, may_append: bool) -> None:
-        """Propose or forward what is queued, if somebody may take it now."""
+    def turn(self, now_ms: int, *, may_append: bool) -> Sequence[Entry]:
+        """Propose or forward what is queued, if somebody may take it now.
+
+        Returns what Raft wants written at once (`RawNode.propose_alone`).
+        """
         if self._queue or self._changes:
             self.pending.mark_turn(now_ms)
         core = self._core
         if core.role is Role.LEADER:
             if may_append and core.transferee == NOBODY:
+                entries: Sequence[Entry] = ()
                 if self._queue or self._forwarded:
-                    self._propose(now_ms)
+                    entries = self._propose(now_ms)
                 if self._changes or self._forwarded_changes:
                     self._propose_change()
+                return entries
         elif core.leader and (self._queue or self._changes):
             self._forward(core.leader)
+        return ()
 
     def tick(self, now_ms: int, *, may_expire: bool) -> None:
         """Those whose time is over hear that their outcome is unknown; silence is asked again."""
@@ -179,7 +185,7 @@ class Proposer:
 
     # ── at the leader ───────────────────────────────────────────────────────
 
-    def _propose(self, now_ms: int) -> None:
+    def _propose(self, now_ms: int) -> Sequence[Entry]:
         queue, self._queue = self._queue, []
         forwarded, self._forwarded = self._forwarded, []
         term, clock_ms = self._core.term, self._clock.reading(now_ms)
@@ -187,8 +193,10 @@ class Proposer:
         if forwarded:
             stamp = command.stamp(term, clock_ms)
             datas += [data + stamp for _, data in forwarded]
+        entries = self._raft.propose_alone(datas)
         try:
-            self._raft.propose(datas)
+            if not entries:
+                self._raft.propose(datas)
         except ProposalDropped:
             self._queue = [own for own in queue if own.is_out]
             for own in queue:
@@ -198,6 +206,7 @@ class Proposer:
         else:
             for own in queue:
                 own.is_out = True
+        return entries
 
     def _propose_change(self) -> None:
         """One at a time: another is proposed when the last one is applied and left."""

@@ -37,6 +37,7 @@ class ReadGate:
         self._reads_max = reads_max
         self._reads = Reads(timeout_ms, start_number)
         self._is_local = False  # a linearizable read needs no round of heartbeats
+        self._local_term = 0  # while it leads in this one
         self._ticks = 0
 
     def may_read(
@@ -73,7 +74,7 @@ class ReadGate:
 
     def start_round(self) -> None:
         """One ReadIndex round for all that came since the last one."""
-        if self._core.leader:
+        if self._reads.next_round and self._core.leader:
             context = self._reads.start_round()
             if context is not None:
                 self._raft.read_index(context)
@@ -92,14 +93,15 @@ class ReadGate:
         its own term is committed (Raft §8).
         """
         core = self._core
-        self._is_local = (
-            is_sole_voter
-            and core.role is Role.LEADER
-            and core.log.term(core.log.committed) == core.term
-        )
+        if not is_sole_voter or core.role is not Role.LEADER:
+            self._is_local = False
+        elif not self._is_local or self._local_term != core.term:
+            self._is_local, self._local_term = core.committed_in_term, core.term
 
     def ready(self) -> list[ReadPending]:
         """Take out those that may be answered now."""
+        if not self._reads.waiting:
+            return []
         return self._reads.ready(self._machine.applied_index, self._machine.revision)
 
     def tick(self, now_ms: int) -> None:

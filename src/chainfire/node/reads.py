@@ -44,26 +44,26 @@ class Reads:
 
     def __init__(self, timeout_ms: int, start_number: int) -> None:
         self._timeout_ms = timeout_ms
-        self._waiting: list[_Wait] = []
+        self.waiting: list[_Wait] = []  # whose index is known: `ready`
         self._rounds: dict[bytes, list[_Wait]] = {}  # unconfirmed ReadIndex rounds
-        self._next_round: list[_Wait] = []
+        self.next_round: list[_Wait] = []  # who wants one: `start_round`
         self._start = start_number.to_bytes(8, "big")
         self._round_number = 0
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._next_round) + sum(map(len, self._rounds.values()))
+        return len(self.waiting) + len(self.next_round) + sum(map(len, self._rounds.values()))
 
     def wait(
         self, index: int, min_revision: int, now_ms: int, deadline_ms: int | None, who: ReadPending
     ) -> None:
         """Hold a read until `index` and `min_revision` are applied."""
-        self._waiting.append(self._entry(index, min_revision, now_ms, deadline_ms, who))
+        self.waiting.append(self._entry(index, min_revision, now_ms, deadline_ms, who))
 
     def wait_for_round(
         self, min_revision: int, now_ms: int, deadline_ms: int | None, who: ReadPending
     ) -> None:
         """Hold a read until the next ReadIndex round confirms an index."""
-        self._next_round.append(self._entry(0, min_revision, now_ms, deadline_ms, who))
+        self.next_round.append(self._entry(0, min_revision, now_ms, deadline_ms, who))
 
     def start_round(self) -> bytes | None:
         """The context of a new round for all that came since the last one; None if nobody did.
@@ -71,40 +71,38 @@ class Reads:
         Numbers are never used twice, over restarts neither, so that a late answer
         cannot confirm a younger round (etcd#20418).
         """
-        if not self._next_round:
+        if not self.next_round:
             return None
         self._round_number += 1
         context = self._start + self._round_number.to_bytes(8, "big")
-        self._rounds[context] = self._next_round
-        self._next_round = []
+        self._rounds[context] = self.next_round
+        self.next_round = []
         return context
 
     def confirm_round(self, context: bytes, index: int) -> None:
         """The round's index is confirmed; answers to unknown rounds are ignored."""
         for entry in self._rounds.pop(context, ()):
             entry.index = max(entry.index, index)
-            self._waiting.append(entry)
+            self.waiting.append(entry)
 
     def repeat_rounds(self) -> None:
         """The leader changed or is silent: ask again, under a new number."""
         for context in list(self._rounds):
-            self._next_round.extend(self._rounds.pop(context))
+            self.next_round.extend(self._rounds.pop(context))
 
     def ready(self, applied: int, revision: int) -> list[ReadPending]:
         """Take out those that may be answered now."""
-        if not self._waiting:
-            return []
-        ready = [e for e in self._waiting if e.index <= applied and e.min_revision <= revision]
+        ready = [e for e in self.waiting if e.index <= applied and e.min_revision <= revision]
         if ready:
-            self._waiting = [
-                e for e in self._waiting if e.index > applied or e.min_revision > revision
+            self.waiting = [
+                e for e in self.waiting if e.index > applied or e.min_revision > revision
             ]
         return [entry.pending for entry in ready]
 
     def overdue(self, now_ms: int) -> list[tuple[ReadPending, RequestError]]:
         """Take out those whose time is over; those whose caller is gone just go."""
         late: list[_Wait] = []
-        for held in (self._waiting, self._next_round, *self._rounds.values()):
+        for held in (self.waiting, self.next_round, *self._rounds.values()):
             late.extend(entry for entry in held if entry.deadline_ms <= now_ms)
             held[:] = [
                 entry for entry in held if entry.deadline_ms > now_ms and not entry.pending.finished
@@ -117,8 +115,8 @@ class Reads:
     def take_all(self) -> list[ReadPending]:
         """Everybody who waits: the member stops."""
         self.repeat_rounds()
-        waiting = [entry.pending for entry in (*self._waiting, *self._next_round)]
-        self._waiting, self._next_round = [], []
+        waiting = [entry.pending for entry in (*self.waiting, *self.next_round)]
+        self.waiting, self.next_round = [], []
         return waiting
 
     def _entry(

@@ -210,7 +210,8 @@ class RaftLog:
 
     def has_next_committed(self, allow_unstable: bool) -> bool:
         return (
-            not self._paused
+            self.applying < self.committed
+            and not self._paused
             and self.unstable.snapshot is None
             and self.applying < self.appliable_index(allow_unstable)
         )
@@ -238,6 +239,23 @@ class RaftLog:
             self._applying_bytes >= self.applying_bytes_max
             or last_index < self.appliable_index(allow_unstable)
         )
+
+    def commit_stored(self) -> list[Entry] | None:
+        """Everything is durable, and to be committed: the entries that become it, handed out.
+
+        None, and nothing done, where they are more than one page or not the next ones.
+        """
+        unstable = self.unstable
+        entries = unstable.entries
+        size = sum([len(entry.data) for entry in entries]) + ENTRY_OVERHEAD_BYTES * len(entries)
+        room = self.applying_bytes_max - self._applying_bytes
+        if not entries or self._paused or self.applying + 1 != unstable.offset or size > room:
+            return None
+        last_index = unstable.last_index
+        unstable.all_stable()
+        self.committed = last_index
+        self.accept_applying(last_index, size, False)
+        return entries
 
     def applied_to(self, index: int) -> int:
         """Everything up to `index` is in the state machine; the bytes of data in those pages."""

@@ -17,15 +17,22 @@ def propose(raft: Raft, datas: Sequence[bytes]) -> bool:
     """Append normal entries, or pass them on; False if nothing could be done with them."""
     if raft.role is not Role.LEADER:
         return _pass_on(raft, list(map(Entry, repeat(0), repeat(0), repeat(_NORMAL), datas)))
-    data_bytes = sum(map(len, datas))
-    if not _may_append(raft, data_bytes):
+    entries = make_entries(raft, datas)
+    if entries is None:
         return False
-    first = raft.log.last_index + 1
-    entries = list(map(Entry, repeat(raft.term), count(first), repeat(_NORMAL), datas))
-    raft.uncommitted_bytes += data_bytes
     append_own(raft, entries)
     broadcast_append(raft)
     return True
+
+
+def make_entries(raft: Raft, datas: Sequence[bytes]) -> list[Entry] | None:
+    """Normal entries behind a leader's log, which the caller appends; None if it may not."""
+    data_bytes = sum(map(len, datas))
+    if not _may_append(raft, data_bytes):
+        return None
+    first = raft.log.unstable.last_index + 1
+    raft.uncommitted_bytes += data_bytes
+    return list(map(Entry, repeat(raft.term), count(first), repeat(_NORMAL), datas))
 
 
 def propose_entry(raft: Raft, type: EntryType, data: bytes) -> bool:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chainfire.raft import alone
 from chainfire.raft.changes import ConfChange
 from chainfire.raft.config import Config
 from chainfire.raft.core import applied_to, step, tick
@@ -143,6 +144,38 @@ class RawNode:
         if not propose(self.raft, datas):
             raise ProposalDropped
 
+    def propose_alone(self, datas: Sequence[bytes]) -> list[Entry]:
+        """As `propose`, by the short way (`alone`): the entries, which the caller writes to its own
+        disk at once. `stored_alone` is due then. Asynchronous storage only.
+
+        Empty, with nothing done: this is no leader of itself alone, or has more to do; `propose`.
+        """
+        if self.has_ready():
+            return []
+        return alone.append(self.raft, datas) or []
+
+    def stored_alone(self, last: Entry) -> list[Entry]:
+        """What `propose_alone` returned, up to `last`, is durable.
+
+        Returns entries to be applied, after which `applied_to` is due; empty where they come the
+        general way instead, with a Ready.
+        """
+        entries = None if self.has_ready() else alone.stored(self.raft, last)
+        if entries is None:
+            for message in self._own_replies(last):
+                self.step(message)
+            return []
+        self._commit = last.index
+        return entries
+
+    def work_of(self, entries: Sequence[Entry]) -> Message:
+        """The STORAGE_APPEND of what `propose_alone` returned, for who could not write at once."""
+        message = Message(
+            MessageType.STORAGE_APPEND, LOCAL_APPEND_THREAD, self.raft.id, entries=entries
+        )
+        message.responses = self._own_replies(entries[-1])
+        return message
+
     def propose_conf_change(
         self, change: ConfChange, entry_type: EntryType = EntryType.CONF_CHANGE_V2
     ) -> None:
@@ -237,8 +270,8 @@ class RawNode:
             or raft.leader != self._leader
             or raft.term != self._term
             or raft.vote != self._vote
-            or raft.log.has_next_committed(self._sync_storage)
             or (unstable.snapshot is not None and not unstable.snapshot_in_progress)
+            or raft.log.has_next_committed(self._sync_storage)
         )
 
     def ready(self) -> Ready:
@@ -317,6 +350,14 @@ class RawNode:
         )
 
     # ── inside ──────────────────────────────────────────────────────────────
+
+    def _own_replies(self, last: Entry) -> list[Message]:
+        """What hangs on the write of a leader's own entries, by itself."""
+        id, term, index = self.raft.id, last.term, last.index
+        return [
+            Message(MessageType.APPEND_REPLY, id, id, term, index=index),
+            Message(MessageType.STORAGE_APPEND_REPLY, id, LOCAL_APPEND_THREAD, term, term, index),
+        ]
 
     def _note_states(self, ready: Ready) -> None:
         raft = self.raft

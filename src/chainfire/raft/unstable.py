@@ -85,14 +85,18 @@ class Unstable:
         """Everything up to the entry (index, term) is durable, if that entry is still the one."""
         if index < self.offset or self.term(index) != term:
             return
-        count = index + 1 - self.offset
         if index == self.last_index:
-            self.entries = []
-        else:
-            del self.entries[:count]
+            self.all_stable()
+            return
+        del self.entries[: index + 1 - self.offset]
         self.offset = index + 1
         if self.in_progress < self.offset:
             self.in_progress = self.offset
+
+    def all_stable(self) -> None:
+        """All of the log is durable."""
+        self.entries = []
+        self.offset = self.in_progress = self.last_index + 1
 
     def stable_snapshot_to(self, index: int) -> None:
         if self.snapshot is not None and self.snapshot.index == index:
