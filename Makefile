@@ -16,7 +16,7 @@ NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.r
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all lint types fmt native portable proto bench bench-cluster bench-failover \
-  differential compat openapi fuzz swarm mutants clean
+  differential compat openapi fuzz swarm faults mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ portable: setup ## the tests that start servers, over the portable door (grpcio)
 
 swarm: setup ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
 	@$(BIN)/chainfire sim swarm --minutes=$(or $(MINUTES),10) --jobs=$(or $(JOBS),1) $(ARGS)
+
+faults: setup ## RUNS (20) clusters of real processes under real faults, each run judged
+	@$(BIN)/python -m tests.faults --runs=$(or $(RUNS),20) $(ARGS)
 
 mutants: setup ## put historic bugs back, one by one: does the simulator find them?
 	@$(BIN)/python -m tests.sim.hunt $(ARGS)

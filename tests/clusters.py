@@ -10,7 +10,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -217,6 +217,11 @@ class Cluster:
             assert member.proxy is not None
             other_side = ids - inside if member.id in inside else inside
             self._proxies.run(member.proxy.cut(other_side))
+
+    def run_proxy(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let one of the members' proxies do something."""
+        assert self._proxies is not None
+        self._proxies.run(work)
 
     def heal(self) -> None:
         assert self._proxies is not None

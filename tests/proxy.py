@@ -4,7 +4,8 @@
     stall    nothing goes through, nothing is closed: a partition, or a machine that is gone
     refuse   as if the process had ended: connections are reset, new ones refused
 
-`cut` does what `stall` does, to some members only: who dials is read from the hello.
+`cut` does what `stall` does, to some members only: who dials is read from the hello. `delay` lets
+everything through late.
 
 `Proxy` lives on the caller's event loop; `Proxies` keeps many on a thread of its own, for tests
 that are not asynchronous.
@@ -13,6 +14,7 @@ that are not asynchronous.
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
@@ -20,7 +22,8 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 CHUNK = 1 << 16
-HELLO_BYTES = 33  # up to and with the sender: docs/formats.md
+HEAD = struct.Struct(">II")  # length and checksum of the first frame: docs/formats.md
+SENDER = slice(17, 25)  # in the body of a hello; who only asks for the roster names nobody
 
 
 class Proxy:
@@ -31,6 +34,7 @@ class Proxy:
         self.port = port
         self._server: asyncio.Server | None = None
         self._stalled = False
+        self._delay_seconds = 0.0
         self._cut: frozenset[int] = frozenset()  # member ids
         self._change = asyncio.Event()  # set, and replaced, when one of the two changes
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,6 +51,10 @@ class Proxy:
     async def cut(self, senders: Iterable[int]) -> None:
         self._cut = frozenset(senders)
         self._changed()
+
+    async def delay(self, seconds: float) -> None:
+        """Each portion of bytes waits so long; 0: none does."""
+        self._delay_seconds = seconds
 
     async def heal(self) -> None:
         self._stalled, self._cut = False, frozenset()
@@ -82,12 +90,13 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
         with suppress(OSError, EOFError, asyncio.CancelledError):
-            hello = await reader.readexactly(HELLO_BYTES)
-            sender = int.from_bytes(hello[-8:], "big")
+            head = await reader.readexactly(HEAD.size)
+            body = await reader.readexactly(HEAD.unpack(head)[0])
+            sender = int.from_bytes(body[SENDER], "big")
             await self._open_for(sender)
             onward, back = await asyncio.open_connection("127.0.0.1", self.target)
             self._writers.add(back)
-            back.write(hello)
+            back.write(head + body)
             try:
                 await asyncio.gather(
                     self._pump(reader, back, sender), self._pump(onward, writer, sender)
@@ -107,6 +116,8 @@ class Proxy:
     ) -> None:
         while data := await source.read(CHUNK):
             await self._open_for(sender)
+            if self._delay_seconds:
+                await asyncio.sleep(self._delay_seconds)
             sink.write(data)
             await sink.drain()
         raise ConnectionResetError  # either side's end ends both

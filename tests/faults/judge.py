@@ -1,0 +1,120 @@
+"""Whether a cluster kept its promises: what clients saw against what it says has happened."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import grpc
+
+from chainfire.proto import kv_pb2, lease_pb2, watch_pb2
+from chainfire.sim.check_kv import check_kv
+from chainfire.sim.check_lease import LeaseEnd, check_leases
+from chainfire.sim.check_watch import check_watches
+from chainfire.sim.history import Change, Kv, Revision, Violation
+from tests.clusters import Member
+from tests.faults.clients import LockHeld, Record
+
+LEASE_GRACE_SECONDS: Final = 20  # a second, a change of leader, and a busy machine
+_NANOSECONDS: Final = 1_000_000_000
+
+
+def feed(member: Member, first: int, last: int) -> Iterator[Revision]:
+    """All that happened from revision `first` to `last`, by a watch on one member."""
+    if first > last:
+        return
+    with grpc.insecure_channel(member.target) as channel:
+        watch = channel.stream_stream(
+            "/etcdserverpb.Watch/Watch",
+            request_serializer=lambda body: body.SerializeToString(),
+            response_deserializer=watch_pb2.WatchResponse.FromString,
+        )
+        create = watch_pb2.WatchCreateRequest(
+            key=b"\0", range_end=b"\0", start_revision=first, reasons=True
+        )
+        responses = watch(iter([watch_pb2.WatchRequest(create_request=create)]), timeout=60)
+        for response in responses:  # which never splits a revision
+            if response.canceled:
+                raise Violation(f"{member.name} would not tell from {first} on: {response}")
+            for main, group in itertools.groupby(
+                response.events, lambda event: event.kv.mod_revision
+            ):
+                yield _revision(main, list(group))
+                if main >= last:
+                    return
+
+
+def _revision(main: int, events: Sequence[kv_pb2.Event]) -> Revision:
+    ended = (kv_pb2.Event.LEASE_EXPIRED, kv_pb2.Event.LEASE_REVOKED)
+    changes = tuple(
+        Change(
+            Kv(
+                event.kv.key,
+                event.kv.value,
+                event.kv.create_revision,
+                event.kv.mod_revision,
+                event.kv.version,
+                event.kv.lease,
+            ),
+            event.type == kv_pb2.Event.DELETE,
+        )
+        for event in events
+    )
+    return Revision(main, changes, by_lease=any(event.reason in ended for event in events))
+
+
+def judge(
+    record: Record, revisions: Sequence[Revision], members: Sequence[Member], *, rate_max: float
+) -> int:
+    """How many events of watches were checked. Raises Violation.
+
+    `rate_max`: how much faster than the true time the fastest clock of a member ran.
+    """
+    history = record.history
+    check_kv(history.operations, revisions)
+    events = check_watches(history.watches, revisions)
+    check_locks(record.locks, revisions)
+    revoked = {call.lease for call in history.leases if not call.ttl}
+    ends = [LeaseEnd(lease, at, lease in revoked) for lease, at in record.lease_keys_gone.items()]
+    now = time.monotonic_ns()
+    check_leases(
+        history.leases,
+        ends,
+        now=now,
+        grace=LEASE_GRACE_SECONDS * _NANOSECONDS,
+        rate_max=rate_max,
+        alive=leases(members[0]),
+    )
+    return events
+
+
+def leases(member: Member) -> list[int]:
+    """All that the cluster has."""
+    reply = member.call(
+        "Lease/LeaseLeases", lease_pb2.LeaseLeasesRequest(), lease_pb2.LeaseLeasesResponse
+    )
+    return [lease.ID for lease in reply.leases]
+
+
+def check_locks(locks: Sequence[LockHeld], revisions: Sequence[Revision]) -> None:
+    """Whoever was told that a lock is theirs was first in its line at that revision."""
+    told: dict[int, list[LockHeld]] = {}
+    for lock in locks:
+        told.setdefault(lock.revision, []).append(lock)
+    lines: dict[bytes, dict[bytes, int]] = {}  # prefix -> key -> create revision
+    for revision in revisions:
+        for kv, deleted in revision.changes:
+            line = lines.setdefault(kv.key.rpartition(b"/")[0], {})
+            if deleted:
+                line.pop(kv.key, None)
+            else:
+                line[kv.key] = kv.create
+        for lock in told.pop(revision.main, ()):
+            line = lines.get(lock.prefix, {})
+            first = min(line, key=line.__getitem__, default=None)
+            if first != lock.key:
+                raise Violation(f"{lock} was told so while {first!r} was first")
+    if told:
+        raise Violation(f"locks were held at revisions that never were: {told}")

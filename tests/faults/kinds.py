@@ -1,0 +1,330 @@
+"""The faults: each strikes some members, says which, and on its second step takes itself back.
+
+A fault is a generator: it yields the members that it hurts, once, after it has struck; what follows
+mends, and starts the members that are down. It raises Inconclusive when it could not strike.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from chainfire.proto import maintenance_pb2
+from tests.clusters import Member
+from tests.crash import damage
+from tests.servers import ServerFailed
+
+if TYPE_CHECKING:
+    from tests.faults.scene import Scene
+
+Strike = Generator[set[str], None, None]
+Kind = Callable[["Scene", random.Random], Strike]
+
+EXIT_SECONDS: Final = 20.0
+CLOCK_RATES: Final = (0.8, 0.9, 1.1, 1.2)
+SLOW_FLAGS: Final = (
+    ("--heartbeat-interval=50", "--election-timeout=500"),
+    ("--heartbeat-interval=30", "--election-timeout=300", "--snapshot-count=50"),
+    ("--snapshot-count=100", "--snapshot-catchup-entries=20"),
+)
+CUT_AND_GONE: Final[tuple[tuple[str, str, damage.Damage], ...]] = (
+    ("log WAL", "deleted", damage.delete),
+    ("log WAL", "cut to half", damage.halve),
+    ("state WAL", "deleted", damage.delete),
+    ("log CURRENT", "deleted", damage.delete),
+    ("state MANIFEST", "deleted", damage.delete),
+    ("witness", "deleted", damage.delete),
+)
+FLIPPED: Final = ("log WAL", "state WAL", "log MANIFEST", "state MANIFEST", "witness", "CURRENT")
+
+
+class Inconclusive(Exception):
+    """The fault did not land, or the load was too small: this run shows nothing."""
+
+
+# ── processes ───────────────────────────────────────────────────────────────
+
+
+def kill(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    victim.kill()
+    yield {victim.name}
+    victim.spawn()
+
+
+def kill_all(scene: Scene, rng: random.Random) -> Strike:
+    for member in scene.members:
+        member.kill()
+    yield {member.name for member in scene.members}
+    for member in scene.members:
+        member.spawn()
+
+
+def pause(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    victim.pause()
+    yield {victim.name}
+    victim.resume()
+
+
+def restart(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    if victim.stop() != 0:
+        raise ServerFailed(f"{victim.name} did not stop well", victim.log())
+    yield {victim.name}
+    victim.spawn()
+
+
+def reconfigure(scene: Scene, rng: random.Random) -> Strike:
+    """One after the other comes back with other timers and another length of log."""
+    flags = rng.choice(SLOW_FLAGS)
+    for member in scene.members:
+        member.stop()
+        member.flags = (*scene.flags, *flags)
+        member.start()
+    yield set()
+
+
+# ── networks ────────────────────────────────────────────────────────────────
+
+
+def partition(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    scene.cluster.cut_off(victim)
+    yield {victim.name}
+    scene.cluster.heal()
+
+
+def one_way(scene: Scene, rng: random.Random) -> Strike:
+    """What it sends arrives, what the others send to it does not; or the other way round."""
+    victim = scene.pick(rng)
+    others = [member for member in scene.members if member is not victim]
+    if rng.random() < 0.5:
+        scene.cut(victim, others)
+    else:
+        for other in others:
+            scene.cut(other, [victim])
+    yield {victim.name}
+    scene.cluster.heal()
+
+
+def slow_network(scene: Scene, rng: random.Random) -> Strike:
+    """Delays of up to 100 ms each way, and connections that break again and again."""
+    victim = scene.pick(rng)
+    scene.delay(victim, rng.uniform(0.01, 0.1))
+    for _ in range(3):
+        scene.reset(victim)
+        time.sleep(0.3)
+    yield set()
+    scene.delay(victim, 0.0)
+
+
+# ── disks ───────────────────────────────────────────────────────────────────
+
+
+def full_disk(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    switches = scene.switches[victim.name]
+    before = switches.done
+    switches.fill_disk()
+    yield {victim.name}
+    _landed(switches.done > before, "no write met the full disk")
+    switches.heal_disk()
+    _again(victim)
+
+
+def failing_sync(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    switches = scene.switches[victim.name]
+    before = switches.done
+    switches.fail_syncs()
+    yield {victim.name}
+    _landed(switches.done > before, "no sync failed")
+    switches.heal_disk()
+    _again(victim)
+
+
+def slow_sync(scene: Scene, rng: random.Random) -> Strike:
+    victim = scene.pick(rng)
+    switches = scene.switches[victim.name]
+    before = switches.done
+    switches.slow_syncs(rng.uniform(0.1, 3))
+    yield {victim.name}
+    _landed(switches.done > before, "no sync was slow")
+    switches.heal_disk()
+
+
+def flip_bits(scene: Scene, rng: random.Random) -> Strike:
+    """One byte of a file is another one while the member is down."""
+    yield from _damaged(scene, rng, rng.choice(FLIPPED), "flipped", damage.flip_middle)
+
+
+def lose_file(scene: Scene, rng: random.Random) -> Strike:
+    which, what, act = rng.choice(CUT_AND_GONE)
+    yield from _damaged(scene, rng, which, what, act)
+
+
+def _damaged(scene: Scene, rng: random.Random, which: str, what: str, act: damage.Damage) -> Strike:
+    victim = scene.pick(rng)
+    victim.kill()
+    try:
+        path = damage.FILES[which](victim.data_dir)
+        act(path)
+    except (AssertionError, OSError, ValueError) as error:
+        victim.spawn()
+        raise Inconclusive(f"{which} could not be {what}: {error}") from error
+    scene.note(f"{victim.name}: {which} {what}")
+    yield {victim.name}
+    scene.start_or_replace(victim)
+
+
+def old_disk(scene: Scene, rng: random.Random) -> Strike:
+    """The member comes back with the disk of some time ago: it has forgotten what it promised."""
+    victim = scene.pick(rng)
+    victim.kill()
+    kept = victim.data_dir.with_suffix(".kept")
+    shutil.copytree(victim.data_dir, kept)
+    victim.start()
+    scene.go_on(50)
+    victim.kill()
+    shutil.rmtree(victim.data_dir)
+    kept.rename(victim.data_dir)
+    yield {victim.name}
+    scene.start_or_replace(victim)
+
+
+def wiped_disk(scene: Scene, rng: random.Random) -> Strike:
+    """It is refused under its old id, and replaced by the commands that its log names."""
+    victim = scene.pick(rng)
+    victim.kill()
+    victim.wipe()
+    yield {victim.name}
+    scene.start_or_replace(victim)
+
+
+# ── clocks ──────────────────────────────────────────────────────────────────
+
+
+def skewed_clock(scene: Scene, rng: random.Random) -> Strike:
+    """A member whose clock runs up to a fifth fast or slow, and whose wall clock jumps."""
+    victim = scene.pick(rng)
+    rate = rng.choice(CLOCK_RATES)
+    scene.rate_max = max(scene.rate_max, rate)
+    switches = scene.switches[victim.name]
+    victim.kill()
+    switches.clock_rate(rate)
+    victim.start()
+    switches.step_wall_clock(rng.choice((-10, 10)))
+    yield set()
+    switches.step_wall_clock(0)
+
+
+# ── the cluster ─────────────────────────────────────────────────────────────
+
+
+def replace_member(scene: Scene, rng: random.Random) -> Strike:
+    """Remove one for good; another one joins."""
+    victim = scene.pick(rng)
+    victim.kill()
+    yield {victim.name}
+    scene.replace(victim)
+
+
+def move_leader(scene: Scene, rng: random.Random) -> Strike:
+    for _ in range(3):
+        leader = scene.cluster.leader()
+        target = rng.choice([member for member in scene.members if member is not leader])
+        request = maintenance_pb2.MoveLeaderRequest(targetID=target.id)
+        try:
+            leader.call("Maintenance/MoveLeader", request, maintenance_pb2.MoveLeaderResponse)
+        except grpc.RpcError:
+            continue
+        scene.go_on(20)
+    yield set()
+
+
+def compact(scene: Scene, rng: random.Random) -> Strike:
+    """History goes, again and again; then what is free comes back, under load."""
+    for _ in range(3):
+        scene.go_on(30)
+        scene.compact(scene.keep_feed() - 10, scene.any_member(rng))
+    scene.any_member(rng).call(
+        "Maintenance/Defragment",
+        maintenance_pb2.DefragmentRequest(),
+        maintenance_pb2.DefragmentResponse,
+        30,
+    )
+    yield set()
+
+
+def far_behind(scene: Scene, rng: random.Random) -> Strike:
+    """A member is away for longer than the log remembers: it needs a snapshot."""
+    victim = scene.pick(rng)
+    victim.kill()
+    scene.go_on(400)
+    yield {victim.name}
+    victim.spawn()
+
+
+def _landed(landed: bool, otherwise: str) -> None:
+    if not landed:
+        raise Inconclusive(otherwise)
+
+
+def _again(victim: Member) -> None:
+    """A disk that failed ends the process with a word, or the member went on by itself."""
+    if victim.runs:
+        victim.kill()
+    victim.spawn()
+
+
+KINDS: Final[dict[str, Kind]] = {
+    kind.__name__: kind
+    for kind in (
+        kill,
+        kill_all,
+        pause,
+        restart,
+        reconfigure,
+        partition,
+        one_way,
+        slow_network,
+        full_disk,
+        failing_sync,
+        slow_sync,
+        flip_bits,
+        lose_file,
+        old_disk,
+        wiped_disk,
+        skewed_clock,
+        replace_member,
+        move_leader,
+        compact,
+        far_behind,
+    )
+}
+# Those that need the others, and those whose overlap with another one may cost a majority its data.
+ALONE: Final = frozenset(
+    {
+        "kill_all",
+        "reconfigure",
+        "move_leader",
+        "compact",
+        "far_behind",
+        "replace_member",
+        "old_disk",
+        "wiped_disk",
+        "flip_bits",
+        "lose_file",
+    }
+)
+
+
+def may_overlap(names: Sequence[str]) -> bool:
+    """Whether one of these may strike while another one has not been mended."""
+    return not ALONE.intersection(names)

@@ -1,0 +1,269 @@
+"""One run: a cluster drawn from a seed, its clients, the faults that strike it, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from chainfire.proto import cluster_pb2, kv_pb2
+from chainfire.sim.history import Compact, CompactDone, Operation, Revision, Violation
+from tests.clusters import Cluster, Member
+from tests.faults.clients import Clients
+from tests.faults.judge import feed, judge
+from tests.faults.kinds import KINDS, Inconclusive, may_overlap
+from tests.faults.shim import Switches, library
+from tests.servers import Kind, ServerFailed
+
+WRITES_MIN: Final = 100  # a run with fewer acknowledged writes shows nothing
+STRUCK_SECONDS: Final = (0.5, 2.0)  # how long a fault lasts, at least
+BACK_SECONDS: Final = 60.0
+FLAGS: Final[tuple[tuple[str, ...], ...]] = (
+    (),
+    ("--snapshot-count=200", "--snapshot-catchup-entries=100"),
+    ("--snapshot-count=50", "--snapshot-catchup-entries=5"),
+    ("--heartbeat-interval=50", "--election-timeout=500"),
+)
+
+
+@dataclass(slots=True)
+class Verdict:
+    seed: int
+    door: str
+    faults: list[str]
+    broken: str = ""  # the promise that was
+    inconclusive: str = ""
+    acknowledged: int = 0
+    operations: int = 0
+    events: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return not self.broken and not self.inconclusive
+
+
+class Scene:
+    """What a fault sees of the run."""
+
+    def __init__(
+        self, kind: Kind, directory: Path, seed: int, flags: tuple[str, ...], size: int
+    ) -> None:
+        self.flags = flags
+        self.cluster = Cluster(kind, directory, size, flags, proxied=True)
+        self.switches: dict[str, Switches] = {}
+        for member in self.cluster.members:
+            switches = Switches(directory / f"{member.name}.switches")
+            member.env.update(switches.env)
+            self.switches[member.name] = switches
+        self.clients = Clients(self.cluster.endpoints, seed)
+        self.rate_max = 1.0
+        self.hurt: set[str] = set()  # names of members that a fault holds down
+        self.notes: list[str] = []
+        self.revisions: list[Revision] = []  # what was told before it was compacted
+
+    @property
+    def members(self) -> list[Member]:
+        return self.cluster.members
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def pick(self, rng: random.Random) -> Member:
+        """The leader half of the times, else anybody; nobody who is hurt already."""
+        whole = [m for m in self.members if m.runs and m.name not in self.hurt]
+        if not self.hurt and rng.random() < 0.5:
+            return self.cluster.leader()
+        return rng.choice(whole)
+
+    def any_member(self, rng: random.Random) -> Member:
+        return rng.choice([m for m in self.members if m.runs and m.name not in self.hurt])
+
+    @property
+    def has_quorum(self) -> bool:
+        return len(self.members) - len(self.hurt) > len(self.members) // 2
+
+    def go_on(self, writes: int, seconds: float = BACK_SECONDS) -> None:
+        """Returns when so many more writes were acknowledged."""
+        record = self.clients.record
+        wanted, give_up = record.acknowledged + writes, time.monotonic() + seconds
+        while record.acknowledged < wanted:
+            if time.monotonic() > give_up:
+                raise ServerFailed("clients got no further", self.cluster.log())
+            time.sleep(0.01)
+
+    # ── networks ────────────────────────────────────────────────────────────
+
+    def cut(self, receiver: Member, senders: Iterable[Member]) -> None:
+        """What these send to the receiver does not arrive."""
+        assert receiver.proxy is not None
+        self.cluster.run_proxy(receiver.proxy.cut({sender.id for sender in senders}))
+
+    def delay(self, receiver: Member, seconds: float) -> None:
+        assert receiver.proxy is not None
+        self.cluster.run_proxy(receiver.proxy.delay(seconds))
+
+    def reset(self, receiver: Member) -> None:
+        assert receiver.proxy is not None
+        self.cluster.run_proxy(receiver.proxy.reset())
+
+    # ── members that cannot come back as they were ──────────────────────────
+
+    def start_or_replace(self, victim: Member) -> None:
+        """It serves again by itself, or says why not and is replaced as an operator would."""
+        victim.spawn()
+        try:
+            victim.wait_ready(BACK_SECONDS)
+        except ServerFailed:
+            if victim.runs:
+                raise
+            self.note(f"{victim.name} refused: {_last_line(victim)}")
+            self.replace(victim)
+
+    def replace(self, victim: Member) -> None:
+        """Remove it, add it anew with an empty disk, and start it."""
+        helper = next(m for m in self.members if m is not victim and m.runs)
+        remove = cluster_pb2.MemberRemoveRequest(ID=victim.id)
+        self._until_taken(helper, "MemberRemove", remove, cluster_pb2.MemberRemoveResponse)
+        add = cluster_pb2.MemberAddRequest(peerURLs=[victim.peer_url])
+        reply = self._until_taken(helper, "MemberAdd", add, cluster_pb2.MemberAddResponse)
+        victim.id = reply.member.ID
+        victim.state = "existing"
+        shutil.rmtree(victim.data_dir, ignore_errors=True)
+        victim.start(BACK_SECONDS)
+
+    def _until_taken(
+        self, helper: Member, method: str, request: object, reply: type
+    ) -> cluster_pb2.MemberAddResponse:
+        """Refused as "unhealthy" until all have been connected for five seconds, as by etcd."""
+        answers: list[cluster_pb2.MemberAddResponse] = []
+
+        def taken() -> bool:
+            with suppress(grpc.RpcError):
+                answers.append(helper.call(f"Cluster/{method}", request, reply))
+            return bool(answers)
+
+        self.cluster.wait(taken, f"{method} is never taken", BACK_SECONDS)
+        return answers[0]
+
+    # ── history ─────────────────────────────────────────────────────────────
+
+    def keep_feed(self) -> int:
+        """Ask what has happened so far, before it is compacted; the revision known up to."""
+        member = next(m for m in self.members if m.runs and m.name not in self.hurt)
+        last = member.status().header.revision
+        first = self.revisions[-1].main + 1 if self.revisions else 2
+        self.revisions += feed(member, first, last)
+        return last
+
+    def compact(self, revision: int, member: Member) -> None:
+        operation = Operation(-1, -1, -1, time.monotonic_ns(), Compact(revision))
+        self.clients.record.history.operations.append(operation)
+        request = kv_pb2.CompactionRequest(revision=revision)
+        reply = member.call("KV/Compact", request, kv_pb2.CompactionResponse)
+        operation.ret = time.monotonic_ns()
+        operation.response = CompactDone(reply.header.revision)
+
+
+def run(
+    kind: Kind,
+    directory: Path,
+    seed: int,
+    *,
+    door: str,
+    only: str = "",
+    source: Path | None = None,
+) -> Verdict:
+    """Everything is drawn from the seed; `only` names the fault instead.
+
+    `source`: members run from there instead of from this tree.
+    """
+    rng = random.Random(seed)
+    if library() is None:
+        raise RuntimeError("no C compiler: disks and clocks cannot be made to fail")
+    names = [only] if only else rng.sample(sorted(KINDS), rng.choice((1, 2, 2, 3)))
+    flags = (*rng.choice(FLAGS), f"--door={door}")
+    verdict = Verdict(seed, door, names)
+    begun = time.monotonic()
+    scene = Scene(kind, directory, seed, flags, size=5 if rng.random() < 0.1 else 3)
+    if source is not None:
+        for member in scene.members:
+            member.env["PYTHONPATH"] = str(source)
+    with scene.cluster:
+        try:
+            scene.cluster.start()
+            asyncio.run(_under_load(scene, names, rng))
+            last = scene.cluster.wait_equal(seconds=BACK_SECONDS)
+            scene.keep_feed()
+            assert scene.revisions[-1].main == last
+            verdict.events = judge(
+                scene.clients.record, scene.revisions, scene.members, rate_max=scene.rate_max
+            )
+        except Inconclusive as reason:
+            verdict.inconclusive = str(reason)
+        except (Violation, ServerFailed, AssertionError, grpc.RpcError) as broken:
+            verdict.broken = f"{type(broken).__name__}: {broken}"
+    record = scene.clients.record
+    verdict.acknowledged, verdict.counts = record.acknowledged, record.counts
+    verdict.operations = len(record.history.operations)
+    verdict.seconds = time.monotonic() - begun
+    verdict.faults = [*names, *scene.notes]
+    if not verdict.broken and not verdict.inconclusive and record.acknowledged < WRITES_MIN:
+        verdict.inconclusive = f"{record.acknowledged} writes only"
+    return verdict
+
+
+async def _under_load(scene: Scene, names: list[str], rng: random.Random) -> None:
+    load = asyncio.create_task(scene.clients.run())
+    try:
+        await asyncio.to_thread(_strike, scene, names, rng)
+    finally:
+        scene.clients.stop()
+        await load
+
+
+def _strike(scene: Scene, names: list[str], rng: random.Random) -> None:
+    """One fault after the other, or all before the first is mended."""
+    scene.go_on(50)
+    if len(names) > 1 and may_overlap(names) and rng.random() < 0.6:
+        scene.note("overlapping")
+        struck = []
+        for name in names[: len(scene.members) // 2 + 1]:
+            struck.append(fault := KINDS[name](scene, rng))
+            scene.hurt |= next(fault)
+            time.sleep(rng.uniform(0, 1))
+        _endure(scene, rng)
+        for fault in struck:
+            next(fault, None)
+        scene.hurt.clear()
+    else:
+        for name in names:
+            fault = KINDS[name](scene, rng)
+            scene.hurt = next(fault)
+            _endure(scene, rng)
+            next(fault, None)
+            scene.hurt = set()
+            scene.cluster.wait_ready(BACK_SECONDS)
+            scene.go_on(20)
+    scene.cluster.wait_ready(BACK_SECONDS)
+    scene.go_on(50)
+
+
+def _endure(scene: Scene, rng: random.Random) -> None:
+    time.sleep(rng.uniform(*STRUCK_SECONDS))
+    if scene.has_quorum:
+        scene.go_on(20)
+
+
+def _last_line(member: Member) -> str:
+    lines = member.log().strip().splitlines()
+    return lines[-1][:300] if lines else ""
