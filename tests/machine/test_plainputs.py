@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chainfire.command import stamp
 from chainfire.machine import Machine
 from chainfire.proto.command_pb2 import Command, LeaseGrant
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest
@@ -21,6 +22,9 @@ if not hasattr(native, "put_rows"):
     pytest.skip("this chainfire-native is older than the codec", allow_module_level=True)
 
 KEYS = st.one_of(st.sampled_from([b"a", b"a\0", b"\0\xff", b"b"]), st.binary(max_size=200))
+STAMPS = st.one_of(  # of the leader, behind what was forwarded
+    st.just(b""), st.builds(stamp, st.integers(1, 1 << 40), st.integers(0, 1 << 40))
+)
 VALUES = st.one_of(st.binary(max_size=20), st.integers(0, 20_000).map(bytes))
 
 
@@ -41,7 +45,8 @@ def mostly_plain(draw: st.DrawFn) -> list[Entry]:
         )
         keyspace = draw(st.sampled_from([0, 0, 0, 0, 3]))
         clock_ms = draw(st.integers(0, 1 << 40))
-        commands.append(encode(body, sequence, clock_ms=clock_ms, keyspace=keyspace))
+        command = encode(body, sequence, clock_ms=clock_ms, keyspace=keyspace)
+        commands.append(command + draw(STAMPS))
     return as_log(commands, term=draw(st.integers(1, 1 << 40)))
 
 
@@ -72,6 +77,7 @@ def test_what_is_read_as_a_plain_put_is_what_protobuf_reads(
     put: PutRequest, sequence: int, data: st.DataObject
 ) -> None:
     command = encode(put, sequence, sender=data.draw(st.integers(1, (1 << 64) - 1)))
+    command += data.draw(STAMPS)
     if data.draw(st.booleans()):
         at = data.draw(st.integers(0, len(command) - 1))
         command = command[:at] + bytes([data.draw(st.integers(0, 255))]) + command[at + 1 :]
@@ -94,9 +100,10 @@ def test_what_is_read_as_a_plain_put_is_what_protobuf_reads(
     assert (message.keyspace, message.user, message.auth_revision) == (0, "", 0)
 
 
-def test_plain_puts_do_take_the_short_way() -> None:
+@pytest.mark.parametrize("behind", [b"", stamp(3, 9)])
+def test_plain_puts_do_take_the_short_way(behind: bytes) -> None:
     machine = opened(bootstrapped())
-    log = as_log([encode(PutRequest(key=b"k", value=b"v"), n) for n in range(1, 11)])
+    log = as_log([encode(PutRequest(key=b"k", value=b"v"), n) + behind for n in range(1, 11)])
     machine.apply(log[:1])  # its sender is not known before
     general = machine._decode_command
     machine._decode_command = None  # type: ignore[assignment, method-assign]

@@ -16,6 +16,7 @@ const KEY_HISTORY: u8 = 2;
 const REVISIONS: u8 = 3;
 const ROW_HEAD_BYTES: usize = 5;
 const PUT_TAG: [u8; 2] = [0x82, 0x01]; // field 16 of a Command, length-delimited
+const PROPOSING_TERM: usize = 6; // its field; the leader's clock is behind it
 
 /// A command that puts a key in keyspace 0, for nobody in particular, and asks for nothing else.
 pub struct PlainPut<'a> {
@@ -50,23 +51,17 @@ pub struct Link {
 }
 
 impl<'a> PlainPut<'a> {
-    /// None: not such a command. Fields may not repeat, and come in the order of their numbers.
+    /// None: not such a command. Fields come in the order of their numbers, none twice but for the
+    /// leader's stamp.
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let mut input = Input(data);
         let mut numbers = [0; 8];
-        let mut last = 0;
-        while !input.0.starts_with(&PUT_TAG) {
-            let field = usize::from(input.byte()?);
-            let number = field >> 3;
-            if field & 7 != 0 || number <= last || number > 7 {
-                return None;
-            }
-            numbers[number] = input.varint()?;
-            last = number;
-        }
+        input.numbers(0, &mut numbers, |rest| rest.starts_with(&PUT_TAG))?;
         input.0 = &input.0[PUT_TAG.len()..];
         let body = input.bytes()?;
-        if numbers[1] != u64::from(FORMAT) || !input.0.is_empty() {
+        // Where it was forwarded, its leader's stamp follows, and counts.
+        input.numbers(PROPOSING_TERM - 1, &mut numbers, <[u8]>::is_empty)?;
+        if numbers[1] != u64::from(FORMAT) {
             return None;
         }
         let mut input = Input(body);
@@ -213,6 +208,25 @@ impl<'a> Input<'a> {
         (last == 1).then_some(number | 1 << 63)
     }
 
+    /// Varint fields in the order of their numbers, all above `last` and below 8, until `is_end`.
+    fn numbers(
+        &mut self,
+        mut last: usize,
+        found: &mut [u64; 8],
+        is_end: impl Fn(&[u8]) -> bool,
+    ) -> Option<()> {
+        while !is_end(self.0) {
+            let field = usize::from(self.byte()?);
+            let number = field >> 3;
+            if field & 7 != 0 || number <= last || number > 7 {
+                return None;
+            }
+            found[number] = self.varint()?;
+            last = number;
+        }
+        Some(())
+    }
+
     fn bytes(&mut self) -> Option<&'a [u8]> {
         let size = usize::try_from(self.varint()?).ok()?;
         let (found, rest) = self.0.split_at_checked(size)?;
@@ -275,6 +289,16 @@ mod tests {
         assert_eq!((put.member_id, put.sequence, put.key, put.value), (7, 261, &b"k"[..], &b"v"[..]));
         for body in [&b"\x0a\x00"[..], b"\x0a\x01k\x18\x01", b"\x0a\x01k\x12\x01v\x20\x01", b"\x0a\x02k"] {
             assert!(PlainPut::parse(&command(body)).is_none(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn the_stamp_of_the_leader_counts() {
+        let mut data = command(b"\x0a\x01k");
+        data.extend_from_slice(&[0x30, 3, 0x38, 9]);
+        assert_eq!(PlainPut::parse(&data).unwrap().leader_clock_ms, 9);
+        for other in [&[0x38, 9][..], &[0x28, 1], &[0x42, 0]] {
+            assert!(PlainPut::parse(&[&data, other].concat()).is_none(), "{other:?}");
         }
     }
 
