@@ -1,4 +1,4 @@
-"""The metrics endpoint against the names, types and labels of a real etcd's."""
+"""What the metrics endpoint tells; tests/compat/test_metrics.py compares it with a real etcd's."""
 
 from __future__ import annotations
 
@@ -9,77 +9,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from chainfire.errors import Code
 from chainfire.metrics import Metrics
 from chainfire.node.status import (
+    SNAPSHOT_BOUNDS_SECONDS,
+    CompactionStatistics,
     Durations,
     NodeStatistics,
     PeerStatistics,
     SnapshotStatistics,
+    TransferCounts,
     TransferStatistics,
     TransportStatistics,
 )
+from chainfire.proto.cluster_pb2 import MemberPromoteRequest
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
+from chainfire.proto.lease_pb2 import LeaseGrantRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from tests.api.fake_node import MEMBER_ID, Api
-
-# As scraped from etcd 3.5.1 (the names that a single member with a KV load moves).
-ETCD = {
-    "etcd_cluster_version": "gauge",
-    "etcd_debugging_lease_granted_total": "counter",
-    "etcd_debugging_lease_renewed_total": "counter",
-    "etcd_debugging_lease_revoked_total": "counter",
-    "etcd_debugging_mvcc_compact_revision": "gauge",
-    "etcd_debugging_mvcc_current_revision": "gauge",
-    "etcd_debugging_mvcc_events_total": "counter",
-    "etcd_debugging_mvcc_keys_total": "gauge",
-    "etcd_debugging_mvcc_pending_events_total": "gauge",
-    "etcd_debugging_mvcc_slow_watcher_total": "gauge",
-    "etcd_debugging_mvcc_watch_stream_total": "gauge",
-    "etcd_debugging_mvcc_watcher_total": "gauge",
-    "etcd_debugging_server_lease_expired_total": "counter",
-    "etcd_disk_backend_commit_duration_seconds": "histogram",
-    "etcd_disk_wal_fsync_duration_seconds": "histogram",
-    "etcd_disk_wal_write_bytes_total": "gauge",
-    "etcd_mvcc_db_total_size_in_bytes": "gauge",
-    "etcd_mvcc_db_total_size_in_use_in_bytes": "gauge",
-    "etcd_mvcc_delete_total": "counter",
-    "etcd_mvcc_put_total": "counter",
-    "etcd_mvcc_range_total": "counter",
-    "etcd_mvcc_txn_total": "counter",
-    "etcd_network_client_grpc_received_bytes_total": "counter",
-    "etcd_network_client_grpc_sent_bytes_total": "counter",
-    "etcd_network_active_peers": "gauge",
-    "etcd_network_disconnected_peers_total": "counter",
-    "etcd_network_peer_received_bytes_total": "counter",
-    "etcd_network_peer_round_trip_time_seconds": "histogram",
-    "etcd_network_peer_sent_bytes_total": "counter",
-    "etcd_network_peer_sent_failures_total": "counter",
-    "etcd_server_client_requests_total": "counter",
-    "etcd_server_has_leader": "gauge",
-    "etcd_server_health_failures": "counter",
-    "etcd_server_health_success": "counter",
-    "etcd_server_id": "gauge",
-    "etcd_server_is_leader": "gauge",
-    "etcd_server_leader_changes_seen_total": "counter",
-    "etcd_server_slow_apply_total": "counter",
-    "etcd_server_is_learner": "gauge",
-    "etcd_server_proposals_applied_total": "gauge",
-    "etcd_server_proposals_committed_total": "gauge",
-    "etcd_server_proposals_failed_total": "counter",
-    "etcd_server_proposals_pending": "gauge",
-    "etcd_server_quota_backend_bytes": "gauge",
-    "etcd_server_version": "gauge",
-    "grpc_server_handled_total": "counter",
-    "grpc_server_msg_received_total": "counter",
-    "grpc_server_msg_sent_total": "counter",
-    "grpc_server_started_total": "counter",
-    "os_fd_limit": "gauge",
-    "os_fd_used": "gauge",
-    "process_cpu_seconds_total": "counter",
-    "process_max_fds": "gauge",
-    "process_open_fds": "gauge",
-    "process_resident_memory_bytes": "gauge",
-    "process_start_time_seconds": "gauge",
-    "process_virtual_memory_bytes": "gauge",
-}
 
 
 def metrics_of(api: Api) -> Metrics:
@@ -93,16 +37,34 @@ def metrics_of(api: Api) -> Metrics:
         waiting_bytes=0,
         round_trips=Durations((0.0001, 0.0002), (7, 2, 1), 0.01),
     )
+    times = Durations(SNAPSHOT_BOUNDS_SECONDS, (1, 2, *[0] * 9), 0.4)
     snapshots = SnapshotStatistics(
-        sending=(TransferStatistics(0xABC, bytes_total=100, bytes_done=7),), receive_failures=4
+        sending=(TransferStatistics(0xABC, bytes_total=100, bytes_done=7),),
+        sent=(TransferCounts(0xABC, 5, times),),
+        received=(TransferCounts(0xABC, 4, times), TransferCounts(0xDEF, 0, times)),
+    )
+    few = Durations((0.1, 0.2), (3, 2, 1), 1.5)
+    compaction = CompactionStatistics(
+        removed_versions=12,
+        finished_at=1_000_000_000,
+        slices=few,
+        rounds=few,
+        defragments=few,
+        is_defragmenting=True,
     )
 
     def statistics() -> NodeStatistics:
         backend = api.node.backend.statistics()
         return NodeStatistics(
             leader_changes=2,
+            late_heartbeats=9,
             proposals_pending=3,
             slow_turns=4,
+            reads_timed_out=10,
+            slow_read_rounds=11,
+            applies=few,
+            archives=few,
+            compaction=compaction,
             log_syncs=Durations((0.001, 0.002), (5, 2, 1), 0.5),
             state_syncs=Durations((0.001, 0.002), (1, 1, 1), 0.25),
             scrub_passes=6,
@@ -135,15 +97,6 @@ def values(api: Api) -> dict[str, float]:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return found
-
-
-def test_names_and_types_are_etcd_s(api: Api) -> None:
-    for name in ("/etcdserverpb.KV/Put", "/chainfire.v1.KV/Put"):
-        api.services.counters.method(name)
-    types = dict(
-        line.split()[2:4] for line in text_of(api).splitlines() if line.startswith("# TYPE")
-    )
-    assert {name: types.get(name) for name in ETCD} == ETCD
 
 
 def test_the_store_s_numbers_follow_the_load(api: Api) -> None:
@@ -222,6 +175,32 @@ def test_client_versions_are_counted_and_bounded(api: Api) -> None:
     assert found[name % "other"] == 1000 - 64
 
 
+def test_compactions_are_timed_in_etcd_s_units(api: Api) -> None:
+    found = values(api)
+    name = "etcd_debugging_mvcc_db_compaction"
+    assert found[f"{name}_keys_total"] == 12
+    assert found[f"{name}_last"] == 1_000_000_000
+    assert found[f'{name}_total_duration_milliseconds_bucket{{le="200"}}'] == 5
+    assert found[f"{name}_pause_duration_milliseconds_sum"] == 1500
+    assert found["etcd_disk_defrag_inflight"] == 1
+
+
+def test_leases_are_counted_by_their_ttl(api: Api) -> None:
+    for ttl in (1, 2, 3, 1_048_576, 1_048_577, 9_000_000_000):
+        api.do("Lease.LeaseGrant", LeaseGrantRequest(TTL=ttl))
+    found = values(api)
+    # No lease is shorter than two seconds.
+    for bound, number in (("1", 0), ("2", 2), ("4", 3), ("1.048576e+06", 4), ("+Inf", 6)):
+        assert found[f'etcd_debugging_lease_ttl_total_bucket{{le="{bound}"}}'] == number
+    assert found["etcd_debugging_lease_ttl_total_sum"] == 9_002_097_160
+
+
+def test_promotions_that_fail_are_counted_by_their_reason(api: Api) -> None:
+    api.do("Cluster.MemberPromote", MemberPromoteRequest(ID=77))
+    reason = '{Reason="etcdserver: member not found"}'
+    assert f"etcd_server_learner_promote_failures{reason} 1.0\n" in text_of(api)
+
+
 def test_any_registry_may_collect_it(api: Api) -> None:
     registry = CollectorRegistry()
     registry.register(metrics_of(api))
@@ -284,7 +263,14 @@ def test_everything_that_etcd_s_dashboards_query_is_there(api: Api) -> None:
 def test_snapshots_between_members_are_shown(api: Api) -> None:
     text = text_of(api)
     for line in (
-        'chainfire_snapshots_total{direction="received",outcome="failure"} 4.0',
+        'etcd_network_snapshot_send_success{To="abc"} 3.0',
+        'etcd_network_snapshot_send_failures{To="abc"} 5.0',
+        'etcd_network_snapshot_send_inflights_total{To="abc"} 1.0',
+        'etcd_network_snapshot_send_total_duration_seconds_sum{To="abc"} 0.4',
+        'etcd_network_snapshot_receive_failures{From="abc"} 4.0',
+        'etcd_network_snapshot_receive_total_duration_seconds_count{From="def"} 3.0',
+        "etcd_snap_db_save_total_duration_seconds_count 6.0",
+        "# TYPE etcd_network_snapshot_send_success counter",
         'chainfire_snapshot_progress_bytes{direction="sent",of="done",peer="abc"} 7.0',
     ):
         assert line in text

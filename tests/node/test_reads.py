@@ -50,6 +50,16 @@ def test_a_repeated_round_gets_a_new_number_and_the_old_answer_is_ignored() -> N
     assert reads.ready(2, 1) == [a]
 
 
+def test_rounds_that_are_asked_a_third_time_are_counted() -> None:
+    reads = Reads(7000, 1)
+    reads.wait_for_round(0, 0, None, Reader())
+    reads.start_round()
+    assert reads.repeat_rounds() == 0
+    reads.start_round()
+    assert reads.repeat_rounds() == 1
+    assert reads.repeat_rounds() == 0  # nobody has asked meanwhile
+
+
 def test_the_callers_deadline_and_ours_give_different_errors() -> None:
     reads, mine, yours = Reads(7000, 1), Reader(), Reader()
     reads.wait(9, 0, 0, None, mine)

@@ -25,6 +25,7 @@ from chainfire.errors import (
     MemberNotFound,
     NotEnoughStartedMembers,
     PeerUrlExists,
+    RequestError,
     TooManyLearners,
     Unhealthy,
 )
@@ -160,6 +161,16 @@ def member_update(services: Services, call: Call) -> None:
 
 def member_promote(services: Services, call: Call) -> None:
     id_ = decode(MemberPromoteRequest, call.request).ID
+    try:
+        _ensure_may_promote(services, id_)
+    except RequestError as error:
+        failures = services.counters.promote_failures
+        failures[error.text] = failures.get(error.text, 0) + 1
+        raise
+    _change(services, call, ChangeKind.ADD_VOTER, id_, (), MemberPromoteResponse)
+
+
+def _ensure_may_promote(services: Services, id_: int) -> None:
     node = services.node
     if id_ not in node.machine.members:
         raise MemberNotFound
@@ -172,7 +183,6 @@ def member_promote(services: Services, call: Call) -> None:
         started = 1 + sum(_is_started(voter) for voter in voters)
         if started < (1 + len(voters)) // 2 + 1:
             raise NotEnoughStartedMembers
-    _change(services, call, ChangeKind.ADD_VOTER, id_, (), MemberPromoteResponse)
 
 
 def _change(
@@ -189,6 +199,7 @@ def _change(
 
 
 def _changed(call: Call, _: Result) -> None:
+    call.services.counters.promoted += call.message is MemberPromoteResponse
     _reply(call, call.message(members=_members(call.services)))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chainfire.errors import Code
-from chainfire.node.status import Times
+from chainfire.node.status import Times, doubling
 
 # grpc_server_handling_seconds: the default buckets of etcd's library for it
 HANDLING_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HASH_BOUNDS_SECONDS = doubling(0.01, 15)  # etcd_mvcc_hash_, etcd_mvcc_hash_rev_duration_seconds
 CLIENT_VERSIONS_MAX = 64  # distinct `client-api-version` values counted; others are "other"
 
 
@@ -38,6 +39,10 @@ class ApiCounters:
     client_versions: dict[tuple[str, str], int] = field(default_factory=dict)  # (kind, version)
     received_bytes: int = 0
     sent_bytes: int = 0
+    promoted: int = 0  # learners
+    promote_failures: dict[str, int] = field(default_factory=dict)  # by reason
+    hashes: Times = field(default_factory=lambda: Times(HASH_BOUNDS_SECONDS))
+    hashes_of_revisions: Times = field(default_factory=lambda: Times(HASH_BOUNDS_SECONDS))
     health_success: int = 0
     health_failures: int = 0
     checks: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # -> [errors, successes]

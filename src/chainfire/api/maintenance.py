@@ -8,6 +8,8 @@ of the hash chain, so that it costs nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from time import perf_counter
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -30,6 +32,7 @@ from chainfire.errors import (
     WrongDowngradeVersionFormat,
 )
 from chainfire.mvcc.hash import HashResult, hash_kv
+from chainfire.node.status import Times
 from chainfire.proto.kv_pb2 import LINEARIZABLE, SERIALIZABLE
 from chainfire.proto.maintenance_pb2 import (
     NONE,
@@ -54,6 +57,7 @@ from chainfire.types import Alarm, AlarmResult, Result
 from chainfire.version import API_VERSION, STORAGE_VERSION
 
 _M = TypeVar("_M", bound=Message)
+_T = TypeVar("_T")
 _ALARM = int(CommandKind.ALARM)
 
 
@@ -150,8 +154,9 @@ def hash_(services: Services, call: Call) -> None:
 
 
 def _hash_ready(call: Call) -> None:
-    machine = call.services.node.machine
+    machine, began = call.services.node.machine, perf_counter()
     reply = HashResponse(hash=machine.hash & 0xFFFFFFFF)
+    call.services.counters.hashes.observe(perf_counter() - began)
     call.reply(call.services.header(machine.revision) + reply.SerializeToString())
 
 
@@ -167,7 +172,14 @@ def _hash_kv_ready(call: Call) -> None:
     call.message = node.machine.revision
     call.then = _hash_kv_done
     steps = hash_kv(node.store.view, node.store, 0, revision)
-    call.run_steps(steps)
+    call.run_steps(_timed(steps, call.services.counters.hashes_of_revisions))
+
+
+def _timed(steps: Generator[None, None, _T], times: Times) -> Generator[None, None, _T]:
+    began = perf_counter()
+    result = yield from steps
+    times.observe(perf_counter() - began)
+    return result
 
 
 def _hash_kv_done(call: Call, result: HashResult) -> None:

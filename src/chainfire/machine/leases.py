@@ -19,6 +19,8 @@ from chainfire.proto.command_pb2 import Command
 from chainfire.storage.staged import Staged
 from chainfire.types import AckResult, RenewResult, Result
 
+TTL_DOUBLINGS: Final = 24  # etcd_debugging_lease_ttl_total: 1 s x 2^n, 24 buckets
+
 
 class LeaseHandlers:
     def __init__(self, store: Mvcc, staged: Staged, lessor: Lessor) -> None:
@@ -32,6 +34,8 @@ class LeaseHandlers:
             "lease_expire": self._expire,
         }
         self.granted = 0
+        self.granted_seconds = 0
+        self.granted_by_ttl = [0] * (TTL_DOUBLINGS + 1)  # TTL up to 2^n seconds; then the rest
         self.revoked = 0
         self.renewed = 0
         self.expired = 0
@@ -46,6 +50,9 @@ class LeaseHandlers:
         self._lessor.grant(self._staged, keyspace, request.id, request.ttl_ms)
         self._count(keyspace, 1)
         self.granted += 1
+        seconds = -(-request.ttl_ms // 1000)
+        self.granted_seconds += seconds
+        self.granted_by_ttl[min((seconds - 1).bit_length(), TTL_DOUBLINGS)] += 1
         return AckResult(self._store.revision)
 
     def _revoke(self, command: Command) -> Result:

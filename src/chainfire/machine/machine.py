@@ -77,6 +77,8 @@ class MachineStatistics:
     txn_ranges: int
     compactions: int
     leases_granted: int
+    lease_seconds_granted: int
+    leases_by_ttl: tuple[int, ...]  # TTL up to 2^n seconds; then the rest
     leases_revoked: int  # by request
     leases_renewed: int
     leases_expired: int
@@ -265,6 +267,8 @@ class Machine:
             txn_ranges=handlers.txn_ranges,
             compactions=handlers.compactions,
             leases_granted=handlers.leases.granted,
+            lease_seconds_granted=handlers.leases.granted_seconds,
+            leases_by_ttl=tuple(handlers.leases.granted_by_ttl),
             leases_revoked=handlers.leases.revoked,
             leases_renewed=handlers.leases.renewed,
             leases_expired=handlers.leases.expired,

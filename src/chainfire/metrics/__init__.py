@@ -19,7 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from chainfire.api.services import Services
-from chainfire.metrics import etcd, ours
+from chainfire.metrics import etcd, network, ours
 from chainfire.metrics.sample import MethodCounts, Sample
 from chainfire.node.status import NodeStatistics
 
@@ -29,6 +29,12 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BARE_COUNTERS: Final = (
     "etcd_server_health_success",
     "etcd_server_health_failures",
+    "etcd_server_learner_promote_failures",
+    "etcd_server_learner_promote_successes",
+    "etcd_network_snapshot_send_failures",
+    "etcd_network_snapshot_send_success",
+    "etcd_network_snapshot_receive_failures",
+    "etcd_network_snapshot_receive_success",
 )
 
 
@@ -36,9 +42,11 @@ PARTS: Final = (
     etcd.server,
     etcd.storage,
     etcd.store,
+    etcd.compaction,
     etcd.watches,
     etcd.network,
-    etcd.peers,
+    network.peers,
+    network.snapshots,
     etcd.grpc,
     etcd.health,
     ours.ours,
@@ -84,6 +92,10 @@ class Metrics(Collector):
             received_bytes=counters.received_bytes,
             sent_bytes=counters.sent_bytes,
             client_versions=dict(counters.client_versions),
+            promoted=counters.promoted,
+            promote_failures=dict(counters.promote_failures),
+            hashes=counters.hashes.frozen(),
+            hashes_of_revisions=counters.hashes_of_revisions.frozen(),
             health_success=counters.health_success,
             health_failures=counters.health_failures,
             checks={key: (bad, good) for key, (bad, good) in counters.checks.items()},
@@ -103,7 +115,7 @@ class Metrics(Collector):
             yield from part(sample)
         process = list(self._process.collect())
         yield from process
-        yield from etcd.file_descriptors(process)
+        yield from etcd.limits(process)
 
     def exposition(self, sample: Sample) -> bytes:
         """The text format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -15,7 +16,15 @@ from prometheus_client.metrics_core import (
 from chainfire.api.table import METHODS
 from chainfire.errors import Code
 from chainfire.metrics.sample import Sample
-from chainfire.metrics.words import buckets, counter, gauge, histogram, labelled_one
+from chainfire.metrics.words import (
+    buckets,
+    counter,
+    gauge,
+    histogram,
+    in_milliseconds,
+    labelled_one,
+)
+from chainfire.node.status import Durations, doubling
 from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.version import API_VERSION
 
@@ -60,6 +69,33 @@ def server(sample: Sample) -> Iterator[Metric]:
         "The total number of failed proposals seen.",
         sum(m.handled[Code.UNAVAILABLE] for m in sample.methods if m.path.endswith(_WRITES)),
     )
+    yield histogram(
+        "etcd_server_apply_duration_seconds",
+        "The latency distributions of apply (here: of turns of the log, as one batch each).",
+        sample.node.applies,
+        {"version": "v3", "op": "Batch", "success": "true"},
+    )
+    yield counter(
+        "etcd_server_heartbeat_send_failures_total",
+        "The total number of leader heartbeats that were late (likely overloaded).",
+        sample.node.late_heartbeats,
+    )
+    yield counter(
+        "etcd_server_read_indexes_failed_total",
+        "The total number of failed read indexes seen (here: of reads that waited in vain).",
+        sample.node.reads_timed_out,
+    )
+    yield counter(
+        "etcd_server_slow_read_indexes_total",
+        "The total number of read indexes not in sync with leader's or timed out.",
+        sample.node.slow_read_rounds,
+    )
+    yield gauge(
+        "etcd_server_snapshot_apply_in_progress_total",
+        "1 if the server is taking over a snapshot of another member. 0 if none.",
+        sample.node.transport.snapshots.receiving is not None,
+    )
+    yield from _promotions(sample)
     yield gauge(
         "etcd_server_quota_backend_bytes",
         "Current backend storage quota size in bytes.",
@@ -81,6 +117,22 @@ def server(sample: Sample) -> Iterator[Metric]:
     yield alarms
 
 
+def _promotions(sample: Sample) -> Iterator[Metric]:
+    yield gauge(
+        "etcd_server_learner_promote_successes",
+        "The total number of successful learner promotions while this member is leader.",
+        sample.promoted,
+    )
+    failures = GaugeMetricFamily(
+        "etcd_server_learner_promote_failures",
+        "The total number of failed learner promotions (likely learner not ready).",
+        labels=("Reason",),
+    )
+    for reason, number in sample.promote_failures.items():
+        failures.add_metric((reason,), number)
+    yield failures
+
+
 def storage(sample: Sample) -> Iterator[Metric]:
     node = sample.node
     yield histogram(
@@ -97,6 +149,21 @@ def storage(sample: Sample) -> Iterator[Metric]:
         "etcd_disk_backend_commit_duration_seconds",
         "The latency distributions of commit called by backend.",
         node.state_syncs,
+    )
+    yield histogram(
+        "etcd_disk_backend_snapshot_duration_seconds",
+        "The latency distribution of backend snapshots.",
+        node.archives,
+    )
+    yield histogram(
+        "etcd_disk_backend_defrag_duration_seconds",
+        "The latency distribution of backend defragmentation.",
+        node.compaction.defragments,
+    )
+    yield gauge(
+        "etcd_disk_defrag_inflight",
+        "Whether or not defrag is active on the member. 1 means active, 0 means not.",
+        node.compaction.is_defragmenting,
     )
 
 
@@ -115,6 +182,20 @@ def store(sample: Sample) -> Iterator[Metric]:
     ):
         yield counter(
             f"etcd_mvcc_{name}_total", f"Total number of {name}s seen by this member.", number
+        )
+    yield counter(
+        "etcd_debugging_mvcc_range_total", "Total number of ranges seen by this member.", ranges
+    )
+    yield gauge(
+        "etcd_debugging_mvcc_total_put_size_in_bytes",
+        "The total size of put kv pairs seen by this member (here: of all rows that changed).",
+        machine.digested_bytes,
+    )
+    for name, durations in (("hash", sample.hashes), ("hash_rev", sample.hashes_of_revisions)):
+        yield histogram(
+            f"etcd_mvcc_{name}_duration_seconds",
+            "The latency distribution of storage hash operation.",
+            durations,
         )
     yield gauge(
         "etcd_mvcc_db_total_size_in_bytes",
@@ -138,6 +219,13 @@ def store(sample: Sample) -> Iterator[Metric]:
         ("server_lease_expired", "The total number of expired leases.", machine.leases_expired),
     ):
         yield counter(f"etcd_debugging_{name}_total", text, number)
+    ttls = machine.leases_by_ttl
+    bounds = doubling(1, len(ttls) - 1)
+    yield histogram(
+        "etcd_debugging_lease_ttl_total",
+        "Bucketed histogram of lease TTLs.",
+        Durations(bounds, ttls, machine.lease_seconds_granted),
+    )
     yield gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", keyspace.keys)
     yield gauge(
         "etcd_debugging_mvcc_current_revision", "The current revision of store.", sample.revision
@@ -146,6 +234,25 @@ def store(sample: Sample) -> Iterator[Metric]:
         "etcd_debugging_mvcc_compact_revision",
         "The revision of the last compaction in store.",
         keyspace.compacted,
+    )
+
+
+def compaction(sample: Sample) -> Iterator[Metric]:
+    found = sample.node.compaction
+    name = "etcd_debugging_mvcc_db_compaction"
+    yield counter(
+        f"{name}_keys_total", "Total number of db keys compacted.", found.removed_versions
+    )
+    yield gauge(f"{name}_last", "The unix time of the last db compaction.", found.finished_at)
+    yield histogram(
+        f"{name}_pause_duration_milliseconds",
+        "Bucketed histogram of db compaction pause duration.",
+        in_milliseconds(found.slices),
+    )
+    yield histogram(
+        f"{name}_total_duration_milliseconds",
+        "Bucketed histogram of db compaction total duration.",
+        in_milliseconds(found.rounds),
     )
 
 
@@ -189,43 +296,6 @@ def watches(sample: Sample) -> Iterator[Metric]:
         "Total number of pending events to be sent.",
         found.pending_events,
     )
-
-
-def peers(sample: Sample) -> Iterator[Metric]:
-    sent, failures, received, gone = (
-        CounterMetricFamily(f"etcd_network_{name}", text, labels=labels)
-        for name, text, labels in (
-            ("peer_sent_bytes", "The total number of bytes sent to peers.", ("To",)),
-            ("peer_sent_failures", "The total number of send failures from peers.", ("To",)),
-            ("peer_received_bytes", "The total number of bytes received from peers.", ("From",)),
-            (
-                "disconnected_peers",
-                "The total number of disconnected peers.",
-                ("Local", "Remote"),
-            ),
-        )
-    )
-    active = GaugeMetricFamily(
-        "etcd_network_active_peers",
-        "The current number of active peer connections.",
-        labels=("Local", "Remote"),
-    )
-    round_trips = HistogramMetricFamily(
-        "etcd_network_peer_round_trip_time_seconds",
-        "Round-Trip-Time histogram between peers",
-        labels=("To",),
-    )
-    local = f"{sample.status.member_id:x}"
-    for peer in sample.node.transport.peers:
-        remote = f"{peer.peer:x}"
-        sent.add_metric((remote,), peer.sent_bytes)
-        failures.add_metric((remote,), peer.dropped)
-        received.add_metric((remote,), peer.received_bytes)
-        gone.add_metric((local, remote), peer.disconnects)
-        active.add_metric((local, remote), peer.is_up)
-        durations = peer.round_trips
-        round_trips.add_metric((remote,), buckets(durations), durations.sum_seconds)
-    yield from (sent, failures, received, gone, active, round_trips)
 
 
 _GRPC_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
@@ -320,7 +390,13 @@ def health(sample: Sample) -> Iterator[Metric]:
     yield total
 
 
-def file_descriptors(process: Iterable[Metric]) -> Iterator[Metric]:
+def limits(process: Iterable[Metric]) -> Iterator[Metric]:
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    yield gauge(
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+        2.0**64 if memory == resource.RLIM_INFINITY else memory,
+    )
     names = {
         "process_open_fds": ("os_fd_used", "The number of used file descriptors."),
         "process_max_fds": ("os_fd_limit", "The file descriptor limit."),

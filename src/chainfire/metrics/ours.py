@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from chainfire.metrics.sample import Sample
 from chainfire.metrics.words import counter, gauge, labelled_one
@@ -53,18 +53,6 @@ def ours(sample: Sample) -> Iterator[Metric]:
 def snapshots(sample: Sample) -> Iterator[Metric]:
     """Between members."""
     now = sample.node.transport.snapshots
-    done = CounterMetricFamily(
-        "chainfire_snapshots", "Snapshots to and from members.", labels=("direction", "outcome")
-    )
-    done.add_metric(("sent", "success"), now.sent)
-    done.add_metric(("sent", "failure"), now.send_failures)
-    done.add_metric(("received", "success"), now.received)
-    done.add_metric(("received", "failure"), now.receive_failures)
-    seconds = CounterMetricFamily(
-        "chainfire_snapshots_seconds", "What those that arrived took.", labels=("direction",)
-    )
-    seconds.add_metric(("sent",), now.send_seconds)
-    seconds.add_metric(("received",), now.receive_seconds)
     progress = GaugeMetricFamily(
         "chainfire_snapshot_progress_bytes",
         "Of a snapshot under way: what is there, and what there will be.",
@@ -77,7 +65,7 @@ def snapshots(sample: Sample) -> Iterator[Metric]:
         peer = f"{transfer.peer:x}"
         progress.add_metric((direction, peer, "done"), transfer.bytes_done)
         progress.add_metric((direction, peer, "total"), transfer.bytes_total)
-    yield from (done, seconds, progress)
+    yield progress
 
 
 def _sizes(statistics: StorageStatistics) -> Iterator[tuple[str, int]]:

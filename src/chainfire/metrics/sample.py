@@ -38,6 +38,10 @@ class Sample:
     received_bytes: int
     sent_bytes: int
     client_versions: dict[tuple[str, str], int]
+    promoted: int
+    promote_failures: dict[str, int]  # by reason
+    hashes: Durations
+    hashes_of_revisions: Durations
     health_success: int
     health_failures: int
     checks: dict[tuple[str, str], tuple[int, int]]

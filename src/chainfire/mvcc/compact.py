@@ -42,6 +42,7 @@ class Compaction:
         self._prefix = rows.keyspace_prefix(keyspace)
         self._cursor_key = _CURSOR_KEY + self._prefix
         self.revision = 0  # of the round
+        self.removed_versions = 0  # by this object
         self.freed_bytes = 0  # by all rounds so far; exact for `revision` once done
         self._next = (0, 0)
         cursor = backend.get(_CURSOR_FAMILY, self._cursor_key)
@@ -88,6 +89,7 @@ class Compaction:
             return
         batch.delete(HISTORY, history_key)
         batch.delete(REVISIONS, rows.change_key(self._prefix, main, sub))
+        self.removed_versions += 1
         change_bytes = rows.CHANGE_KEY_BYTES + rows.CHANGE_HEAD_BYTES + len(key)
         self.freed_bytes += len(history_key) + len(row) + change_bytes
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from chainfire.node import archive
 from chainfire.node.archive import Head
 from chainfire.node.sending import Checkpoint, CheckpointPlace, on_thread
+from chainfire.node.status import Times
 from chainfire.storage.backend import StorageBackend
 from chainfire.version import VERSION
 
@@ -25,8 +26,11 @@ class StateArchive:
         cluster_id: int,
         member_id: int,
         giant_deletes: Callable[[], tuple[int, bool]],
+        times: Times,
     ) -> None:
-        """`giant_deletes`: how many were begun, and whether one is under way."""
+        """`giant_deletes`: how many were begun, and whether one is under way; `times` of blocks."""
+        self._times = times
+        self._began = 0.0
         self._checkpoint = Checkpoint(place, backend)
         self._head = Head(cluster_id, member_id, VERSION, ())
         self._giant_deletes = giant_deletes
@@ -36,6 +40,7 @@ class StateArchive:
 
         Raises what `StorageBackend.checkpoint` raises.
         """
+        self._began = asyncio.get_running_loop().time()
         while True:
             begun, under_way = self._giant_deletes()
             if not under_way:
@@ -49,6 +54,7 @@ class StateArchive:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._times.observe(asyncio.get_running_loop().time() - self._began)
         await self._checkpoint.__aexit__()
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,13 @@ from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.state import NEVER
 from chainfire.node.duties import Duties
 from chainfire.node.reads import ReadPending
+from chainfire.node.status import (
+    COMPACTION_BOUNDS_SECONDS,
+    COMPACTION_SLICE_BOUNDS_SECONDS,
+    DEFRAGMENT_BOUNDS_SECONDS,
+    CompactionStatistics,
+    Times,
+)
 from chainfire.node.worker import Worker, fatal
 from chainfire.storage.backend import StorageBackend
 
@@ -62,6 +70,21 @@ class Compacting:
         self._worker = Worker("compaction", die)
         self._nudge_running = self._nudge_again = False
         self._closed = False
+        self._removed_versions = self._finished_at = 0
+        self._round_began = self._nudge_began = 0.0
+        self._slice_times = Times(COMPACTION_SLICE_BOUNDS_SECONDS)
+        self._round_times = Times(COMPACTION_BOUNDS_SECONDS)
+        self._nudge_times = Times(DEFRAGMENT_BOUNDS_SECONDS)
+
+    def statistics(self) -> CompactionStatistics:
+        return CompactionStatistics(
+            removed_versions=self._removed_versions,
+            finished_at=self._finished_at,
+            slices=self._slice_times.frozen(),
+            rounds=self._round_times.frozen(),
+            defragments=self._nudge_times.frozen(),
+            is_defragmenting=self._nudge_running,
+        )
 
     def stop(self, error: RequestError) -> None:
         """Refuse who waits; nothing new is begun. Idempotent."""
@@ -108,12 +131,14 @@ class Compacting:
             return
         if self._round is None:
             self._round = Compaction(self._backend, self._machine.store, 0)
+            self._round_began = self._loop.time()
         self._timer = self._loop.call_later(pause_seconds, self._slice)
 
     def _slice(self) -> None:
         compaction = self._round
         if compaction is None or self._closed:
             return
+        began, removed_before = self._loop.time(), compaction.removed_versions
         try:
             done = compaction.step(min(SLICE_ROWS, self._pace.batch_rows))
         except Stalled:
@@ -123,8 +148,13 @@ class Compacting:
         except Exception as exc:
             self._die(fatal(exc))
             return
+        now = self._loop.time()
+        self._slice_times.observe(now - began)
+        self._removed_versions += compaction.removed_versions - removed_before
         if done:
             self._round = None
+            self._round_times.observe(now - self._round_began)
+            self._finished_at = int(time.time())
             self._gone_to = compaction.revision
             log.info("removed old revisions", extra={"up_to_revision": compaction.revision})
             self._duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)
@@ -157,10 +187,12 @@ class Compacting:
             self._nudge_again = True
             return
         self._nudge_running = True
+        self._nudge_began = self._loop.time()
         self._worker.run(self._backend.compact, self._nudged, self._nudge_failed)
 
     def _nudged(self) -> None:
         self._nudge_running = False
+        self._nudge_times.observe(self._loop.time() - self._nudge_began)
         if self._nudge_again:
             self._nudge_again = False
             self.nudge()

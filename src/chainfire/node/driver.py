@@ -146,6 +146,14 @@ class Driver:
         return len(self._proposer.pending)
 
     @property
+    def reads_timed_out(self) -> int:
+        return self._gate.timed_out
+
+    @property
+    def slow_read_rounds(self) -> int:
+        return self._gate.slow_rounds
+
+    @property
     def leader_changes(self) -> int:
         """Leaders seen, the first one included."""
         return self._leadership.changes

@@ -8,7 +8,7 @@ while a sole voter applies a giant command: the state before it
 
 from __future__ import annotations
 
-from chainfire.errors import TooManyRequests
+from chainfire.errors import Timeout, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.reads import ReadPending, Reads
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
@@ -39,6 +39,8 @@ class ReadGate:
         self._is_local = False  # a linearizable read needs no round of heartbeats
         self._local_term = 0  # while it leads in this one
         self._ticks = 0
+        self.timed_out = 0  # reads, by our own patience
+        self.slow_rounds = 0
 
     def may_read(
         self,
@@ -107,8 +109,9 @@ class ReadGate:
     def tick(self, now_ms: int) -> None:
         self._ticks += 1
         if self._ticks % READ_ROUND_TICKS == 0:
-            self._reads.repeat_rounds()  # its messages may be lost
+            self.slow_rounds += self._reads.repeat_rounds()  # its messages may be lost
         for reader, error in self._reads.overdue(now_ms):
+            self.timed_out += isinstance(error, Timeout)
             reader.refused(error)
 
     def stop(self) -> list[ReadPending]:

@@ -37,6 +37,7 @@ class _Wait:
     deadline_ms: int
     by_caller: bool  # the deadline is the caller's own
     pending: ReadPending
+    repeats: int = 0  # of its round
 
 
 class Reads:
@@ -85,10 +86,19 @@ class Reads:
             entry.index = max(entry.index, index)
             self.waiting.append(entry)
 
-    def repeat_rounds(self) -> None:
-        """The leader changed or is silent: ask again, under a new number."""
+    def repeat_rounds(self) -> int:
+        """The leader changed or is silent: ask again, under a new number.
+
+        Returns how many of the rounds had been repeated already.
+        """
+        again = 0
         for context in list(self._rounds):
-            self.next_round.extend(self._rounds.pop(context))
+            entries = self._rounds.pop(context)
+            again += any(entry.repeats for entry in entries)
+            for entry in entries:
+                entry.repeats += 1
+            self.next_round.extend(entries)
+        return again
 
     def ready(self, applied: int, revision: int) -> list[ReadPending]:
         """Take out those that may be answered now."""

@@ -29,7 +29,13 @@ from chainfire.node.peers import PeerTransport
 from chainfire.node.reads import ReadPending
 from chainfire.node.registry import Registry
 from chainfire.node.reports import Heard
-from chainfire.node.status import NodeStatistics, NodeStatus
+from chainfire.node.status import (
+    APPLY_BOUNDS_SECONDS,
+    ARCHIVE_BOUNDS_SECONDS,
+    NodeStatistics,
+    NodeStatus,
+    Times,
+)
 from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
 from chainfire.node.worker import fatal
@@ -37,6 +43,7 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.raft.changes import ConfChange
+from chainfire.raft.ready import Role
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change
 from chainfire.types import Alarm, Pending, Result
@@ -96,7 +103,9 @@ class Node:
         self._heartbeat_seconds = heartbeat_seconds
         self._calls_come_in_batches = calls_come_in_batches
         self._slow_turn_seconds = slow_turn_seconds  # longer turns are logged; 0 = none
-        self._slow_turns = 0
+        self._slow_turns = self._late_heartbeats = 0
+        self._apply_times = Times(APPLY_BOUNDS_SECONDS)
+        self._archive_times = Times(ARCHIVE_BOUNDS_SECONDS)
         self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
         self._led = (0, 0)  # term and leader, as last logged
         self._loop = asyncio.get_running_loop()
@@ -336,6 +345,7 @@ class Node:
             self.cluster_id,
             self.member_id,
             lambda: self.machine.giant_deletes,
+            self._archive_times,
         )
 
     def status(self) -> NodeStatus:
@@ -352,8 +362,14 @@ class Node:
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(
             leader_changes=self._driver.leader_changes,
+            late_heartbeats=self._late_heartbeats,
             proposals_pending=self._driver.proposals_pending,
             slow_turns=self._slow_turns,
+            reads_timed_out=self._driver.reads_timed_out,
+            slow_read_rounds=self._driver.slow_read_rounds,
+            applies=self._apply_times.frozen(),
+            archives=self._archive_times.frozen(),
+            compaction=self._upkeep.compacting.statistics(),
             log_syncs=self._log_sync.times(),
             state_syncs=self._upkeep.state_sync_times(),
             scrub_passes=self._upkeep.scrub.passes,
@@ -378,11 +394,7 @@ class Node:
             while not (self._closed or self.failed.done()):
                 if self._follower is not None:
                     self.machine.keeps_changes = self._follower.wants_changes
-                started = self._loop.time()
-                effects = self._driver.turn(int(started * 1000))
-                seconds = self._loop.time() - started
-                if seconds > self._slow_turn_seconds > 0:
-                    self._note_slow_turn(seconds, len(effects.answers))
+                effects = self._drive()
                 if self._follower is not None:
                     self._tell(self._follower)
                 self._deliver(effects)
@@ -402,6 +414,17 @@ class Node:
                 self._driver.synced(effects.sync)
         except Exception as exc:
             self.halt(fatal(exc))
+
+    def _drive(self) -> Effects:
+        """A turn of the driver, timed."""
+        started, applied = self._loop.time(), self.machine.applied_index
+        effects = self._driver.turn(int(started * 1000))
+        seconds = self._loop.time() - started
+        if self.machine.applied_index != applied:
+            self._apply_times.observe(seconds)
+        if seconds > self._slow_turn_seconds > 0:
+            self._note_slow_turn(seconds, len(effects.answers))
+        return effects
 
     def _tell(self, follower: Follower) -> None:
         revision = self.machine.revision
@@ -496,6 +519,8 @@ class Node:
         if late < self._heartbeat_seconds:
             self._tick_driver()
         else:
+            leads_others = self._core.role is Role.LEADER and not self._driver.is_sole_voter
+            self._late_heartbeats += leads_others
             # Whatever was missed, tick once, and only after all sockets were read: one pass of
             # the loop brings their bytes, the next one hands them over (design §7).
             self._loop.call_soon(self._loop.call_soon, self._tick_driver)

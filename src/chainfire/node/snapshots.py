@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +24,13 @@ from chainfire.node.handshake import Hello
 from chainfire.node.link import Link, Reader
 from chainfire.node.receiving import Look, ReceivingPlace
 from chainfire.node.sending import Checkpoint, CheckpointPlace, NotTaken, Pace, Progress
-from chainfire.node.status import SnapshotStatistics, TransferStatistics
+from chainfire.node.status import (
+    SNAPSHOT_BOUNDS_SECONDS,
+    SnapshotStatistics,
+    Times,
+    TransferCounts,
+    TransferStatistics,
+)
 from chainfire.node.transfer import BODY_BYTES_MAX, Outcome
 from chainfire.raft.messages import Message
 from chainfire.storage.backend import StorageBackend
@@ -55,8 +62,8 @@ class Snapshots:
         self._sending: dict[int, Progress] = {}
         self._receiving: Progress | None = None
         self._taking: asyncio.Task[None] | None = None
-        self._sent = self._send_failures = self._received = self._receive_failures = 0
-        self._send_seconds = self._receive_seconds = 0.0
+        self._sent: dict[int, _Counts] = defaultdict(_Counts)  # by peer
+        self._received: dict[int, _Counts] = defaultdict(_Counts)
         self._abandoned = self._loop.call_later(ABANDONED_SECONDS, self._remove_abandoned)
 
     async def aclose(self) -> None:
@@ -69,12 +76,8 @@ class Snapshots:
         return SnapshotStatistics(
             sending=tuple(_frozen(p) for _, p in sorted(self._sending.items())),
             receiving=_frozen(self._receiving) if self._receiving is not None else None,
-            sent=self._sent,
-            send_failures=self._send_failures,
-            received=self._received,
-            receive_failures=self._receive_failures,
-            send_seconds=self._send_seconds,
-            receive_seconds=self._receive_seconds,
+            sent=tuple(counts.frozen(peer) for peer, counts in sorted(self._sent.items())),
+            received=tuple(counts.frozen(peer) for peer, counts in sorted(self._received.items())),
         )
 
     # ── sending ─────────────────────────────────────────────────────────────
@@ -95,14 +98,13 @@ class Snapshots:
                 finally:
                     link.close()
         except _ENDINGS as exc:
-            self._send_failures += 1
+            self._sent[peer].failures += 1
             log.warning("snapshot not sent", extra=_facts(progress) | {"detail": _text(exc)})
             return False
         finally:
             del self._sending[peer]
         seconds = self._loop.time() - started
-        self._sent += 1
-        self._send_seconds += seconds
+        self._sent[peer].times.observe(seconds)
         log.info("sent snapshot", extra=_facts(progress) | {"took_ms": round(seconds * 1000)})
         return True
 
@@ -141,7 +143,7 @@ class Snapshots:
             link.close()
             raise
         except (receiving.Refused, *_ENDINGS) as exc:
-            self._receive_failures += 1
+            self._received[peer].failures += 1
             receiving.answer(link, Outcome(arrived=False, text=_text(exc)))
             log.warning("snapshot not received", extra=_facts(progress) | {"detail": _text(exc)})
             self._abandoned = self._loop.call_later(ABANDONED_SECONDS, self._remove_abandoned)
@@ -149,8 +151,7 @@ class Snapshots:
         finally:
             self._receiving = None
         seconds = self._loop.time() - started
-        self._received += 1
-        self._receive_seconds += seconds
+        self._received[peer].times.observe(seconds)
         assert message.snapshot is not None
         log.info(
             "received snapshot",
@@ -164,6 +165,17 @@ class Snapshots:
         self._loop.run_in_executor(
             None, lambda: shutil.rmtree(self._place.receiving_path, ignore_errors=True)
         )
+
+
+class _Counts:
+    """Of one peer, in one direction."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.times = Times(SNAPSHOT_BOUNDS_SECONDS)
+
+    def frozen(self, peer: int) -> TransferCounts:
+        return TransferCounts(peer, self.failures, self.times.frozen())
 
 
 class _Notes:

@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from chainfire.machine import MachineStatistics
 from chainfire.storage.backend import StorageStatistics
 
-# etcd_disk_wal_fsync_ and etcd_disk_backend_commit_duration_seconds: 1 ms x 2^n, 14 buckets
-SYNC_BOUNDS_SECONDS = tuple(0.001 * 2**n for n in range(14))
-# etcd_network_peer_round_trip_time_seconds: 0.1 ms x 2^n, 16 buckets
-ROUND_TRIP_BOUNDS_SECONDS = tuple(0.0001 * 2**n for n in range(16))
+
+def doubling(first_seconds: float, count: int) -> tuple[float, ...]:
+    """The bounds of a histogram, as etcd's are made: each twice the one before."""
+    return tuple(first_seconds * 2**n for n in range(count))
+
+
+# By etcd's names, with `_duration_seconds` left out where it ends so.
+SYNC_BOUNDS_SECONDS = doubling(0.001, 14)  # etcd_disk_wal_fsync, etcd_disk_backend_commit
+ROUND_TRIP_BOUNDS_SECONDS = doubling(0.0001, 16)  # etcd_network_peer_round_trip_time_seconds
+APPLY_BOUNDS_SECONDS = doubling(0.0001, 20)  # etcd_server_apply
+DEFRAGMENT_BOUNDS_SECONDS = doubling(0.1, 13)  # etcd_disk_backend_defrag
+ARCHIVE_BOUNDS_SECONDS = doubling(0.01, 17)  # etcd_disk_backend_snapshot
+SNAPSHOT_BOUNDS_SECONDS = doubling(0.1, 10)  # etcd_snap_db_save_total, etcd_network_snapshot_…
+COMPACTION_SLICE_BOUNDS_SECONDS = doubling(0.001, 13)  # etcd_debugging_mvcc_db_compaction_pause
+COMPACTION_BOUNDS_SECONDS = doubling(0.1, 14)  # etcd_debugging_mvcc_db_compaction_total
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,17 +83,22 @@ class TransferStatistics:
 
 
 @dataclass(slots=True, frozen=True)
+class TransferCounts:
+    """Snapshots to, or from, a peer so far."""
+
+    peer: int
+    failures: int
+    arrived: Durations
+
+
+@dataclass(slots=True, frozen=True)
 class SnapshotStatistics:
     """Of snapshots between members."""
 
     sending: tuple[TransferStatistics, ...] = ()
     receiving: TransferStatistics | None = None
-    sent: int = 0
-    send_failures: int = 0
-    received: int = 0
-    receive_failures: int = 0
-    send_seconds: float = 0.0  # of those that arrived, sum
-    receive_seconds: float = 0.0
+    sent: tuple[TransferCounts, ...] = ()
+    received: tuple[TransferCounts, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,10 +108,28 @@ class TransportStatistics:
 
 
 @dataclass(slots=True, frozen=True)
+class CompactionStatistics:
+    """Of this member's disk."""
+
+    removed_versions: int
+    finished_at: int  # Unix time of the last round's end in seconds; 0: none
+    slices: Durations  # each keeps others waiting
+    rounds: Durations
+    defragments: Durations  # the storage engine giving space back
+    is_defragmenting: bool
+
+
+@dataclass(slots=True, frozen=True)
 class NodeStatistics:
     leader_changes: int
+    late_heartbeats: int  # a leader's ticks that came an interval late, or more
     proposals_pending: int
     slow_turns: int
+    reads_timed_out: int
+    slow_read_rounds: int  # asked a third time
+    applies: Durations  # turns that applied entries
+    archives: Durations  # snapshots for clients
+    compaction: CompactionStatistics
     log_syncs: Durations
     state_syncs: Durations
     scrub_passes: int  # over all that lies on the disk
