@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::authority;
 use crate::border::lock;
-use crate::manners::FrameScan;
+use crate::manners::{AnswerScan, FrameScan};
 
 const GATHER_BYTES_MAX: usize = 1024 * 1024;
 const GATHER_BYTES_KEPT: usize = 128 * 1024; // of capacity, when the buffer is empty
@@ -62,6 +62,7 @@ pub struct Wire {
     sent: usize,   // of `out`
     blocked: bool, // h2 was told to wait, perhaps in the middle of a frame
     pub scan: FrameScan,
+    pub answers: AnswerScan,
     pub reads: u64, // counts up with each piece that the peer sent
 }
 
@@ -88,6 +89,12 @@ impl Wire {
         Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 
+    /// At the end: what has not been sent yet.
+    pub fn into_rest(mut self) -> (Transport, Vec<u8>) {
+        self.out.drain(..self.sent);
+        (self.transport, self.out)
+    }
+
     /// A last frame of our own making, if h2's frames are whole up to here.
     pub fn append_frame(&mut self, frame: &[u8]) {
         if !self.blocked {
@@ -108,6 +115,7 @@ impl Gathered {
             sent: 0,
             blocked: false,
             scan: FrameScan::default(),
+            answers: AnswerScan::default(),
             reads: 0,
         })))
     }
@@ -140,6 +148,7 @@ impl AsyncWrite for Gathered {
             ready!(wire.flush(cx))?;
         }
         wire.blocked = false;
+        wire.answers.read(bytes);
         wire.out.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

@@ -5,7 +5,8 @@
 //! time is an argument. Limits:
 //!
 //! - pings: etcd's `--grpc-keepalive-min-time`, judged as grpc-go does (two strikes are forgiven,
-//!   an answer clears them, without calls a ping per two hours is enough);
+//!   whatever is sent of an answer clears them, without calls a ping per two hours is enough). So
+//!   a client may measure the line with pings while a long answer comes in, as they all do;
 //! - pings, settings and priorities together: `CONTROL_FRAMES_PER_SECOND_MAX`;
 //! - rapid reset (CVE-2023-44487): more than `resets_per_second_max` resets of streams that were
 //!   opened within that second, with hardly an answer. Old streams may be reset at any rate.
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
@@ -27,11 +29,57 @@ const PING_INTERVAL_WITHOUT_CALLS: Duration = Duration::from_secs(2 * 3600);
 const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 1000;
 const ANSWERS_PER_RESETS: u32 = 10; // one answer excuses that many resets
 
-/// Reads frame heads from a byte stream that comes in pieces.
-pub struct FrameScan {
+/// Finds the frame heads in a byte stream that comes in pieces.
+#[derive(Default)]
+struct Heads {
     skip: usize, // of the preface or a payload
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
+}
+
+impl Heads {
+    /// The next one; `bytes` go on behind it. None: they are used up.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEAD_BYTES]> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        *bytes = &bytes[skipped..];
+        let wanted = (HEAD_BYTES - self.head_bytes).min(bytes.len());
+        self.head[self.head_bytes..self.head_bytes + wanted].copy_from_slice(&bytes[..wanted]);
+        self.head_bytes += wanted;
+        *bytes = &bytes[wanted..];
+        if self.head_bytes < HEAD_BYTES {
+            return None;
+        }
+        self.head_bytes = 0;
+        let [a, b, c, ..] = self.head;
+        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        Some(self.head)
+    }
+}
+
+/// Reads along what we send: whether anything of an answer has gone.
+#[derive(Default)]
+pub struct AnswerScan {
+    heads: Heads,
+    answered: bool,
+}
+
+impl AnswerScan {
+    pub fn read(&mut self, mut bytes: &[u8]) {
+        while let Some(head) = self.heads.next(&mut bytes) {
+            self.answered |= matches!(head[3], DATA | HEADERS);
+        }
+    }
+
+    /// Since the last call.
+    pub fn take(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
+    }
+}
+
+/// Reads along what a peer sends.
+pub struct FrameScan {
+    heads: Heads,
     seen_headers: bool,
     pub resets: Vec<u32>,
     pub pings: u32,
@@ -41,9 +89,7 @@ pub struct FrameScan {
 impl Default for FrameScan {
     fn default() -> Self {
         FrameScan {
-            skip: PREFACE_BYTES,
-            head: [0; HEAD_BYTES],
-            head_bytes: 0,
+            heads: Heads { skip: PREFACE_BYTES, ..Heads::default() },
             seen_headers: false,
             resets: Vec::new(),
             pings: 0,
@@ -57,30 +103,19 @@ impl FrameScan {
     pub fn read(&mut self, mut bytes: &[u8]) -> Option<Range<usize>> {
         let whole = bytes.len();
         let mut first_headers = None;
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            let wanted = (HEAD_BYTES - self.head_bytes).min(bytes.len());
-            self.head[self.head_bytes..self.head_bytes + wanted].copy_from_slice(&bytes[..wanted]);
-            self.head_bytes += wanted;
-            bytes = &bytes[wanted..];
-            if self.head_bytes < HEAD_BYTES {
-                return first_headers;
-            }
-            self.head_bytes = 0;
-            self.frame();
-            if self.head[3] == HEADERS && !self.seen_headers {
+        while let Some(head) = self.heads.next(&mut bytes) {
+            self.frame(head);
+            if head[3] == HEADERS && !self.seen_headers {
                 self.seen_headers = true;
                 let at = whole - bytes.len();
-                first_headers = Some(at..whole.min(at + self.skip));
+                first_headers = Some(at..whole.min(at + self.heads.skip));
             }
         }
+        first_headers
     }
 
-    fn frame(&mut self) {
-        let [a, b, c, kind, flags, stream @ ..] = self.head;
-        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+    fn frame(&mut self, head: [u8; HEAD_BYTES]) {
+        let [_, _, _, kind, flags, stream @ ..] = head;
         match kind {
             RST_STREAM => self.resets.push(u32::from_be_bytes(stream) & 0x7fff_ffff),
             PING if flags & ACK == 0 => {
@@ -113,6 +148,7 @@ impl Rude {
 
 /// What came since the last judgement.
 pub struct Seen<'a> {
+    pub answered: bool, // anything of an answer has been sent
     pub pings: u32,
     pub control_frames: u32,
     pub resets: &'a [u32],
@@ -149,8 +185,6 @@ impl Manners {
 
     pub fn answered(&mut self) {
         self.answers = self.answers.saturating_add(1);
-        self.ping_strikes = 0;
-        self.last_ping = None;
     }
 
     /// Judge what came since the last time.
@@ -168,6 +202,9 @@ impl Manners {
         let excused = self.answers.saturating_mul(ANSWERS_PER_RESETS);
         if self.resets > self.resets_per_second_max.saturating_add(excused) {
             return Some(Rude::RapidReset);
+        }
+        if seen.answered {
+            (self.ping_strikes, self.last_ping) = (0, None);
         }
         for _ in 0..seen.pings {
             if self.ping(seen.calls, now) {
@@ -232,7 +269,7 @@ mod tests {
     }
 
     fn seen(pings: u32, control_frames: u32, resets: &[u32], calls: usize) -> Seen<'_> {
-        Seen { pings, control_frames, resets, newest_stream: 1000, calls }
+        Seen { answered: false, pings, control_frames, resets, newest_stream: 1000, calls }
     }
 
     fn pings(manners: &mut Manners, apart: Duration, count: u32, calls: usize) -> Option<u32> {
@@ -250,14 +287,27 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_clears_the_strikes() {
+    fn whatever_is_sent_of_an_answer_clears_the_strikes() {
         let start = Instant::now();
         let mut manners = Manners::new(Duration::from_secs(5), 1000, start);
         for n in 0..50u32 {
             let now = start + Duration::from_secs(1) * n;
-            assert_eq!(manners.judge(&seen(1, 1, &[], 1), now), None);
-            manners.answered();
+            let answered = Seen { answered: true, ..seen(1, 1, &[], 1) };
+            assert_eq!(manners.judge(&answered, now), None);
         }
+    }
+
+    #[test]
+    fn only_data_and_headers_are_of_an_answer() {
+        let mut scan = AnswerScan::default();
+        scan.read(&[frame(SETTINGS, 0, 0, &[0; 6]), frame(PING, ACK, 0, &[DATA; 8])].concat());
+        assert!(!scan.take());
+        scan.read(&frame(DATA, 0, 1, &[PING; 100])[..HEAD_BYTES + 50]);
+        assert!(scan.take() && !scan.take());
+        scan.read(&[PING; 50]);
+        assert!(!scan.take());
+        scan.read(&frame(HEADERS, 0, 1, &[]));
+        assert!(scan.take());
     }
 
     #[test]

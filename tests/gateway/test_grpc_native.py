@@ -339,6 +339,45 @@ def test_floods_are_sent_away_with_the_reason(door: GrpcDoor, flood: bytes, text
         assert goaway(client) == (ENHANCE_YOUR_CALM, text)
 
 
+def test_who_is_sent_away_may_send_on_until_it_has_read_the_reason(door: GrpcDoor) -> None:
+    """A socket that is closed at once answers by a reset, which takes back what is on its way."""
+    with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
+        client.sendall(PREFACE + frame(SETTINGS) + frame(PING, bytes(8)) * 20)
+        assert goaway(client) == (ENHANCE_YOUR_CALM, b"too_many_pings")
+        for _ in range(3):
+            client.sendall(frame(PING, bytes(8)))
+
+
+def test_a_client_may_measure_the_line_with_pings_while_an_answer_comes_in(door: GrpcDoor) -> None:
+    """As grpc's own do, once per round trip: a minute of it is no reason to break it off."""
+    fill(door, 20, 1_000_000)
+    size, may_ping = 0, True
+    with socket.create_connection(("127.0.0.1", door.server.ports[0]), 5) as client:
+        client.sendall(PREFACE + frame(SETTINGS) + call_frames(RANGE, ALL, 1))
+        while size < 20_000_000:
+            head = receive(client, 9)
+            body = receive(client, int.from_bytes(head[:3], "big"))
+            assert head[3] != GOAWAY, body[8:]
+            may_ping |= head[3] == PING
+            if head[3] == 0:
+                size += len(body)
+                more = struct.pack(">I", len(body))
+                client.sendall(frame(8, more) + frame(8, more, stream=1))
+                if may_ping:
+                    client.sendall(frame(PING, bytes(8)))
+                    may_ping = False
+
+
+def receive(client: socket.socket, length: int) -> bytes:
+    """Exactly so many bytes."""
+    data = bytearray()
+    while len(data) < length:
+        piece = client.recv(length - len(data))
+        assert piece, "closed"
+        data += piece
+    return bytes(data)
+
+
 def call_frames(path: str, body: bytes, stream: int) -> bytes:
     """A unary call as frames, its headers as literals."""
     headers = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a"}

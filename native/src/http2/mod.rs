@@ -28,7 +28,7 @@ mod state;
 
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
@@ -36,6 +36,7 @@ use bytes::Bytes;
 use h2::server;
 
 use crate::border::{Border, Connection, Event, Reply, call_id, lock, what};
+use crate::farewell;
 use crate::io::Gathered;
 use state::{Alive, State};
 
@@ -53,6 +54,7 @@ pub struct Http2 {
     quiet: AtomicBool, // the holder of the lock is about to step: nobody need be woken
     woken: Mutex<Vec<u32>>,
     unsent_bytes: Arc<AtomicUsize>,
+    lingers: AtomicBool, // its peer is to read why it was sent away
 }
 
 /// Shake hands and serve until the connection ends. `opened` tells Python of it.
@@ -81,7 +83,7 @@ pub async fn serve(border: Arc<Border>, number: u64, io: Gathered, opened: Event
     if border.stopping.load(Ordering::Acquire) {
         h2.graceful_shutdown();
     }
-    let state = State::new(h2, wire, settings, opened);
+    let state = State::new(h2, wire.clone(), settings, opened);
     let connection = Arc::new(Http2 {
         number,
         border: border.clone(),
@@ -90,10 +92,17 @@ pub async fn serve(border: Arc<Border>, number: u64, io: Gathered, opened: Event
         quiet: AtomicBool::new(false),
         woken: Mutex::new(Vec::new()),
         unsent_bytes: Arc::default(),
+        lingers: AtomicBool::new(false),
     });
     border.register(number, connection.clone());
     let _guard = AbandonOnDrop(connection.clone());
     poll_fn(|cx| connection.clone().poll_task(cx)).await;
+    if connection.lingers.load(Ordering::Acquire) {
+        if let Some(wire) = Arc::into_inner(wire) {
+            let (mut transport, rest) = wire.into_inner().unwrap_or_else(PoisonError::into_inner).into_rest();
+            farewell::leave(&mut transport, &rest).await;
+        }
+    }
 }
 
 /// A task that panics or is dropped leaves no connection behind. (Ended ones are None already.)

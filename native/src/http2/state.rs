@@ -78,6 +78,7 @@ impl State {
                 if let Some(rude) = rude {
                     connection.border.counters.rude.fetch_add(1, Ordering::Relaxed);
                     lock(&self.wire).append_frame(&go_away(self.newest_stream, rude.text()));
+                    connection.lingers.store(true, Ordering::Release);
                 }
                 let _ = lock(&self.wire).flush(cx); // the connection ends either way
                 return false;
@@ -108,19 +109,20 @@ impl State {
 
     /// Resets, and what the manners say.
     fn look_along(&mut self, connection: &Arc<Http2>) -> Option<Rude> {
-        let (resets, pings, control_frames) = {
-            let scan = &mut lock(&self.wire).scan;
+        let (answered, resets, pings, control_frames) = {
+            let Wire { scan, answers, .. } = &mut *lock(&self.wire);
             if scan.resets.is_empty() && scan.control_frames == 0 {
                 return None;
             }
             let counts = (scan.pings, scan.control_frames);
             (scan.pings, scan.control_frames) = (0, 0);
-            (std::mem::take(&mut scan.resets), counts.0, counts.1)
+            (answers.take(), std::mem::take(&mut scan.resets), counts.0, counts.1)
         };
         for stream in &resets {
             self.cancel(connection, *stream);
         }
         let seen = Seen {
+            answered,
             pings,
             control_frames,
             resets: &resets,
