@@ -16,7 +16,7 @@ NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.r
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all lint types fmt native portable proto bench bench-cluster bench-failover \
-  differential compat openapi fuzz swarm faults mutants clean
+  bench-stalls differential compat openapi fuzz swarm faults mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-cluster: setup ## the same with three members of each, at the leader and a
 
 bench-failover: setup ## kill leaders of Chainfire and etcd, measure until writes go on (minutes)
 	$(BIN)/python -m bench.failover $(ARGS)
+
+bench-stalls: setup ## long work beside small puts on Chainfire and etcd: what stalls? (minutes)
+	$(BIN)/python -m bench.stalls $(ARGS)
 
 differential: setup ## compare 1,000,000 answers with a real etcd's
 	$(BIN)/python -m tests.compat.differential --requests 1000000 $(ARGS)

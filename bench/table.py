@@ -68,17 +68,27 @@ def _figures(runs: Sequence[Measured]) -> list[str]:
 
 def as_text(rows: Sequence[Row], peer: str, ours: str, what: str = HOT_KEY) -> str:
     table = [[what, *HEADER], *(line for row in rows for line in lines_of(row, peer, ours))]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEADER) + 1)]
+    return aligned(table)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """For a terminal."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in table
+        for line in lines
     )
+
+
+def piped(lines: Sequence[Sequence[str]]) -> str:
+    """For Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def as_markdown(rows: Sequence[Row], peer: str, ours: str, what: str = HOT_KEY) -> str:
     rule = ["---", "---:", "---", "---:", "---:", "---:", "---:", "---:"]
     table = [[what, *HEADER], rule, *(line for row in rows for line in lines_of(row, peer, ours))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n"
+    return piped(table)
 
 
 def machine(directory: Path) -> str:

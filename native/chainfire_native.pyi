@@ -190,6 +190,7 @@ class LoadWindow:
     p50_seconds: float
     p99_seconds: float
     max_seconds: float
+    silence_seconds: float  # the longest without any answer that ended here, or goes on
 
 class LoadFine:
     """One operation's answers without errors."""

@@ -134,7 +134,7 @@ def figures(**changed: Any) -> Figures:
         answers=(Answers("put", 1000, 0, 30_000, latencies),),
         server_cpu_us=21.5,
         generator_share=0.25,
-        windows=tuple(Window(i, i + 1, 500, 0, 0.9, 1.0, 30.0) for i in range(2)),
+        windows=tuple(Window(i, i + 1, 500, 0, 0.9, 1.0, 30.0, 4.0) for i in range(2)),
         revisions=1000,
     )
     return replace(plain, **changed)

@@ -141,6 +141,7 @@ impl LoadRun {
                 p50_seconds: window.p50.as_secs_f64(),
                 p99_seconds: window.p99.as_secs_f64(),
                 max_seconds: window.max.as_secs_f64(),
+                silence_seconds: window.silence.as_secs_f64(),
             })
             .collect()
     }
@@ -173,6 +174,7 @@ struct LoadWindow {
     p50_seconds: f64,
     p99_seconds: f64,
     max_seconds: f64,
+    silence_seconds: f64,
 }
 
 #[pyclass(frozen, get_all)]

@@ -38,6 +38,7 @@ pub struct Window {
     pub p50: Duration,
     pub p99: Duration,
     pub max: Duration,
+    pub silence: Duration, // the longest time without any answer that ended here, or has not ended
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub struct Tally {
     window: Histogram<u64>,
     window_begin: Instant,
     window_failed: u64,
+    silence: Duration,
 }
 
 impl Tally {
@@ -73,6 +75,7 @@ impl Tally {
             window: new_histogram(),
             window_begin: from,
             window_failed: 0,
+            silence: Duration::ZERO,
         }
     }
 
@@ -106,6 +109,7 @@ impl Tally {
             }
             Answer::Failed { .. } => return,
         }
+        self.silence = self.silence.max(now.saturating_duration_since(self.last));
         self.last = now;
     }
 
@@ -123,10 +127,12 @@ impl Tally {
             p50: at(0.5),
             p99: at(0.99),
             max: Duration::from_nanos(self.window.max()),
+            silence: self.silence.max(now.saturating_duration_since(self.last)),
         };
         self.window.reset();
         self.window_begin = now;
         self.window_failed = 0;
+        self.silence = Duration::ZERO;
         Some(window)
     }
 }
@@ -158,6 +164,22 @@ mod tests {
         tally.answered(0, from, from + Duration::from_secs(2), fine(), false);
         assert_eq!((tally.in_time, tally.operations[0].latencies.len()), (0, 1));
         assert!(tally.operations[0].latencies.max() >= 2_000_000_000);
+    }
+
+    #[test]
+    fn a_silence_counts_whole_where_it_ends_and_in_every_window_before() {
+        let from = Instant::now();
+        let mut tally = Tally::new(1, from);
+        let mut silences = Vec::new();
+        for (answer, end) in [(10, 100), (250, 200), (250, 300), (250, 400)] {
+            if answer <= end {
+                let at = from + Duration::from_millis(answer);
+                tally.answered(0, at, at.max(tally.last), fine(), true);
+            }
+            let window = tally.roll(from + Duration::from_millis(end)).expect("a window");
+            silences.push(window.silence.as_millis());
+        }
+        assert_eq!(silences, [90, 190, 240, 150]);
     }
 
     #[test]

@@ -257,6 +257,7 @@ def _window(window: native.LoadWindow) -> Window:
         window.p50_seconds * 1e3,
         window.p99_seconds * 1e3,
         window.max_seconds * 1e3,
+        window.silence_seconds * 1e3,
     )
 
 

@@ -94,6 +94,7 @@ class Window:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    silence_ms: float  # the longest time without any answer that ended here, or goes on
 
     @property
     def per_second(self) -> float:

@@ -263,6 +263,7 @@ def _run(figures: Figures) -> dict[str, Any]:
                 "p50": window.p50_ms,
                 "p99": window.p99_ms,
                 "max": window.max_ms,
+                "silence": window.silence_ms,
             }
             for window in figures.windows
         ],
