@@ -17,10 +17,17 @@ from chainfire.machine.giant import Progress
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.state import KeyspaceState, keyspace_key
+from chainfire.node.logstore import Identity
+from chainfire.node.registry import has_lost_data, write_lost_data
+from chainfire.node.roster import Roster, encode_roster
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant, LeaseRenew
 from chainfire.proto.kv_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
+from chainfire.server import rejoining
+from chainfire.server.rejoining import Rejoin
+from chainfire.storage.backend import LOG_FAMILIES
+from chainfire.storage.memory import MemoryBackend
 from chainfire.types import Alarm, ConfState
 from tests.machine.world import World, rows_of
 
@@ -251,3 +258,32 @@ def test_all_rows_of_the_machine_after_a_few_commands() -> None:
         ],
         "alarms": [(golden("0000000000000001 02"), golden("01"))],
     }
+
+
+def test_rejoin() -> None:
+    roster = Roster(7, ConfState((1, 2, 3)), (Member(ID=1),))
+    rejoin = Rejoin(
+        identity=Identity(7, 0xA1, 2**64 - 1),
+        start_number=5,
+        term=9,
+        roster=roster,
+        aside="damaged-000001",
+        reason="a loss",
+    )
+    text = (
+        b'{\n "format": 1,\n "cluster_id": "7",\n "member_id": "a1",\n'
+        b' "incarnation": "ffffffffffffffff",\n "start_number": 5,\n "term": 9,\n'
+        b' "roster": "' + encode_roster(roster).hex().encode() + b'",\n'
+        b' "aside": "damaged-000001",\n "reason": "a loss"\n}\n'
+    )
+    assert rejoining.encode(rejoin) == text
+    assert rejoining.decode(text) == rejoin
+
+
+def test_lost_data() -> None:
+    backend = MemoryBackend(LOG_FAMILIES)
+    batch = backend.batch()
+    write_lost_data(batch)
+    backend.write(batch)
+    assert list(backend.iterate("raft_meta")) == [(b"lost_data", b"\x01")]
+    assert has_lost_data(backend)

@@ -506,6 +506,10 @@ class Damaged(FatalError):
     """The member's disk holds less than the member had promised."""
 
 
+class Diverged(FatalError):
+    """The member's state is not what the majority has made of the same log."""
+
+
 class InternalFailure(FatalError):
     """A mistake of ours in the member's own work: its memory cannot be trusted any more."""
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+from chainfire.storage.backend import STATE_FAMILIES
+from chainfire.storage.rocks import RocksBackend, RocksOptions
 from tests.crash.wal import record_holding, records
 
 Damage = Callable[[Path], None]
@@ -100,6 +103,19 @@ def flip_slots(count: int) -> Damage:
             flip(path, at + 40)
 
     return damage
+
+
+def falsify(data: Path, key: bytes, value: bytes, other: bytes) -> None:
+    """A key's stored value is another one, and no checksum tells; `data` is a data directory."""
+    options = RocksOptions.state(8 << 20)
+    with closing(RocksBackend(live_state(data), STATE_FAMILIES, options)) as state:
+        batch = state.batch()
+        for row_key, row in list(state.iterate("key_value")):
+            if row_key.endswith(key):
+                assert value in row
+                batch.put("key_value", row_key, row.replace(value, other))
+        state.write(batch)
+        state.sync()
 
 
 # ── Which file ──────────────────────────────────────────────────────────────

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chainfire.machine import Machine
+from chainfire.node.admission import Admission
 from chainfire.node.driver import Limits
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
+from chainfire.node.standing import Stage
 from chainfire.raft.messages import Message, Snapshot
 from chainfire.raft.ready import Role
 from chainfire.storage.backend import STATE_FAMILIES
@@ -86,6 +88,38 @@ class Cluster:
         world = self.members[id_] = self._make(id_, before)
         return world
 
+    def lose_disk(self, id_: int) -> World:
+        """It comes back with an empty directory under its old identity, and asks the others."""
+        self.starts[id_] += 1
+        world = World(
+            me=id_,
+            draw=self.random.randrange,
+            voters=self.ids,
+            limits=self.limits,
+            start_number=self.starts[id_],
+            is_admitted=False,
+        )
+        world.driver.begin(self.now_ms)
+        self.members[id_] = world
+        for other in self.members.values():
+            if other is not world and not self.cut & {id_, other.me}:
+                other.driver.lost_data(id_)
+        self.ask_others(world)
+        return world
+
+    def ask_others(self, world: World) -> bool:
+        """Whether so many answer that it may follow."""
+        admission = Admission(world.me, world.machine.conf_state, lost_data=True)
+        for id_, other in self.members.items():
+            if other is not world and not self.cut & {id_, world.me}:
+                stage = other.driver.standing.stage
+                admission.met(id_, lost_data=stage is not Stage.FULL)
+                admission.welcomed(id_)
+                admission.reported(id_, other.driver.raft.raft.term)
+        if admission.is_granted and world.driver.standing.stage is Stage.WAITING:
+            world.driver.standing.become_following(admission.term)
+        return admission.is_granted
+
     # ── time ────────────────────────────────────────────────────────────────
 
     def settle(self) -> None:
@@ -148,6 +182,9 @@ class Cluster:
             for world in list(self.members.values()):
                 world.driver.tick(self.now_ms, PLENTY)
             self.settle()
+            for world in self.members.values():
+                if world.driver.soundness.has_caught_up:
+                    world.driver.standing.become_full()
 
     def run_until(self, condition: Callable[[], bool], ticks_max: int = 200) -> None:
         for _ in range(ticks_max):

@@ -82,6 +82,7 @@ def node_of(
         heartbeat_seconds=0.01,
         calls_come_in_batches=inline,
         slow_turn_seconds=0,
+        auto_heal=True,
         upkeep=UpkeepSettings(
             state_sync_entries=state_sync_entries,
             catchup_entries=catchup_entries,

@@ -1,21 +1,18 @@
-"""Leadership moves on request and away from a stalled disk, and what diverged stops serving."""
+"""Leadership moves on request and away from a stalled disk; new directories wait."""
 
 from __future__ import annotations
 
-from chainfire.command import CommandKind
 from chainfire.errors import (
     BadLeaderTransferee,
-    CorruptCluster,
     NotLeader,
     TimeoutLeaderTransfer,
 )
 from chainfire.node.admission import Admission
-from chainfire.node.frames import Chain, Report
-from chainfire.proto.kv_pb2 import LOCAL
-from chainfire.proto.maintenance_pb2 import CORRUPT
+from chainfire.node.frames import Report
+from chainfire.node.standing import Stage
 from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role
-from chainfire.types import AckResult, Alarm, ConfState, PutResult
+from chainfire.types import AckResult, ConfState, PutResult
 from tests.node.cluster import Cluster, Packet
 from tests.node.test_cluster import is_a
 from tests.node.world import Caller
@@ -139,7 +136,7 @@ def test_a_new_directory_is_admitted_by_half_of_the_others() -> None:
 def test_a_member_that_is_not_admitted_neither_votes_nor_acknowledges_nor_stands() -> None:
     cluster = Cluster()
     world = cluster.members[3]
-    world.driver._is_admitted = False
+    world.driver.standing.stage = Stage.WAITING
     said: list[Packet] = []
 
     def listen(packet: Packet) -> list[Packet]:
@@ -153,54 +150,8 @@ def test_a_member_that_is_not_admitted_neither_votes_nor_acknowledges_nor_stands
     cluster.crash(1)
     cluster.run(30)
     assert cluster.leader is None and said == []
-    world.driver.admit()
+    world.driver.standing.become_full()
     cluster.run_until(lambda: cluster.leader is not None)
-
-
-# ── divergence ──────────────────────────────────────────────────────────────
-
-
-def test_a_member_that_differs_from_its_leader_stops_serving_and_raises_the_alarm() -> None:
-    cluster = Cluster()
-    leader = cluster.elect()
-    leader.put(b"k")
-    cluster.run(2)
-    world = cluster.members[3]
-    assert world.read(LOCAL).may_read
-    # A bit of its state is another one.
-    wrong = Chain(world.machine.applied_index, world.machine.hash ^ 1)
-    world.driver.received(1, [wrong])
-    cluster.run(2)
-    assert list(leader.machine.alarms) == [Alarm(3, CORRUPT)]
-    for caller in (world.read(LOCAL), world.put(b"k")):
-        assert isinstance(caller.error, CorruptCluster)
-    assert not cluster.members[2].driver._divergence.is_found
-    cleared = Caller()
-    world.driver.propose(CommandKind.ALARM, b"", cleared)
-    cluster.run(1)
-    assert cleared.result is not None, "alarms can be asked for"
-
-
-def test_a_chain_that_is_ahead_is_compared_when_it_is_applied() -> None:
-    cluster = Cluster()
-    leader = cluster.elect()
-    cluster.run(1)
-    world = cluster.members[3]
-    ahead = Chain(world.machine.applied_index + 1, 7)
-    world.driver.received(1, [ahead])
-    assert not world.driver._divergence.is_found
-    leader.put(b"k")
-    cluster.run(2)
-    assert world.driver._divergence.is_found
-
-
-def test_equal_members_never_take_each_other_for_different() -> None:
-    cluster = Cluster()
-    cluster.elect()
-    for number in range(30):
-        cluster.members[1 + number % 3].put(b"%d" % number)
-        cluster.run(1)
-    assert not any(world.driver._divergence.is_found for world in cluster.members.values())
 
 
 def test_a_read_index_request_that_meets_no_leader_is_dropped() -> None:

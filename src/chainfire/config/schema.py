@@ -116,6 +116,13 @@ class ClusterConfig:
     max_learners: int = _option(
         1, "max-learners", kinds.integer(1, 100), "Learners that the cluster may have at a time"
     )
+    auto_heal: bool = _option(
+        True,
+        "auto-heal",
+        kinds.BOOL,
+        """A member whose disk has lost data, or whose state is not the majority's, puts its
+        directory aside and takes everything from the others; false: it stops and says so""",
+    )
     force_new_cluster: bool = _option(
         False,
         "force-new-cluster",

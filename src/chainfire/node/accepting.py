@@ -55,6 +55,7 @@ class Accepting:
         self._loop = asyncio.get_running_loop()
         self._fresh: dict[Link, float] = {}  # since when
         self._open: dict[tuple[int, Channel], Link] = {}
+        self._lives: dict[int, int] = {}  # whose life's connections are open
         self._judging: set[asyncio.Task[None]] = set()
         self._received_bytes: dict[int, int] = {}  # over closed links
 
@@ -77,6 +78,7 @@ class Accepting:
         for key in [key for key in self._open if key[0] == member]:
             self._open.pop(key).fail(ConnectionAbortedError("no member any more"))
         self._received_bytes.pop(member, None)
+        self._lives.pop(member, None)
 
     def watch(self, now: float) -> None:
         """Called about once a second: give up who says nothing."""
@@ -139,6 +141,13 @@ class Accepting:
 
     def _open_for(self, link: Link, hello: Hello) -> None:
         sender, key = hello.sender, (hello.sender, hello.channel)
+        if self._lives.get(sender) != hello.life:  # what an earlier life said is over
+            self._lives[sender] = hello.life
+            for channel in Channel:
+                before = self._open.get((sender, channel))
+                if before is not None:
+                    self._closed((sender, channel), before)
+                    before.fail(ConnectionAbortedError("its process has ended"))
         old = self._open.get(key)
         if old is not None:  # it dialled anew, so it has given that one up
             self._closed(key, old)

@@ -191,6 +191,11 @@ class Dialer:
         """The peer has shown that it lives: dial now, if nothing is under way."""
         self._again.set()
 
+    def redial(self) -> None:
+        """What our hello said has changed: say it anew."""
+        if self.link is not None:
+            self.link.fail(ConnectionAbortedError("dialled anew, with other facts"))
+
     async def aclose(self) -> None:
         self.state = State.CLOSED
         self._task.cancel()

@@ -32,7 +32,6 @@ from chainfire.command import CommandKind
 from chainfire.errors import CorruptCluster, Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
-from chainfire.node.divergence import Divergence
 from chainfire.node.duties import Duties
 from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer, Effects
@@ -48,7 +47,10 @@ from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
 from chainfire.node.reports import Reports
+from chainfire.node.soundness import Soundness
+from chainfire.node.standing import Stage
 from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.kv_pb2 import LINEARIZABLE
 from chainfire.raft.changes import ConfChange
 from chainfire.raft.messages import (
     AFTER_SYNC,
@@ -89,7 +91,7 @@ class Driver:
         is_admitted: bool,
         limits: Limits,
     ) -> None:
-        """`is_admitted`: see `admission`; until then others are not heard and time stands still."""
+        """`is_admitted`: see `admission`; until then it is WAITING (`standing`)."""
         self.raft = raft
         self._core = raft.raft  # read, never written
         self.log = log
@@ -130,9 +132,11 @@ class Driver:
         self._postponed = False  # the first apply waits for the next turn, and for nothing else
         self._told: Sequence[Entry] = ()  # the last apply whose callers could hear early
         self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
-        self._divergence = Divergence(raft, machine, self._effects)
         self.reports = Reports(raft, machine, self._effects)
-        self._is_admitted = is_admitted
+        stage = Stage.FULL if is_admitted else Stage.WAITING
+        self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
+        self.standing = self.soundness.standing
+        self._divergence = self.soundness.divergence
         self._stopped = False
         log.newest_state = self._newest_state
 
@@ -212,9 +216,7 @@ class Driver:
 
     def received(self, sender: int, frames: Iterable[Frame]) -> None:
         """What another member says; the transport vouches for `sender`."""
-        if not self._is_admitted:
-            return
-        for frame in frames:
+        for frame in self.standing.heard(frames):
             match frame:
                 case Message(type=MessageType.READ_INDEX) if self._core.role is not Role.LEADER:
                     pass  # who asks finds the leader by itself
@@ -246,12 +248,8 @@ class Driver:
 
     def campaign(self) -> None:
         """Stand for election, if there is no leader."""
-        if self._is_admitted and not self._core.leader:
+        if not self._core.leader:
             self.raft.campaign()
-
-    def admit(self) -> None:
-        """This member may vote and acknowledge from now on."""
-        self._is_admitted = True
 
     def lost_data(self, peer: int) -> None:
         """This member says that it lost some of what it had acknowledged."""
@@ -277,7 +275,7 @@ class Driver:
     def snapshot_received(self, message: Message, staged: str) -> None:
         """A snapshot's files are durable in the staged state directory of this name, ours now."""
         self._installing.stage(message, staged)
-        if self._is_admitted:
+        if self.standing.stage is not Stage.WAITING:
             self.raft.step(message)
         wanted = (self._core.log.unstable.snapshot, *(w.snapshot for w in self._appends))
         self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
@@ -310,12 +308,11 @@ class Driver:
     def tick(self, now_ms: int, free_bytes: int) -> None:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms
-        if self._is_admitted:
+        if self.standing.stage is not Stage.WAITING:
             self.raft.tick()
             self._hand_over.tick(now_ms)
-        self._divergence.tick()
+        self.soundness.tick(now_ms, lambda reader: self.read(LINEARIZABLE, 0, None, reader))
         self.reports.tick(now_ms)
-        self.duties.is_corrupt = self._divergence.is_found
         # What waits behind a giant command is committed: late is better than unknown.
         self._proposer.tick(now_ms, may_expire=not self.machine.is_unfinished)
         self._gate.tick(now_ms)

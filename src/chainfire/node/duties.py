@@ -5,7 +5,7 @@
     auto-compaction  by `autocompact`
     compaction done  what a physical compaction freed
     space alarm      raised while the disk is nearly full, cleared by `quota`
-    corrupt alarm    raised when this member has found that it differs from its leader
+    corrupt alarm    raised when this member has found that it differs, cleared when it does no more
 
 A duty is wanted until the machine shows that it is done, and proposed again
 only after its last proposal was answered; after a refusal, a second later.
@@ -67,7 +67,8 @@ class Duties:
         self._now_ms = 0
         self._open: set[int] = set()  # kinds that wait for an answer
         self._not_before_ms: dict[int, int] = {}  # kinds that were refused
-        self.is_corrupt = False  # this member differs from its leader
+        self.is_corrupt = False  # this member differs from the others
+        self.is_sound_again = False  # it did, or its state was another one then
         self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
         self._compact_to = NEVER  # what the auto-compactor has decided
         # Seen while the space alarm was up: only then is it ours to clear. One that is up at the
@@ -134,9 +135,22 @@ class Duties:
             request = CompactionRequest(revision=self._compact_to)
             yield CommandKind.COMPACT, request.SerializeToString()
 
+    def has_alarm(self, alarm: AlarmType) -> bool:
+        """Whether this member's is raised."""
+        return Alarm(self._member_id, alarm) in self._machine.alarms
+
+    def is_first_with(self, alarm: AlarmType) -> bool:
+        """Whether it is raised here, and by no member with a lower id."""
+        raised = [a.member_id for a in self._machine.alarms if a.type == alarm]
+        there = self._machine.members.keys() & set(raised)
+        return min(there, default=0) == self._member_id
+
     def _corrupt(self) -> Iterator[tuple[int, bytes]]:
-        if self.is_corrupt and Alarm(self._member_id, CORRUPT) not in self._machine.alarms:
+        raised = self.has_alarm(CORRUPT)
+        if self.is_corrupt and not raised:
             yield self._alarm(AlarmRequest.ACTIVATE, CORRUPT)
+        elif raised and self.is_sound_again and not self.is_corrupt:
+            yield self._alarm(AlarmRequest.DEACTIVATE, CORRUPT)
 
     def _space(self, free_bytes: int) -> Iterator[tuple[int, bytes]]:
         settings, machine = self._settings, self._machine

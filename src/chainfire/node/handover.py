@@ -1,4 +1,5 @@
-"""Leadership is handed over: because somebody asks for it, or because this leader's disk stalls.
+"""Leadership is handed over: because somebody asks for it, or because this leader is unfit: its
+disk stalls, or its state is not what the majority's is.
 
 A leader that cannot write holds everybody up while its heartbeats keep the
 others from electing a better one (etcd#15247). So after half an election
@@ -38,6 +39,7 @@ class HandOver:
         self._election_timeout_ms = election_timeout_ms
         self._moves: list[_Move] = []  # asked for and not ended
         self._unsynced = (0, 0)  # the oldest log write without a sync, and since when (ms)
+        self._leaving_ms: int | None = None  # since when it tries to
 
     def move(self, target: int, pending: Pending) -> None:
         """Make this voter the leader; `pending` hears when it leads, or that it will not."""
@@ -84,6 +86,18 @@ class HandOver:
                 self._raft.transfer_leader(best)
             else:
                 self._raft.step_down()
+
+    def leave(self, now_ms: int) -> None:
+        """A leader that must not lead lets another one, or, after an election timeout, follows."""
+        if self._core.role is not Role.LEADER:
+            self._leaving_ms = None
+            return
+        best = self.best()
+        if self._leaving_ms is None and best != NOBODY:
+            self._leaving_ms = now_ms
+            self._raft.transfer_leader(best)
+        elif best == NOBODY or now_ms - (self._leaving_ms or 0) >= self._election_timeout_ms:
+            self._raft.step_down()
 
     def stop(self) -> list[Pending]:
         """Everybody who waits."""

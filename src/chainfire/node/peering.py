@@ -5,6 +5,10 @@ followers hear of it at about the same time, so they stand one after the other,
 in the order of their ids, or they would split the votes; who still hears the
 leader refuses a pre-vote, so each asks again as long as there is none. A
 connection that was merely lost changes nothing: the election timeout decides.
+
+Lost data: a peer that says so is believed nothing any more that its earlier
+lives said; this member, if it is one, first asks enough others (`admission`),
+then follows until it has caught up (`standing`).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from pathlib import Path
 from chainfire.errors import Damaged, FatalError, Removed
 from chainfire.node.admission import Admission
 from chainfire.node.driver import Driver
-from chainfire.node.frames import Frame
+from chainfire.node.frames import Frame, Report
 from chainfire.node.handshake import FATAL_REASONS, Denial, Hello, Reason
 from chainfire.node.peers import PeerTransport
 from chainfire.node.registry import Registry
@@ -52,17 +56,24 @@ class Peering:
         self._campaign_timer: asyncio.TimerHandle | None = None
         self._transport: PeerTransport | None = None
         self._membership_changes = (0, 0)  # as last followed
+        self._lives: dict[int, int] = {}  # of peers that have lost data; gone once they caught up
+        self._is_catching_up = False
         self._admission: Admission | None = None
         if not registry.was_admitted:
-            self._admission = Admission(driver.member_id, driver.machine.conf_state)
+            lost = registry.has_lost_data
+            conf_state = driver.machine.conf_state
+            self._admission = Admission(driver.member_id, conf_state, lost_data=lost)
             if not self._admission.is_granted:
                 names = ", ".join(f"{id:x}" for id in self._admission.missing)
-                log.info("a new directory: waiting for other members", extra={"peers": names})
+                log.info(
+                    "waiting for other members",
+                    extra={"peers": names, "why": "data was lost" if lost else "a new directory"},
+                )
 
     def connect(self, transport: PeerTransport) -> None:
         """Begin to talk."""
         self._transport = transport
-        self.follow_membership()
+        self._follow_membership()
         self._admit_if_granted()
 
     def statistics(self) -> TransportStatistics:
@@ -86,13 +97,29 @@ class Peering:
         else:
             self._loop.call_soon(self.snapshot_sent, message.to, False)
 
-    def follow_membership(self) -> None:
-        """After each turn: talk with those that are members now."""
+    @property
+    def is_whole(self) -> bool:
+        """No peer is known to have lost data and not to have caught up."""
+        return not self._lives
+
+    def after_turn(self) -> None:
+        """Talk with those that are members now; vote again, if this member has caught up."""
+        if self._is_catching_up and self._driver.soundness.has_caught_up:
+            self._is_catching_up = False
+            self._registry.note_admitted()
+            self._driver.standing.become_full()
+            log.info("caught up: this member votes again")
+            if self._transport is not None:
+                self._transport.set_lost_data(False)
+        self._follow_membership()
+
+    def _follow_membership(self) -> None:
         machine = self._driver.machine
         if self._transport is None or machine.membership_changes == self._membership_changes:
             return
         self._membership_changes = machine.membership_changes
         mine = self._driver.member_id
+        self._lives = {id: life for id, life in self._lives.items() if id in machine.members}
         self._transport.set_peers(
             {id: list(member.peerURLs) for id, member in machine.members.items() if id != mine}
         )
@@ -100,14 +127,28 @@ class Peering:
     # ── in ──────────────────────────────────────────────────────────────────
 
     def received(self, sender: int, frames: Sequence[Frame]) -> None:
+        if self._admission is not None:
+            for frame in frames:
+                if isinstance(frame, Report):
+                    self._admission.reported(sender, frame.term)
+                    self._admit_if_granted()
         self._driver.received(sender, frames)
         self._wake()
 
     def connected(self, peer: int, hello: Hello, *, welcomed: bool) -> None:
-        if hello.lost_data:
+        if not hello.lost_data:
+            self._lives.pop(peer, None)
+        elif self._lives.get(peer) != hello.life:
+            self._lives[peer] = hello.life
             self._driver.lost_data(peer)
-        if welcomed and self._admission is not None:
-            self._admission.welcomed(peer)
+            log.warning("a peer has lost data", extra={"peer": f"{peer:x}"})
+        if self._admission is not None:
+            self._admission.met(peer, lost_data=hello.lost_data)
+            if welcomed:
+                self._admission.welcomed(peer)
+            if self._admission.is_hopeless:
+                self._die(_too_many_lost(self._driver.member_id, self._admission.without_data))
+                return
             self._admit_if_granted()
         self._wake()
 
@@ -158,11 +199,28 @@ class Peering:
                 self._stand_soon(campaigns_left - 1, dead)
 
     def _admit_if_granted(self) -> None:
-        if self._admission is not None and self._admission.is_granted:
-            self._admission = None
+        admission = self._admission
+        if admission is None or not admission.is_granted:
+            return
+        self._admission = None
+        if admission.lost_data:
+            log.info("catching up from the others", extra={"term": admission.term})
+            self._driver.standing.become_following(admission.term)
+            self._is_catching_up = True
+        else:
             self._registry.note_admitted()
-            self._driver.admit()
-            self._wake()
+            self._driver.standing.become_full()
+        self._wake()
+
+
+def _too_many_lost(me: int, others: Sequence[int]) -> Damaged:
+    names = ", ".join(f"{id:x}" for id in (me, *others))
+    return Damaged(
+        f"members {names} have lost data: no quorum is left that holds all that was acknowledged. "
+        "Restore the cluster from a backup; or, to accept the loss, take the member that holds "
+        "most, bring what lies in its newest damaged-* directory back to its place if it was put "
+        "aside, start it alone with --force-new-cluster, and add the others anew"
+    )
 
 
 def removed(member_id: int) -> Removed:

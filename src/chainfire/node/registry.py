@@ -12,12 +12,13 @@ from chainfire.errors import Corrupt, Stalled, UnknownFormat
 from chainfire.machine import Machine
 from chainfire.node.handshake import Met
 from chainfire.node.roster import Roster
-from chainfire.storage.backend import StorageBackend, WriteBatch
+from chainfire.storage.backend import Reader, StorageBackend, WriteBatch
 
 STALL_RETRY_SECONDS = 0.01
 _FAMILY = "raft_meta"
 _PREFIX = b"met"
 _ADMITTED = b"admitted"
+_LOST_DATA = b"lost_data"
 _KEY = struct.Struct(">Q")
 _ROW = struct.Struct(">BQQQ")
 _FORMAT = 1
@@ -65,12 +66,26 @@ class Registry:
         """Whether this directory may vote and acknowledge (`admission`)."""
         return self._backend.get(_FAMILY, _ADMITTED) is not None
 
+    @property
+    def has_lost_data(self) -> bool:
+        """Whether this directory took the place of one that had lost data, and is not caught up."""
+        return has_lost_data(self._backend)
+
     def note_admitted(self) -> None:
         """Durable with the next sync of the log, that is, before anything is promised."""
         batch = self._backend.batch()
         write_admitted(batch)
+        batch.delete(_FAMILY, _LOST_DATA)
         self._backend.write(batch)
 
 
 def write_admitted(batch: WriteBatch) -> None:
     batch.put(_FAMILY, _ADMITTED, bytes([_FORMAT]))
+
+
+def write_lost_data(batch: WriteBatch) -> None:
+    batch.put(_FAMILY, _LOST_DATA, bytes([_FORMAT]))
+
+
+def has_lost_data(reader: Reader) -> bool:
+    return reader.get(_FAMILY, _LOST_DATA) is not None

@@ -16,10 +16,19 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from chainfire.errors import DiskFull, FatalError, InternalFailure, RequestError, Stalled, Stopped
+from chainfire.errors import (
+    DiskFull,
+    Diverged,
+    FatalError,
+    InternalFailure,
+    RequestError,
+    Stalled,
+    Stopped,
+)
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
+from chainfire.node.divergence import Verdict
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Report
@@ -52,6 +61,12 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 STALL_RETRY_SECONDS = 0.01
+VERDICTS = {
+    Verdict.SOUND: "this member's state is that of the majority",
+    Verdict.SUSPECT: "this member's state is not its leader's: it serves nothing",
+    Verdict.ODD: "this member's state is not that of the majority: it serves nothing",
+}
+DIVERGED = "its state is not what the majority of the members has made of the same log"
 REMOVAL_SECONDS_MAX = 0.5  # a removed member lives on that long, as others may hear of it by it
 DISK_FULL_ADVICE = (
     "Nothing that was acknowledged is lost. Make room on this volume, then start again: the start "
@@ -91,7 +106,9 @@ class Node:
         calls_come_in_batches: bool,
         slow_turn_seconds: float,
         upkeep: UpkeepSettings,
+        auto_heal: bool,
     ) -> None:
+        """`auto_heal`: with a state that is not the majority's it fails with Diverged."""
         self.cluster_id = cluster_id
         self.member_id = driver.member_id
         self.backend = state_backend
@@ -106,7 +123,9 @@ class Node:
         self._slow_turns = self._late_heartbeats = 0
         self._apply_times = Times(APPLY_BOUNDS_SECONDS)
         self._archive_times = Times(ARCHIVE_BOUNDS_SECONDS)
+        self._auto_heal = auto_heal
         self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
+        self._verdict = driver.soundness.verdict  # as last logged
         self._led = (0, 0)  # term and leader, as last logged
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
@@ -455,6 +474,12 @@ class Node:
                 log.warning(word, extra={"alarm": name, "of_member": f"{alarm.member_id:x}"})
         self._alarms = alarms
 
+    def _log_verdict(self) -> None:
+        verdict = self._driver.soundness.verdict
+        if verdict is not self._verdict:
+            self._verdict = verdict
+            log.critical(VERDICTS[verdict], extra={"applied_index": self.machine.applied_index})
+
     def _may_sync_inline(self) -> bool:
         return self._calls_come_in_batches and self._driver.is_sole_voter
 
@@ -498,7 +523,7 @@ class Node:
             )
 
     def _follow_membership(self) -> None:
-        self.peering.follow_membership()
+        self.peering.after_turn()
         if self.member_id in self.machine.members or self._removal_timer is not None:
             return
         # A leader that removed itself lets another one lead first; the rest is told by peers.
@@ -532,6 +557,9 @@ class Node:
             now_ms = self._now_ms
             self._driver.tick(now_ms, self._upkeep.look_at_disk())
             self._log_alarms()
+            self._log_verdict()
+            if self._auto_heal and self._driver.soundness.may_heal and self.peering.is_whole:
+                self.halt(Diverged(DIVERGED))
         except Exception as exc:
             self.halt(fatal(exc))
         self._schedule_turn()

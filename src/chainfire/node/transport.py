@@ -165,8 +165,11 @@ class Transport:
                 )
 
     def set_lost_data(self, lost: bool) -> None:
-        """What handshakes say about this member from now on."""
+        """What handshakes say about this member from now on; peers hear it at once."""
         self.hello = replace(self.hello, lost_data=lost)
+        for peer in self._peers.values():
+            peer.urgent.redial()
+            peer.bulk.redial()
 
     def _dialer(self, id: int, channel: Channel, urls: Sequence[Url]) -> Dialer:
         return Dialer(self, id, channel, urls, self._tls, self._limits.body_bytes_max)

@@ -232,6 +232,10 @@ class RawNode:
         if self.raft.role is Role.LEADER:
             self.raft.become_follower(self.raft.term, NOBODY)
 
+    def bar(self, barred: bool) -> None:
+        """Whether this member is kept from standing for election; one that leads, leads on."""
+        self.raft.is_barred = barred
+
     def report_unreachable(self, id: int) -> None:
         """The last messages to this member were probably lost."""
         peer = self.raft.tracker.progress.get(id)
@@ -250,10 +254,21 @@ class RawNode:
         Only for a member that says so itself, before it is sent anything else.
         """
         tracker = self.raft.tracker
+        tracker.votes.pop(id, None)
         if id in tracker.progress and id != self.raft.id:
             peer = tracker.new_progress(self.raft.log.last_index + 1)
             peer.is_learner = tracker.progress[id].is_learner
             tracker.progress[id] = peer
+
+    def renounce(self, term: int) -> None:
+        """What this member had voted is lost: go on in this term at least, its vote used up.
+
+        Nobody else is given the vote of a term in which somebody may have it already.
+        """
+        raft = self.raft
+        if term > raft.term:
+            raft.become_follower(term, NOBODY)
+        raft.vote = raft.id
 
     # ── the turn ────────────────────────────────────────────────────────────
 

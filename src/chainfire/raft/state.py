@@ -46,6 +46,7 @@ class Raft:
         self.tracker = Tracker(config.inflight_messages_max, config.inflight_bytes_max)
         self.tracker.restore(conf_state, self.log.last_index)
         self.is_learner = self._find_is_learner()
+        self.is_barred = False  # it votes, but must not lead, for reasons that are not Raft's
 
         self.messages: list[Message] = []
         self.after_append: list[Message] = []
@@ -71,7 +72,12 @@ class Raft:
     def promotable(self) -> bool:
         """May start an election: a voter whose log is not being replaced."""
         peer = self.tracker.progress.get(self.id)
-        return peer is not None and not peer.is_learner and self.log.unstable.snapshot is None
+        return (
+            peer is not None
+            and not peer.is_learner
+            and self.log.unstable.snapshot is None
+            and not self.is_barred
+        )
 
     @property
     def hears_leader(self) -> bool:

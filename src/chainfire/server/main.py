@@ -46,6 +46,17 @@ async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    code = await _life(config, stopping, is_last=False)
+    if code is None:  # once: a disk that goes on losing data wants an operator
+        gc.unfreeze()
+        log.warning("starting anew, with what the other members hold")
+        code = await _life(config, stopping, is_last=True)
+    assert code is not None
+    return code
+
+
+async def _life(config: Config, stopping: asyncio.Event, *, is_last: bool) -> int | None:
+    """One member from its start to its end; None: it is to be started anew, unless `is_last`."""
     member = Member(config)
     stopped = asyncio.create_task(stopping.wait())
     starting = asyncio.create_task(member.start())
@@ -72,13 +83,18 @@ async def _serve(config: Config) -> int:
     log.info("ready to serve client requests", extra=_ready_fields(config, member))
     failed = asyncio.create_task(member.failed())
     await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+    anew = False
     if not failed.done():
         log.info("stopping", extra={"reason": "signal"})
+    else:
+        anew = member.may_start_anew(failed.result()) and not is_last
     await member.aclose()
     await asyncio.sleep(0)  # a failure of the stop itself arrives
     code = EXIT_FAILED if failed.done() else EXIT_OK
     for task in (failed, stopped):
         task.cancel()
+    if anew:
+        return None
     log.info("stopped", extra={"exit_code": code})
     return code
 

@@ -17,7 +17,7 @@ from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.services import Limits, Services
 from chainfire.config import Config
-from chainfire.errors import ConfigError, FatalError
+from chainfire.errors import ConfigError, Corrupt, Damaged, Diverged, FatalError
 from chainfire.node.autocompact import AutoCompactor, ByRevision, Periodic
 from chainfire.node.compacting import Pace
 from chainfire.node.driver import Driver
@@ -27,12 +27,14 @@ from chainfire.node.handshake import Hello
 from chainfire.node.identity import cluster_id, initial_members, member_id
 from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.registry import Registry
+from chainfire.node.roster import Roster
 from chainfire.node.shell import Node
 from chainfire.node.snapshots import Snapshots
 from chainfire.node.transport import Transport
 from chainfire.node.upkeep import UpkeepSettings
 from chainfire.raft.config import Config as RaftConfig
 from chainfire.raft.rawnode import RawNode
+from chainfire.server import rejoining
 from chainfire.server.doors import NATIVE, door_of, ensure_doors_can_open, open_doors
 from chainfire.server.joining import birth_of_joiner
 from chainfire.server.opening import (
@@ -68,6 +70,7 @@ class Member:
         self._config = config
         self._stack = AsyncExitStack()
         self.node: Node | None = None
+        self._opened: Opened | None = None
 
     async def start(self) -> None:
         """Serving when it returns. Raises FatalError or OSError; then nothing is left open.
@@ -82,7 +85,7 @@ class Member:
                 files = _peer_tls_files(config)
                 birth = await birth_of_joiner(config, PeerTls(files) if files else None)
                 settings = replace(settings, birth=birth)
-            opened = open_member(settings)
+            opened = await self._open(settings)
             self._stack.callback(opened.close)
             registry = Registry(opened.log_backend, opened.machine)
             node = make_node(config, opened, registry)
@@ -99,6 +102,47 @@ class Member:
         except BaseException:
             await self._stack.aclose()
             raise
+
+    async def _open(self, settings: OpeningSettings) -> Opened:
+        """As `open_member`; who joined knows its members by asking, if its disk tells no more."""
+        try:
+            opened = open_member(settings)
+        except (Damaged, Corrupt):
+            if settings.birth is not None or not settings.auto_heal:
+                raise
+            files = _peer_tls_files(self._config)
+            birth = await birth_of_joiner(self._config, PeerTls(files) if files else None)
+            opened = open_member(replace(settings, birth=birth))
+        self._opened = opened
+        return opened
+
+    def may_start_anew(self, error: FatalError) -> bool:
+        """After it `failed`, before `aclose`: whether another start mends it.
+
+        Then what its disk holds is not looked at any more: it is put aside, and
+        everything comes from the other members.
+        """
+        opened = self._opened
+        if not (isinstance(error, (Corrupt, Diverged)) and self._config.cluster.auto_heal):
+            return False
+        assert opened is not None
+        roster = Roster(
+            opened.identity.cluster_id,
+            opened.machine.conf_state,
+            tuple(opened.machine.members.values()),
+        )
+        if not rejoining.may_rejoin(roster):
+            return False
+        rejoin = rejoining.Rejoin(
+            identity=opened.identity,
+            start_number=opened.start_number,
+            term=opened.log.hard_state.term,
+            roster=roster,
+            aside=opened.directory.next_damaged_name(),
+            reason=str(error),
+        )
+        rejoining.begin(opened.directory, rejoin)
+        return True
 
     async def failed(self) -> FatalError:
         """Wait until the member stops by itself."""
@@ -127,6 +171,7 @@ def opening_settings(config: Config) -> OpeningSettings:
         birth=_founding(config) if is_founder else None,
         is_founder=is_founder,
         force_new_cluster=config.cluster.force_new_cluster,
+        auto_heal=config.cluster.auto_heal,
     )
 
 
@@ -165,7 +210,7 @@ def make_transport(config: Config, opened: Opened, registry: Registry, node: Nod
         incarnation=identity.incarnation,
         start_number=opened.start_number,
         life=secrets.randbits(64),
-        lost_data=False,
+        lost_data=registry.has_lost_data,
         version=VERSION,
     )
     snapshots = Snapshots(
@@ -246,6 +291,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
                 pause_seconds=config.compaction.compaction_sleep_interval_ms / 1000,
             ),
         ),
+        auto_heal=config.cluster.auto_heal,
     )
 
 

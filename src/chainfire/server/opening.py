@@ -8,6 +8,9 @@ A start that dies anywhere in the first order is begun anew: until a start
 number is counted nothing was promised to anybody, by whatever command line.
 `--force-new-cluster` accepts what is left of a lone member: its state/, and
 its log as far as it goes on from there. Dying in that is damage as before.
+
+What is missing makes a lone member refuse; one whose peers are a quorum begins
+anew and takes everything from them (`server.rejoining`), unless `auto_heal` is off.
 """
 
 from __future__ import annotations
@@ -21,7 +24,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from chainfire.errors import ConfigError, Corrupt, DataDirMismatch, DiskFull, UnknownFormat
+from chainfire.errors import (
+    ConfigError,
+    Corrupt,
+    Damaged,
+    DataDirMismatch,
+    DiskFull,
+    FatalError,
+    UnknownFormat,
+)
 from chainfire.machine import Machine
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
@@ -41,8 +52,10 @@ from chainfire.node.logstore import (
     write_state_durable,
 )
 from chainfire.node.peering import removed
-from chainfire.node.registry import write_admitted
+from chainfire.node.registry import has_lost_data, write_admitted
+from chainfire.node.roster import Roster
 from chainfire.proto.cluster_pb2 import Member
+from chainfire.server import rejoining
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
@@ -81,6 +94,7 @@ class OpeningSettings:
     birth: Birth | None  # None: the directory must have a past
     is_founder: bool  # the command line tells whose directory it is: `birth`'s
     force_new_cluster: bool
+    auto_heal: bool
 
 
 @dataclass(slots=True)
@@ -145,11 +159,42 @@ def has_past(data_dir: Path) -> bool:
 
 def open_member(settings: OpeningSettings) -> Opened:
     """Raises ConfigError, DataDirLocked, DataDirMismatch, Damaged, Corrupt, UnknownFormat."""
+    try:
+        return _open(settings)
+    except (Damaged, Corrupt) as exc:
+        if (
+            settings.force_new_cluster
+            or not settings.auto_heal
+            or not _may_begin_anew(settings, exc)
+        ):
+            raise
+    return _open(settings)
+
+
+def _may_begin_anew(settings: OpeningSettings, loss: FatalError) -> bool:
+    """Whether the next `_open` puts the directory aside. Raises DataDirMismatch."""
+    birth = settings.birth
+    founders = None
+    if birth is not None:
+        founders = Roster(birth.cluster_id, birth.conf_state, tuple(birth.members))
+    with closing(DataDir(settings.data_dir, ballast_bytes=settings.ballast_bytes)) as directory:
+        rejoin = rejoining.find(directory, founders, str(loss))
+        if rejoin is None:
+            return False
+        if settings.is_founder and birth is not None:
+            mine = rejoin.identity
+            recovery.check_identity(Identity(birth.cluster_id, birth.member_id, 0), mine)
+        rejoining.begin(directory, rejoin)
+    return True
+
+
+def _open(settings: OpeningSettings) -> Opened:
     with ExitStack() as stack:
         directory = stack.enter_context(
             closing(DataDir(settings.data_dir, ballast_bytes=settings.ballast_bytes))
         )
         with_room = _RoomMaker(directory)
+        with_room(rejoining.finish, directory)
         state_path = directory.current()
         past = _Past(None, started=False)
         if state_path is not None:
@@ -174,6 +219,7 @@ def open_member(settings: OpeningSettings) -> Opened:
             closing(with_room(RocksBackend, state_path, STATE_FAMILIES, options))
         )
         _finish_install(log_backend, state_path)
+        _ensure_may_go_on(log_backend, settings)
         machine = Machine(state_backend, cache_bytes=settings.row_cache_bytes)
         if past.started and not past.lost:
             assert past.promise is not None
@@ -349,6 +395,15 @@ def _finish_install(backend: StorageBackend, state_path: Path) -> None:
         write_not_installing(batch)
     backend.write(batch)
     backend.sync()
+
+
+def _ensure_may_go_on(backend: StorageBackend, settings: OpeningSettings) -> None:
+    if settings.force_new_cluster and has_lost_data(backend):
+        raise Damaged(
+            "this directory is empty and waits for what the other members hold: it is no "
+            "beginning for a new cluster. What it held was put aside in damaged-*: to accept the "
+            "loss, bring the newest of them back to its place"
+        )
 
 
 def _new_identity(settings: OpeningSettings, machine: Machine, past: _Past) -> Identity:

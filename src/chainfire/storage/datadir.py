@@ -30,6 +30,8 @@ BALLAST_BYTES_DEFAULT = 64 << 20
 
 _STATE_NAME = re.compile(r"state-(\d{6})")
 _CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{6})")
+_DAMAGED_NAME = re.compile(r"damaged-(\d{6})")
+_MEMBERS = re.compile(r"log|witness(\.tmp)?|CURRENT(\.tmp)?|receiving|(state|checkpoint)-\d{6}")
 _HEADER = re.compile(r"chainfire-state (\d+)")
 
 
@@ -42,6 +44,7 @@ class DataDir:
         self.log_path = path / "log"
         self.witness_path = path / "witness"
         self.receiving_path = path / "receiving"  # a snapshot on its way; survives restarts
+        self.rejoin_path = path / "rejoin"  # there while what it belongs to is put aside
         self._current_path = path / "CURRENT"
         self._ballast_path = path / "ballast"
         self._ballast_bytes = ballast_bytes
@@ -169,6 +172,42 @@ class DataDir:
         self.log_path.rename(aside)
         _fsync(self.path)
         return aside
+
+    # ── what is not trusted any more ────────────────────────────────────────
+
+    def next_damaged_name(self) -> str:
+        """A name under which nothing was put aside yet."""
+        return f"damaged-{_last_number(self.path, _DAMAGED_NAME) + 1:06d}"
+
+    def put_aside(self, name: str) -> None:
+        """Move all that belongs to the member into this directory; durable when it returns.
+
+        May be called again after a crash: what has been moved already stays, and
+        what was begun in its place goes.
+        """
+        aside = self.path / name
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for path in sorted(self.path.iterdir()):
+            if not _MEMBERS.fullmatch(path.name):
+                continue
+            if os.path.lexists(aside / path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            else:
+                path.rename(aside / path.name)
+        _fsync(aside)
+        _fsync(self.path)
+
+    def write_rejoin(self, text: bytes) -> None:
+        """Durably: a directory with this file holds nothing that may be trusted."""
+        written = self.path / "rejoin.tmp"
+        written.write_bytes(text)
+        _fsync(written)
+        written.rename(self.rejoin_path)
+        _fsync(self.path)
+
+    def remove_rejoin(self) -> None:
+        self.rejoin_path.unlink()
+        _fsync(self.path)
 
     def _state_paths(self) -> list[Path]:
         return sorted(path for path in self.path.iterdir() if _STATE_NAME.match(path.name))
