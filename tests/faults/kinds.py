@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ import grpc
 from chainfire.proto import maintenance_pb2
 from tests.clusters import Member
 from tests.crash import damage
+from tests.faults.crashing import POINTS
 from tests.servers import ServerFailed
 
 if TYPE_CHECKING:
@@ -271,6 +273,42 @@ def far_behind(scene: Scene, rng: random.Random) -> Strike:
     victim.spawn()
 
 
+def crash_point(scene: Scene, rng: random.Random) -> Strike:
+    """The process kills itself right before or after a step of its code (crashing.py)."""
+    possible = [
+        point
+        for point, step in POINTS.items()
+        if scene.has_small_log or step.when not in ("cut", "install")
+    ]
+    yield from crash_at(scene, rng, rng.choice(possible))
+
+
+def crash_at(scene: Scene, rng: random.Random, point: str) -> Strike:
+    when = POINTS[point].when
+    many = {"load": 60, "cut": 3, "compact": 2}.get(when, 1)
+    victim = scene.pick(rng)
+    victim.kill()
+    if when == "install":
+        scene.go_on(400)
+    elif when == "bootstrap":
+        scene.make_room_for(victim)
+    count = rng.randint(1, many)
+    scene.note(f"{victim.name} dies {point}, time {count}")
+    scene.spawn_dying(victim, point, count)
+    give_up = time.monotonic() + EXIT_SECONDS
+    while victim.runs:
+        if time.monotonic() > give_up:
+            _again(victim)
+            raise Inconclusive(f"never came to {point}")
+        if when == "compact":
+            scene.compact(scene.keep_feed() - 10, scene.any_member(rng, but=victim))
+        time.sleep(0.05)
+    if victim.wait_exit() != -signal.SIGKILL:
+        raise ServerFailed(f"{victim.name} ended by itself", victim.log())
+    yield {victim.name}
+    victim.spawn()
+
+
 def _landed(landed: bool, otherwise: str) -> None:
     if not landed:
         raise Inconclusive(otherwise)
@@ -306,6 +344,7 @@ KINDS: Final[dict[str, Kind]] = {
         move_leader,
         compact,
         far_behind,
+        crash_point,
     )
 }
 # Those that need the others, and those whose overlap with another one may cost a majority its data.
@@ -316,6 +355,7 @@ ALONE: Final = frozenset(
         "move_leader",
         "compact",
         "far_behind",
+        "crash_point",
         "replace_member",
         "old_disk",
         "wiped_disk",

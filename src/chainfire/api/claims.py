@@ -7,7 +7,7 @@ those of etcd's client recipes are, so that both kinds stand in one line.
 A claim waits for the key right before its own, and for its own: who has lost
 its key or lease while it waited is never told that it has won (etcd#11456).
 Before anybody who waited is told so, its key is looked for once more, by a
-linearizable read. A claim that is given up leaves no key.
+linearizable read. A claim that is given up leaves no key that is surely its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chainfire.api.listening import until_deleted
 from chainfire.api.reads import wait_until
 from chainfire.api.services import NodeFace, Services
 from chainfire.command import CommandKind
-from chainfire.errors import Code, RequestError, RequestTooLarge, SessionExpired
+from chainfire.errors import RequestError, RequestTooLarge, SessionExpired
 from chainfire.mvcc import rows
 from chainfire.mvcc.read import range_steps
 from chainfire.proto.command_pb2 import LeaseGrant
@@ -89,7 +89,7 @@ async def claim(
 
     Raises SessionExpired, LeaseNotFound, and what commands and reads are
     refused with. When it raises, or is cancelled, its key is removed, unless
-    it was there before.
+    it was there before, or may have been.
     """
     entry = _Entry(services, name, key_of(name, lease), lease, value or b"")
     try:
@@ -184,7 +184,6 @@ class _Entry:
         self.key = key
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._node = services.node
-        self._revision_before = services.node.store.revision
         line, range_end = line_of(name)
         oldest = RangeRequest(
             key=line,
@@ -215,37 +214,23 @@ class _Entry:
     def refused(self, error: RequestError) -> None:
         if not self.result.cancelled():
             self.result.set_exception(error)
-        elif error.code is Code.UNAVAILABLE:
-            self._remove(None)
 
     def withdraw(self) -> None:
-        """Remove the key, now or when it is known that it was put."""
+        """Remove the key, now or when it is known that it was put.
+
+        Where that stays unknown, the key stays, until its lease ends: it may be of an earlier
+        call of the same session, made through another member, and that one may hold it.
+        """
         if not self.result.done():
             self.result.cancel()
-        if self.result.cancelled():
-            return
-        error = self.result.exception()
-        if error is None:
+        elif not self.result.cancelled() and self.result.exception() is None:
             self._remove(self.result.result())
-        elif isinstance(error, RequestError) and error.code is Code.UNAVAILABLE:
-            self._remove(None)
 
-    def _remove(self, result: Result | None) -> None:
-        """None: nobody knows whether it was put."""
-        if result is None:
-            newer = Compare(
-                key=self.key,
-                target=Compare.CREATE,
-                result=Compare.GREATER,
-                create_revision=self._revision_before,
-            )
-            body = TxnRequest(compare=[newer], success=[delete(self.key)]).SerializeToString()
-        else:
-            assert isinstance(result, TxnResult)
-            if not result.succeeded:  # it was there before
-                return
+    def _remove(self, result: Result) -> None:
+        assert isinstance(result, TxnResult)
+        if result.succeeded:  # else it was there before
             body = if_created(self.key, result.revision, delete(self.key))
-        self._node.propose(_TXN, body, _Nobody())
+            self._node.propose(_TXN, body, _Nobody())
 
 
 class _Nobody:

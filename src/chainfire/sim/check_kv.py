@@ -165,7 +165,7 @@ class _Walk:
         self._forbidden: dict[bytes, Operation] = {}  # values that must never be seen
         self._deletes: list[Operation] = []  # unknown ones, which no value tells apart
         self._found: dict[Operation, int] = {}  # unknown, but carried out: at this revision
-        self._guesses: list[tuple[int, list[Operation]]] = []  # revisions made by some delete
+        self._guesses: list[tuple[Revision, list[Operation]]] = []  # made by some delete
         for operation in operations:
             self._sort_in(operation)
 
@@ -248,7 +248,7 @@ class _Walk:
             if self._floors[operation] < revision.main
             and _would_make(operation, model) == revision.changes
         ]
-        self._guesses.append((revision.main, able))
+        self._guesses.append((revision, able))
 
     def _explain_by_value(self, value: bytes, revision: Revision, model: Model) -> None:
         operation = self._unknown.get(value)
@@ -282,7 +282,7 @@ class _Walk:
 
         for guess, (revision, _) in enumerate(self._guesses):
             if not place(guess, set()):
-                raise Violation(f"revision {revision}, a delete, is nobody's")
+                raise Violation(f"{revision}, a delete, is nobody's")
 
 
 def _check_lease_end(revision: Revision, model: Model) -> None:
