@@ -125,7 +125,7 @@ def put_rows(
 # Rules: native/src/load/mod.rs.
 
 class LoadOperation:
-    """One kind of unary call, as a template. Offsets count in `message`."""
+    """One kind of unary call, or of message on a stream, as a template. Offsets count in `message`."""
 
     def __init__(
         self,
@@ -133,9 +133,24 @@ class LoadOperation:
         message: bytes,
         *,
         weight: int = 1,  # how often, compared with the other operations
+        is_stream: bool = False,  # on a stream of each call in flight, each message answered by one
         keys: Sequence[tuple[int, int]] = (),  # (offset, add): digits of the key's number + add
+        groups: int | None = None,  # the key's number goes here as four groups of a longer varint
         noise: tuple[int, int] | None = None,  # begin and end: filled with incompressible bytes
         expects: int = 0,  # field behind the reply's header; an answer without it is `empty`
+    ) -> None: ...
+
+class LoadAudience:
+    """Watchers who are to be told of every put; its number goes to the beginning of its noise."""
+
+    def __init__(
+        self,
+        path: str,
+        message: bytes,  # makes one watcher
+        *,
+        watchers: int,
+        streams: int,  # the watchers are spread over them
+        connections: int,  # the streams are spread over them
     ) -> None: ...
 
 class Load:
@@ -150,6 +165,7 @@ class Load:
         in_flight: int,  # at most, over all connections
         keys: int,  # key numbers are below this
         key_digits: int,
+        audience: LoadAudience | None = None,  # a put is in flight until all were told of it
         rate: float | None = None,  # calls per second; None: as fast as answers come
         warm_up_seconds: float = 0.0,  # not measured
         duration_seconds: float | None = None,
@@ -172,7 +188,7 @@ class Load:
         """Those from the `first` on that have ended."""
 
     def counts(self) -> tuple[int, int]:
-        """Answers since the end of the warm-up: without and with errors."""
+        """Since the end of the warm-up: answers (with an audience: events), and errors."""
 
     def stop(self) -> None:
         """Send nothing more; the outcome holds what was measured so far."""
@@ -201,10 +217,22 @@ class LoadFine:
     reply_bytes: int
     latencies: list[tuple[int, int]]  # (nanoseconds at most, how many), from due to answered
 
+class LoadHeard:
+    """What an audience was told."""
+
+    in_time: int  # events until the end: by `measured_seconds` the rate
+    events: LoadFine  # latencies from when the put was due
+    after_ack: list[tuple[int, int]]  # as latencies: from the put's answer, 0 if that was later
+    lost: int  # summed over the watchers, as the other three
+    duplicated: int
+    misordered: int
+    foreign: int  # events of puts that are not of the run
+
 class LoadOutcome:
     measured_seconds: float
     in_time: int  # answers without errors until the end: by `measured_seconds` the rate
     operations: list[LoadFine]
+    heard: LoadHeard | None
     failures: list[tuple[int, int, str]]  # (gRPC code or LOAD_…, how many, the first's text)
     late: list[tuple[int, int]]  # as latencies: from due to sent; only with a rate
     unsent: int  # calls that were due and never sent, because too many were in flight

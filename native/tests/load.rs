@@ -15,6 +15,7 @@ fn plan(echo: &Echo) -> Plan {
     Plan {
         targets: vec![Target { address: echo.address, authority: echo.address.to_string() }],
         operations: vec![operation("/test/Call")],
+        audience: None,
         connections: 1,
         in_flight: 1,
         rate: None,
@@ -36,6 +37,8 @@ fn operation(path: &str) -> Operation {
         path: path.to_owned(),
         message: b"key/0000=........"[..].into(),
         weight: 1,
+        is_stream: false,
+        groups: None,
         keys: vec![KeyHole { offset: 4, add: 0 }],
         noise: Some(9..17),
         expects: 2,
@@ -215,7 +218,7 @@ fn bodies_are_the_template_with_the_keys_number_and_noise() {
     let operation = Operation { keys: two, noise: Some(13..17), ..operation("/p") };
     let plan = Plan { operations: vec![operation.clone()], order: Order::Sequential, keys: 3, ..plan(&echo) };
     let mut requests = Requests::new(&plan);
-    let bodies: Vec<_> = (0..4).map(|_| requests.body(&operation)).collect();
+    let bodies: Vec<_> = (0..4).map(|_| requests.body(&operation, None)).collect();
     let heads: Vec<_> = bodies.iter().map(|body| String::from_utf8_lossy(&body[5..18])).collect();
     assert_eq!(heads, ["key/0000=0007", "key/0001=0008", "key/0002=0009", "key/0000=0007"]);
     assert!(bodies.iter().all(|body| body[..5] == [0, 0, 0, 0, 17] && body.len() == 22));

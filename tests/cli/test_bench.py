@@ -5,30 +5,53 @@ The generator's own promises are held by native/tests/load.rs.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.cli import bench_picture, bench_text
-from chainfire.cli.bench_figures import Answers, Failure, Figures, Histogram, Spread, Window
-from chainfire.cli.bench_load import WORKLOADS, Shape, Template
+from chainfire.cli.bench_figures import (
+    Answers,
+    Failure,
+    Figures,
+    Histogram,
+    Spread,
+    Told,
+    Window,
+)
+from chainfire.cli.bench_load import (
+    LEASES_MAX,
+    WORKLOADS,
+    Shape,
+    Template,
+    leases,
+    new_lease_base,
+    watch_request,
+)
 from chainfire.cli.bench_servers import cpu_seconds, local_pids
 from chainfire.client.calls import Consistency, status_call
 from chainfire.client.sync import SyncClient, connect_sync
 from chainfire.errors import InvalidArgument
-from chainfire.proto import kv_pb2
+from chainfire.proto import kv_pb2, lease_pb2, watch_pb2
 from tests.cli.conftest import Run
 from tests.servers import ROOT, Server
 
@@ -92,6 +115,30 @@ def test_long_keys_are_padded_and_short_ones_refused() -> None:
         replace(SHAPE, key_size=9).check()
     with pytest.raises(InvalidArgument, match="span"):
         replace(SHAPE, span=1001).check()
+
+
+def test_a_keepalive_and_its_lease_have_the_same_id_whatever_the_run() -> None:
+    for shape in (SHAPE, replace(SHAPE, lease_base=new_lease_base())):
+        (grant,), (keepalive,) = leases(shape), WORKLOADS["keepalive"](shape)
+        for number in (0, 1, 128, LEASES_MAX - 1):
+            request = lease_pb2.LeaseGrantRequest.FromString(numbered(grant, number))
+            kept = lease_pb2.LeaseKeepAliveRequest.FromString(numbered(keepalive, number))
+            assert (shape.lease_base + number, 600) == (request.ID, request.TTL)
+            assert kept.ID == request.ID
+
+
+def numbered(template: Template, number: int) -> bytes:
+    message, at = bytearray(template.message), template.groups
+    assert at is not None
+    message[at : at + 4] = bytes(number >> 7 * i & 0x7F | 0x80 for i in range(4))
+    return bytes(message)
+
+
+@pytest.mark.parametrize(("keys", "range_end"), [(1, b""), (50, b"bench/::::::::::")])
+def test_watchers_watch_the_one_key_or_all_of_them(keys: int, range_end: bytes) -> None:
+    request = watch_pb2.WatchRequest.FromString(watch_request(replace(SHAPE, keys=keys)))
+    create = request.create_request
+    assert (create.key, create.range_end) == (b"bench/0000000000", range_end)
 
 
 # ── arithmetic ──────────────────────────────────────────────────────────────
@@ -160,6 +207,7 @@ def test_a_report_shows_rate_cpu_and_percentiles() -> None:
         ({"generator_share": 0.97}, "the generator's core was busy"),
         ({"revisions": 990}, "1,000 writes were answered, the revision rose by 990"),
         ({"was_interrupted": True}, "interrupted"),
+        ({"told": Told(lost=3, misordered=1)}, "3 lost, 0 told twice, 1 out of order"),
     ],
 )
 def test_what_makes_a_figure_doubtful_is_noted(changed: dict[str, Any], note: str) -> None:
@@ -211,7 +259,11 @@ def native() -> None:
 
 
 def bench(run: Run, server: Server, *arguments: str, code: int = 0) -> dict[str, Any]:
-    done = run("bench", *arguments, "--json", "--keys=200", f"--endpoints={server.target}")
+    return measured(run, server.target, *arguments, "--keys=200", code=code)
+
+
+def measured(run: Run, target: str, *arguments: str, code: int = 0) -> dict[str, Any]:
+    done = run("bench", *arguments, "--json", f"--endpoints={target}")
     assert done.code == code, done.err
     (document,) = json.loads(done.out)["runs"]
     assert isinstance(document, dict)
@@ -219,13 +271,99 @@ def bench(run: Run, server: Server, *arguments: str, code: int = 0) -> dict[str,
 
 
 @pytest.mark.usefixtures("native")
-@pytest.mark.parametrize("workload", list(WORKLOADS))
+@pytest.mark.parametrize("workload", ["put", "range", "txn", "mixed", "delete"])
 def test_each_workload_does_what_it_says(run: Run, etcd: Server, workload: str) -> None:
     done = bench(run, etcd, workload, "--total=200", "--warm-up=0", "--in-flight=8")
     assert done["notes"] == []
     assert sum(op["answers"] for op in done["operations"].values()) == done["answers"] == 200
     writes = {"put": 200, "txn": 200, "delete": 200, "range": 0}
     assert done["revisions"] == writes.get(workload, done["operations"].get("put", done)["answers"])
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(("streams", "connections"), [(1, 1), (10, 2), (50, 50)])
+@pytest.mark.parametrize("keys", [1, 5])
+def test_every_watcher_is_told_of_every_put(
+    run: Run, etcd: Server, streams: int, connections: int, keys: int
+) -> None:
+    spread = ("--watchers=50", f"--streams={streams}", f"--connections={connections}")
+    done = measured(
+        run, etcd.target, "watch", *spread, f"--keys={keys}", "--total=40", "--warm-up=0"
+    )
+    assert (done["answers"], done["revisions"], done["notes"]) == (50 * 40, 40, [])
+    assert set(done["told"].values()) == {0}
+    operations = done["operations"]
+    assert {name: found["answers"] for name, found in operations.items()} == {
+        "event": 2000,
+        "after ack": 2000,
+        "put": 40,
+    }
+
+
+@pytest.mark.usefixtures("native")
+def test_leases_are_granted_and_those_that_were_are_kept(run: Run, etcd: Server) -> None:
+    total = ("--total=200", "--warm-up=0", "--in-flight=8")
+    for arguments in (("lease-grant",), ("keepalive", "--leases=50")):
+        done = measured(run, etcd.target, *arguments, *total)
+        assert (done["answers"], done["revisions"], done["notes"]) == (200, 0, [])
+
+
+@pytest.mark.usefixtures("native")
+def test_a_keepalive_of_a_lease_that_is_gone_is_noted(run: Run, etcd: Server) -> None:
+    total = ("--total=20", "--warm-up=0", "--in-flight=2")
+    done = measured(run, etcd.target, "keepalive", "--no-fill", *total)
+    assert "20 of 20 keepalive answers found no lease" in done["notes"][0]
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(
+    ("fault", "order"), [("duplicated", (0, 1, 1, 2)), ("misordered", (1, 0, 2))]
+)
+def test_events_told_wrongly_fail_the_run(run: Run, fault: str, order: tuple[int, ...]) -> None:
+    with liar(order) as target:
+        arguments = ("--watchers=1", "--in-flight=3", "--total=3", "--warm-up=0")
+        done = measured(run, target, "watch", *arguments, code=1)
+    assert done["told"][fault] == 1, done["told"]
+
+
+@contextlib.contextmanager
+def liar(order: tuple[int, ...]) -> Iterator[str]:
+    """A server of one watcher that tells it of the first three puts in this order."""
+    puts: queue.Queue[kv_pb2.PutRequest] = queue.Queue()
+    revisions, over = itertools.count(2), threading.Event()
+
+    def put(request: bytes, _context: object) -> bytes:
+        puts.put(kv_pb2.PutRequest.FromString(request))
+        header = kv_pb2.ResponseHeader(revision=next(revisions))
+        return kv_pb2.PutResponse(header=header).SerializeToString()
+
+    def watch(_requests: object, _context: object) -> Iterator[bytes]:
+        yield watch_pb2.WatchResponse(created=True).SerializeToString()
+        values = [puts.get(timeout=20).value for _ in range(3)]
+        for at in order:
+            kv = kv_pb2.KeyValue(key=b"k", value=values[at], mod_revision=2 + at)
+            event = kv_pb2.Event(kv=kv)
+            yield watch_pb2.WatchResponse(events=[event]).SerializeToString()
+        over.wait(20)
+
+    def status(_request: bytes, _context: object) -> bytes:
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(8))
+    for service, methods in {
+        "etcdserverpb.KV": {"Put": grpc.unary_unary_rpc_method_handler(put)},
+        "etcdserverpb.Watch": {"Watch": grpc.stream_stream_rpc_method_handler(watch)},
+        "etcdserverpb.Maintenance": {"Status": grpc.unary_unary_rpc_method_handler(status)},
+    }.items():
+        handler = grpc.method_handlers_generic_handler(service, methods)
+        server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        over.set()
+        server.stop(None)
 
 
 @pytest.mark.usefixtures("native")
@@ -320,6 +458,9 @@ def test_without_the_native_wheel_it_says_what_is_missing(
         (("put", "--in-flight=a"), "not a number"),
         (("put", "--duration=soon"), "duration"),
         (("range", "--key-size=3"), "--key-size 3 is too small"),
+        (("watch", "--watchers=5", "--streams=6"), "a watcher for each of --streams"),
+        (("watch", "--value-size=7"), "at least 8"),
+        (("keepalive", "--leases=0"), "leases"),
         (("push",), "No such command"),
     ],
 )

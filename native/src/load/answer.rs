@@ -3,6 +3,7 @@
 use http::HeaderMap;
 
 use crate::grpc::FRAME_HEAD_BYTES;
+use crate::load::proto::varint;
 
 /// Why a call failed, where it is not a gRPC status (0 and up).
 pub mod failure {
@@ -77,17 +78,6 @@ fn second_field(framed: &[u8]) -> Option<u32> {
     let (length, rest) = varint(rest)?;
     let (tag, _) = varint(rest.get(usize::try_from(length).ok()?..)?)?;
     u32::try_from(tag >> 3).ok()
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0;
-    for (i, &byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte < 0x80 {
-            return Some((value, &bytes[i + 1..]));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use crate::load::plan::Target;
 use crate::load::wire::Gathered;
 
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 26;
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 26;
 const REDIAL_PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Dialled {

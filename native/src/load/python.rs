@@ -9,13 +9,16 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::load::answer::failure;
-use crate::load::plan::{KeyHole, Operation, Order, Plan, Target};
-use crate::load::thread::{Load, Outcome, Phase};
+use crate::load::plan::{Audience, KeyHole, Operation, Order, Plan, Target};
+use crate::load::tally::Fine;
+use crate::load::thread::{Heard, Load, Outcome, Phase};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LoadOperation>()?;
+    module.add_class::<LoadAudience>()?;
     module.add_class::<LoadWindow>()?;
     module.add_class::<LoadFine>()?;
+    module.add_class::<LoadHeard>()?;
     module.add_class::<LoadOutcome>()?;
     for (name, code) in [
         ("LOAD_BROKEN", failure::BROKEN),
@@ -34,12 +37,17 @@ struct LoadOperation(Operation);
 #[pymethods]
 impl LoadOperation {
     #[new]
-    #[pyo3(signature = (path, message, *, weight=1, keys=vec![], noise=None, expects=0))]
+    #[pyo3(signature = (
+        path, message, *, weight=1, is_stream=false, keys=vec![], groups=None, noise=None, expects=0
+    ))]
+    #[allow(clippy::too_many_arguments)] // keywords, one per field
     fn new(
         path: String,
         message: &[u8],
         weight: u32,
+        is_stream: bool,
         keys: Vec<(usize, u64)>,
+        groups: Option<usize>,
         noise: Option<(usize, usize)>,
         expects: u32,
     ) -> Self {
@@ -47,10 +55,24 @@ impl LoadOperation {
             path,
             message: message.to_vec().into(),
             weight,
+            is_stream,
             keys: keys.into_iter().map(|(offset, add)| KeyHole { offset, add }).collect(),
+            groups,
             noise: noise.map(|(begin, end)| begin..end),
             expects,
         })
+    }
+}
+
+#[pyclass(frozen, name = "LoadAudience")]
+struct LoadAudience(Audience);
+
+#[pymethods]
+impl LoadAudience {
+    #[new]
+    #[pyo3(signature = (path, message, *, watchers, streams, connections))]
+    fn new(path: String, message: &[u8], watchers: usize, streams: usize, connections: usize) -> Self {
+        LoadAudience(Audience { path, message: message.to_vec().into(), watchers, streams, connections })
     }
 }
 
@@ -64,8 +86,8 @@ struct LoadRun {
 impl LoadRun {
     #[new]
     #[pyo3(signature = (
-        targets, operations, *, connections, in_flight, keys, key_digits, rate=None, warm_up_seconds=0.0,
-        duration_seconds=None, total=None, sequential=false, seed=1, window_seconds=0.25,
+        targets, operations, *, connections, in_flight, keys, key_digits, audience=None, rate=None,
+        warm_up_seconds=0.0, duration_seconds=None, total=None, sequential=false, seed=1, window_seconds=0.25,
         dial_seconds=2.0, drain_seconds=5.0
     ))]
     #[allow(clippy::too_many_arguments)] // keywords, one per field of a plan
@@ -76,6 +98,7 @@ impl LoadRun {
         in_flight: usize,
         keys: u64,
         key_digits: usize,
+        audience: Option<PyRef<'_, LoadAudience>>,
         rate: Option<f64>,
         warm_up_seconds: f64,
         duration_seconds: Option<f64>,
@@ -95,6 +118,7 @@ impl LoadRun {
         let plan = Plan {
             targets: targets.collect::<PyResult<_>>()?,
             operations: operations.iter().map(|operation| operation.0.clone()).collect(),
+            audience: audience.map(|audience| audience.0.clone()),
             connections,
             in_flight,
             rate,
@@ -187,12 +211,52 @@ struct LoadFine {
     latencies: Vec<(u64, u64)>,
 }
 
+impl From<&Fine> for LoadFine {
+    fn from(fine: &Fine) -> Self {
+        LoadFine {
+            answered: fine.answered,
+            answered_ever: fine.answered_ever,
+            empty: fine.empty,
+            reply_bytes: fine.reply_bytes,
+            latencies: recorded(&fine.latencies),
+        }
+    }
+}
+
+#[pyclass(frozen, get_all)]
+#[derive(Clone)]
+struct LoadHeard {
+    in_time: u64,
+    events: LoadFine,
+    after_ack: Vec<(u64, u64)>,
+    lost: u64,
+    duplicated: u64,
+    misordered: u64,
+    foreign: u64,
+}
+
+impl From<Heard> for LoadHeard {
+    fn from(heard: Heard) -> Self {
+        let Heard { events, after_ack, faults } = heard;
+        LoadHeard {
+            in_time: events.in_time,
+            events: LoadFine::from(&events.operations[0]),
+            after_ack: recorded(&after_ack),
+            lost: faults.lost,
+            duplicated: faults.duplicated,
+            misordered: faults.misordered,
+            foreign: faults.foreign,
+        }
+    }
+}
+
 #[pyclass(frozen, get_all)]
 #[derive(Default)]
 struct LoadOutcome {
     measured_seconds: f64,
     in_time: u64,
     operations: Vec<LoadFine>,
+    heard: Option<LoadHeard>,
     failures: Vec<(i32, u64, String)>,
     late: Vec<(u64, u64)>,
     unsent: u64,
@@ -203,19 +267,13 @@ struct LoadOutcome {
 impl From<Outcome> for LoadOutcome {
     fn from(outcome: Outcome) -> Self {
         let Some(tally) = outcome.tally else { return LoadOutcome::default() };
-        let operations = tally.operations.iter().map(|fine| LoadFine {
-            answered: fine.answered,
-            answered_ever: fine.answered_ever,
-            empty: fine.empty,
-            reply_bytes: fine.reply_bytes,
-            latencies: recorded(&fine.latencies),
-        });
         let failures =
             tally.failures.iter().map(|(code, failures)| (*code, failures.count, failures.message.clone()));
         LoadOutcome {
             measured_seconds: outcome.measured.as_secs_f64(),
             in_time: tally.in_time,
-            operations: operations.collect(),
+            operations: tally.operations.iter().map(LoadFine::from).collect(),
+            heard: outcome.heard.map(LoadHeard::from),
             failures: failures.collect(),
             late: recorded(&tally.late),
             unsent: outcome.unsent,

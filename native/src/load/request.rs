@@ -4,7 +4,8 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::grpc::{FRAME_HEAD_BYTES, frame_head};
-use crate::load::plan::{Operation, Order, Plan};
+use crate::load::audience::STAMP_BYTES;
+use crate::load::plan::{GROUPS, Operation, Order, Plan};
 
 const POOL_BYTES: usize = 1 << 20;
 
@@ -77,7 +78,8 @@ impl Requests {
         self.shares.partition_point(|&end| end <= point)
     }
 
-    pub fn body(&mut self, operation: &Operation) -> Bytes {
+    /// `stamp`: a put's number among those that are watched.
+    pub fn body(&mut self, operation: &Operation, stamp: Option<u64>) -> Bytes {
         let number = match self.order {
             Order::Random => self.random.below(self.keys),
             Order::Sequential => {
@@ -93,7 +95,14 @@ impl Requests {
             write_digits(&mut message[hole.offset..hole.offset + self.key_digits], number + hole.add);
         }
         if let Some(hole) = &operation.noise {
-            self.write_noise(&mut message[hole.clone()]);
+            let value = &mut message[hole.clone()];
+            self.write_noise(value);
+            if let Some(stamp) = stamp {
+                value[..STAMP_BYTES].copy_from_slice(&stamp.to_be_bytes());
+            }
+        }
+        if let Some(offset) = operation.groups {
+            write_groups(&mut message[offset..offset + GROUPS], number);
         }
         body.freeze()
     }
@@ -103,6 +112,14 @@ impl Requests {
             let start = self.random.below((POOL_BYTES - piece.len()) as u64 + 1) as usize;
             piece.copy_from_slice(&self.pool[start..start + piece.len()]);
         }
+    }
+}
+
+/// The lowest groups of a varint that goes on.
+fn write_groups(target: &mut [u8], mut number: u64) {
+    for group in target {
+        *group = (number & 0x7f) as u8 | 0x80;
+        number >>= 7;
     }
 }
 

@@ -3,7 +3,7 @@
 //! A slot is a task that has at most one call in flight. In a closed loop it takes its next call as
 //! soon as it has its answer; in an open loop it waits until a call is due, and the clock wakes as
 //! many waiting slots as calls are due. When every slot is busy, calls wait for one, and their
-//! latency grows with it.
+//! latency grows with it. With an audience a slot is busy until all watchers were told of its put.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -22,18 +22,21 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::load::answer::{Answer, Beginning, failure, status};
+use crate::load::audience::{self, Listening};
 use crate::load::link::{Link, Open, dial};
 use crate::load::pace::Pace;
-use crate::load::plan::Plan;
+use crate::load::plan::{Operation, Plan};
 use crate::load::request::Requests;
-use crate::load::tally::{Tally, Window};
-use crate::load::thread::{Outcome, Phase, Watched};
+use crate::load::talk::Talk;
+use crate::load::tally::{Failures, Tally, Window};
+use crate::load::thread::{Heard, Outcome, Phase, Watched};
 
 /// A call that was taken: which operation, its body, when it was due.
 struct Ticket {
     operation: usize,
     body: Bytes,
     due: Instant,
+    stamp: Option<u64>, // with an audience
 }
 
 struct Issue {
@@ -45,6 +48,7 @@ struct Issue {
 struct Run {
     plan: Plan,
     watched: Watched,
+    listening: Option<Listening>,
     from: Instant,        // the end of the warm-up
     end: Option<Instant>, // where a duration is given
     over: Cell<bool>,     // no call is taken any more
@@ -57,11 +61,20 @@ struct Run {
 /// Runs the plan to its end. An error: no connection could be made.
 pub async fn run(plan: Plan, watched: Watched) -> io::Result<Outcome> {
     let Some(links) = connect(&plan, &watched).await? else { return Ok(Outcome::default()) };
+    let listening = listen(&plan, &watched).await?;
+    if plan.audience.is_some() && listening.is_none() {
+        return Ok(Outcome::default());
+    }
     let start = Instant::now();
     let from = start + plan.warm_up;
+    let end = plan.duration.map(|duration| from + duration);
+    if let Some(listening) = &listening {
+        listening.begin(from, end);
+    }
     let run = Rc::new(Run {
         from,
-        end: plan.duration.map(|duration| from + duration),
+        end,
+        listening,
         over: Cell::new(false),
         issue: RefCell::new(Issue {
             pace: Pace::new(start, plan.rate),
@@ -113,6 +126,15 @@ async fn connect(plan: &Plan, watched: &Watched) -> io::Result<Option<Vec<Rc<Lin
         links.push(link);
     }
     Ok(Some(links))
+}
+
+/// The audience, or None where there is none or the run was stopped meanwhile.
+async fn listen(plan: &Plan, watched: &Watched) -> io::Result<Option<Listening>> {
+    let Some(audience) = &plan.audience else { return Ok(None) };
+    tokio::select! {
+        () = watched.stopped() => Ok(None),
+        listening = audience::open(plan, audience, watched) => listening.map(Some),
+    }
 }
 
 /// Whether a slot has ended, rather than all of them before. Its panic is ours.
@@ -192,7 +214,12 @@ impl Run {
     }
 
     fn roll(&self) {
-        if let Some(window) = self.tally.borrow_mut().roll(Instant::now()) {
+        let now = Instant::now();
+        let window = match &self.listening {
+            Some(listening) => listening.with(|ledger| ledger.tally.roll(now)),
+            None => self.tally.borrow_mut().roll(now),
+        };
+        if let Some(window) = window {
             self.watched.push_window(window);
         }
     }
@@ -214,28 +241,42 @@ impl Run {
             issue.pace.issue();
             issue.counted += u64::from(now >= self.from);
             let operation = issue.requests.choose();
-            let body = issue.requests.body(&self.plan.operations[operation]);
-            Poll::Ready(Some(Ticket { operation, body, due }))
+            let stamp = self.listening.as_ref().map(|one| one.with(|ledger| ledger.posted(due)));
+            let body = issue.requests.body(&self.plan.operations[operation], stamp);
+            Poll::Ready(Some(Ticket { operation, body, due, stamp }))
         })
         .await
     }
 
-    fn answered(&self, operation: usize, due: Instant, answer: Answer) {
+    fn answered(&self, operation: usize, due: Instant, stamp: Option<u64>, answer: Answer) {
         let now = Instant::now();
         let in_time = self.end.is_none_or(|end| now <= end);
-        if now >= self.from {
-            self.watched.count(matches!(answer, Answer::Fine { .. }));
+        let is_fine = matches!(answer, Answer::Fine { .. });
+        if let (Some(listening), Some(stamp)) = (&self.listening, stamp) {
+            listening.with(|ledger| if is_fine { ledger.acked(stamp, now) } else { ledger.failed(stamp) });
+        }
+        if now >= self.from && !(is_fine && self.listening.is_some()) {
+            self.watched.count(u64::from(is_fine), u64::from(!is_fine));
         }
         self.tally.borrow_mut().answered(operation, due, now, answer, in_time);
     }
 
     fn outcome(&self, ended: Instant, unsent: u64, cpu: Duration, links: &[Rc<Link>]) -> Outcome {
-        let tally = self.tally.replace(Tally::new(0, self.from));
+        let mut tally = self.tally.replace(Tally::new(0, self.from));
+        let heard = self.listening.as_ref().map(|listening| {
+            let (ledger, broken) = listening.finish();
+            if let Some(message) = broken {
+                tally.failures.entry(failure::BROKEN).or_insert(Failures { count: 0, message }).count += 1;
+            }
+            Heard { faults: ledger.faults(), events: ledger.tally, after_ack: ledger.after_ack }
+        });
         // A total ends with its last answer.
-        let last = if self.end.is_some() { ended } else { tally.last };
+        let last = heard.as_ref().map_or(tally.last, |heard| heard.events.last);
+        let last = if self.end.is_some() { ended } else { last };
         Outcome {
             measured: last.saturating_duration_since(self.from),
             tally: Some(tally),
+            heard,
             unsent,
             redials: links.iter().map(|link| link.redials()).sum(),
             cpu,
@@ -247,17 +288,25 @@ impl Run {
 
 async fn slot(run: Rc<Run>, link: Rc<Link>, heads: Vec<Request<()>>) {
     let mut current: Option<Open> = None;
-    while let Some(Ticket { operation, body, due }) = run.ticket().await {
-        let in_flight = InFlight { run: &run, operation, due };
+    let mut talk: Option<Talk> = None;
+    while let Some(Ticket { operation, body, due, stamp }) = run.ticket().await {
+        let in_flight = InFlight { run: &run, operation, due, stamp };
         if !current.as_ref().is_some_and(|open| link.is_current(open)) {
             current = link.open().await;
+            talk = None;
         }
         let Some(open) = current.as_mut() else { return };
         if run.plan.rate.is_some() {
             run.tally.borrow_mut().sent(due, Instant::now());
         }
-        let expects = run.plan.operations[operation].expects;
-        let answer = match call(&mut open.sender, heads[operation].clone(), body, expects).await {
+        let (head, Operation { expects, is_stream, .. }) =
+            (&heads[operation], &run.plan.operations[operation]);
+        let answered = if *is_stream {
+            ask(&mut open.sender, &mut talk, head, body, *expects).await
+        } else {
+            call(&mut open.sender, head.clone(), body, *expects).await
+        };
+        let answer = match answered {
             Ok(answer) => answer,
             Err(Broken::Call(error)) => Answer::broken(&error),
             Err(Broken::Connection(error)) => {
@@ -266,6 +315,9 @@ async fn slot(run: Rc<Run>, link: Rc<Link>, heads: Vec<Request<()>>) {
             }
         };
         in_flight.end(answer);
+        if let (Some(listening), Some(stamp)) = (&run.listening, stamp) {
+            poll_fn(|cx| listening.poll_told(stamp, cx)).await;
+        }
     }
 }
 
@@ -274,11 +326,12 @@ struct InFlight<'a> {
     run: &'a Run,
     operation: usize,
     due: Instant,
+    stamp: Option<u64>,
 }
 
 impl InFlight<'_> {
     fn end(self, answer: Answer) {
-        self.run.answered(self.operation, self.due, answer);
+        self.run.answered(self.operation, self.due, self.stamp, answer);
         std::mem::forget(self);
     }
 }
@@ -286,13 +339,19 @@ impl InFlight<'_> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let answer = Answer::Failed { code: failure::UNANSWERED, message: String::new() };
-        self.run.answered(self.operation, self.due, answer);
+        self.run.answered(self.operation, self.due, self.stamp, answer);
     }
 }
 
 enum Broken {
     Call(h2::Error),       // nothing is known of other calls
     Connection(h2::Error), // takes no calls any more
+}
+
+impl Broken {
+    fn of(error: h2::Error) -> Self {
+        if error.is_reset() { Broken::Call(error) } else { Broken::Connection(error) }
+    }
 }
 
 async fn call(
@@ -304,10 +363,29 @@ async fn call(
     poll_fn(|cx| sender.poll_ready(cx)).await.map_err(Broken::Connection)?;
     let (response, mut stream) = sender.send_request(head, false).map_err(Broken::Connection)?;
     stream.send_data(body, true).map_err(Broken::Call)?;
-    receive(response, expects).await.map_err(|error| match error.is_reset() {
-        true => Broken::Call(error),
-        false => Broken::Connection(error),
-    })
+    receive(response, expects).await.map_err(Broken::of)
+}
+
+/// As `call`, on a stream that stays open while it goes well.
+async fn ask(
+    sender: &mut SendRequest<Bytes>,
+    talk: &mut Option<Talk>,
+    head: &Request<()>,
+    body: Bytes,
+    expects: u32,
+) -> Result<Answer, Broken> {
+    let mut current = match talk.take() {
+        Some(current) => current,
+        None => {
+            poll_fn(|cx| sender.poll_ready(cx)).await.map_err(Broken::Connection)?;
+            Talk::open(sender, head.clone()).map_err(Broken::Connection)?
+        }
+    };
+    let answer = current.ask(body, expects).await.map_err(Broken::of)?;
+    if let Answer::Fine { .. } = answer {
+        *talk = Some(current);
+    }
+    Ok(answer)
 }
 
 async fn receive(response: h2::client::ResponseFuture, expects: u32) -> Result<Answer, h2::Error> {

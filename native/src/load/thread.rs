@@ -8,10 +8,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use tokio::runtime::LocalOptions;
 use tokio::sync::Notify;
 
 use crate::border::lock;
+use crate::load::audience::ledger::Faults;
 use crate::load::plan::Plan;
 use crate::load::run;
 use crate::load::tally::{Tally, Window};
@@ -32,9 +34,17 @@ pub enum Phase {
 pub struct Outcome {
     pub measured: Duration,
     pub tally: Option<Tally>, // None: stopped before the first call
+    pub heard: Option<Heard>, // by the audience
     pub unsent: u64,          // calls that were due and never sent, all slots being busy
     pub redials: u64,
     pub cpu: Duration, // of the generator's thread, while it measured
+}
+
+/// What an audience was told.
+pub struct Heard {
+    pub events: Tally,
+    pub after_ack: Histogram<u64>,
+    pub faults: Faults,
 }
 
 pub struct Progress {
@@ -46,7 +56,7 @@ pub struct Progress {
 struct Shared {
     progress: Mutex<Progress>,
     changed: Condvar,
-    answered: AtomicU64, // since the end of the warm-up
+    answered: AtomicU64, // since the end of the warm-up; with an audience: events
     failed: AtomicU64,
     stop: AtomicBool,
     stopping: Notify,
@@ -65,9 +75,15 @@ impl Watched {
         self.0.changed.notify_all();
     }
 
-    pub(super) fn count(&self, fine: bool) {
-        let counter = if fine { &self.0.answered } else { &self.0.failed };
-        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed); // the only writer
+    pub(super) fn count(&self, fine: u64, failed: u64) {
+        for (counter, more) in [(&self.0.answered, fine), (&self.0.failed, failed)] {
+            counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed); // the only writer
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.0.stop.store(true, Ordering::Release);
+        self.0.stopping.notify_waiters();
     }
 
     /// Returns once somebody has asked to stop.
@@ -130,7 +146,8 @@ impl Load {
         lock(&self.watched.0.progress).windows.get(from..).unwrap_or_default().to_vec()
     }
 
-    /// Answers since the end of the warm-up: without errors, with errors. Never waits.
+    /// Answers (with an audience: events) since the end of the warm-up: without errors, with errors.
+    /// Never waits.
     pub fn counts(&self) -> (u64, u64) {
         let shared = &self.watched.0;
         (shared.answered.load(Ordering::Relaxed), shared.failed.load(Ordering::Relaxed))
@@ -138,8 +155,7 @@ impl Load {
 
     /// Send nothing more; the phases Draining and Over follow.
     pub fn stop(&self) {
-        self.watched.0.stop.store(true, Ordering::Release);
-        self.watched.0.stopping.notify_waiters();
+        self.watched.stop();
     }
 
     /// Waits for the end. None: was called before.

@@ -17,8 +17,24 @@ from urllib.parse import unquote
 
 import click
 
-from chainfire.cli.bench_figures import Answers, Failure, Figures, Histogram, Window, code_name
-from chainfire.cli.bench_load import WORKLOADS, Template
+from chainfire.cli.bench_figures import (
+    Answers,
+    Failure,
+    Figures,
+    Histogram,
+    Told,
+    Window,
+    code_name,
+)
+from chainfire.cli.bench_load import (
+    FILLS,
+    WATCH_PATH,
+    WORKLOADS,
+    Audience,
+    Template,
+    put,
+    watch_request,
+)
 from chainfire.cli.bench_options import Task
 from chainfire.cli.bench_servers import cpu_seconds, local_pids
 from chainfire.client.calls import status_call
@@ -101,11 +117,10 @@ class Bench:
     _was_interrupted: bool = field(default=False, init=False)
 
     def fill(self, system: System) -> None:
-        """Write every key once. Raises KeyboardInterrupt, ClickException."""
+        """Write every key or lease once. Raises KeyboardInterrupt, ClickException."""
         shape = self.task.shape
-        load = self._start(
-            system, WORKLOADS["put"](shape), FILL_IN_FLIGHT, total=shape.keys, sequential=True
-        )
+        templates = FILLS.get(self.task.workload, put)(shape)
+        load = self._start(system, templates, FILL_IN_FLIGHT, total=shape.keys, sequential=True)
         self._watch(load, f"filling {system.name}", frozenset())
         if self._was_interrupted:
             raise KeyboardInterrupt
@@ -127,10 +142,23 @@ class Bench:
             warm_up_seconds=task.warm_up,
             window_seconds=max(0.1, (task.seconds or 0) / WINDOWS_MAX),
             sequential=task.workload == "delete",
+            audience=self._audience(),
         )
         cpu = self._watch(load, f"{task.workload} on {system.name}", system.pids)
         figures = self._figures(system, in_flight, templates, load, cpu)
         return replace(figures, revisions=system.revision() - revision)
+
+    def _audience(self) -> native.LoadAudience | None:
+        audience = self.task.audience
+        if audience is None:
+            return None
+        return native.LoadAudience(
+            WATCH_PATH,
+            watch_request(self.task.shape),
+            watchers=audience.watchers,
+            streams=audience.streams,
+            connections=audience.connections,
+        )
 
     def _start(
         self, system: System, templates: Sequence[Template], in_flight: int, **how: Any
@@ -140,7 +168,9 @@ class Bench:
                 template.path,
                 template.message,
                 weight=template.weight,
+                is_stream=template.is_stream,
                 keys=template.keys,
+                groups=template.groups,
                 noise=template.noise,
                 expects=template.expects,
             )
@@ -188,7 +218,7 @@ class Bench:
     ) -> Figures:
         outcome = load.outcome()
         seconds = outcome.measured_seconds
-        return Figures(
+        figures = Figures(
             system=system.name,
             workload=self.task.workload,
             in_flight=in_flight,
@@ -197,13 +227,7 @@ class Bench:
             seconds=seconds,
             in_time=outcome.in_time,
             answers=tuple(
-                Answers(
-                    template.name,
-                    fine.answered,
-                    fine.empty,
-                    fine.reply_bytes,
-                    Histogram(fine.latencies),
-                )
+                _answers(template.name, fine)
                 for template, fine in zip(templates, outcome.operations, strict=False)
             ),
             failures=_failures(outcome),
@@ -215,6 +239,7 @@ class Bench:
             windows=tuple(map(_window, load.windows(0))),
             was_interrupted=self._was_interrupted,
         )
+        return _watched(figures, self.task.audience, outcome.heard)
 
 
 class _Meter:
@@ -245,6 +270,33 @@ def _failures(outcome: native.LoadOutcome) -> tuple[Failure, ...]:
     return tuple(
         Failure(code, code_name(code, FAILURES), count, unquote(first))
         for code, count, first in outcome.failures
+    )
+
+
+def _answers(name: str, fine: native.LoadFine) -> Answers:
+    latencies = Histogram(fine.latencies)
+    return Answers(name, fine.answered, fine.empty, fine.reply_bytes, latencies)
+
+
+def _watched(
+    figures: Figures, audience: Audience | None, heard: native.LoadHeard | None
+) -> Figures:
+    """The same with events as what is counted, where there is an audience."""
+    if audience is None or heard is None:
+        return figures
+    after_ack = Histogram(heard.after_ack)
+    return replace(
+        figures,
+        in_time=heard.in_time,
+        answers=(_answers("event", heard.events),),
+        beside=(Answers("after ack", after_ack.count, 0, 0, after_ack), *figures.answers),
+        audience=audience,
+        told=Told(
+            lost=heard.lost,
+            duplicated=heard.duplicated,
+            misordered=heard.misordered,
+            foreign=heard.foreign,
+        ),
     )
 
 

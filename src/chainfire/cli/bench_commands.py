@@ -1,4 +1,4 @@
-"""`chainfire bench put|range|txn|mixed|delete`: which systems are loaded in which order, and what
+"""`chainfire bench put|range|…|watch|keepalive`: which systems are loaded in which order, and what
 is printed of it.
 
 With --compare the two systems take turns, and who is first changes from round to round: what
@@ -33,14 +33,18 @@ Examples:
   chainfire bench mixed --compare=http://127.0.0.1:22379 --rounds=5
 
 Figures compare systems only if both are loaded in turn on the same machine: use --compare. Keys
-stay in the store, below --prefix. Ctrl-C ends a run and prints what it measured so far. Exit
-codes: 1 if calls failed, 5 if interrupted."""
+stay in the store, below --prefix; leases end after --ttl. Ctrl-C ends a run and prints what it
+measured so far. Exit codes: 1 if calls failed, or events were lost, told twice or out of order; 5
+if interrupted."""
 TEXTS: Final = {
     "put": "Write one key per call.",
     "range": "Read one key per call, or --span of them.",
     "txn": "Transactions of one compare, which holds, and one put.",
     "mixed": "Ranges and puts, mixed.",
     "delete": "Delete one key per call, each key once, without a warm-up.",
+    "watch": "Put to a key, or several, and count the events that watchers are told.",
+    "lease-grant": "Grant a lease per call.",
+    "keepalive": "Keep leases alive, one stream for each call in flight.",
 }
 EXAMPLES: Final = {
     "put": "chainfire bench put --keys=1000000 --value-size=1024 --total=1000000",
@@ -48,6 +52,9 @@ EXAMPLES: Final = {
     "txn": "chainfire bench txn --rate=5000 --in-flight=500",
     "mixed": "chainfire bench mixed --reads=95 --json",
     "delete": "chainfire bench delete --keys=200000 --in-flight=100",
+    "watch": "chainfire bench watch --watchers=1000 --streams=100 --connections=10 --rate=100",
+    "lease-grant": "chainfire bench lease-grant --in-flight=1,100,500",
+    "keepalive": "chainfire bench keepalive --leases=10000 --in-flight=100,500",
 }
 _HELP: Final = {"help_option_names": ["-h", "--help"]}
 _Round = list[Figures]  # a run on each system, with the same number in flight
@@ -102,7 +109,7 @@ def _bench(
     runs = [run for one in done for run in one]
     if any(run.was_interrupted for run in runs):
         return EXIT_INTERRUPTED
-    return EXIT_ERRORS if any(run.failed or not run.answered for run in runs) else 0
+    return EXIT_ERRORS if any(run.is_wrong for run in runs) else 0
 
 
 def _rounds(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
+from chainfire.cli.bench_load import Audience
 from chainfire.errors import Code
 
 QUANTILES: Final = {
@@ -64,6 +65,20 @@ class Answers:
     latencies: Histogram
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What watchers were told wrongly, counted by revision for each of them."""
+
+    lost: int = 0
+    duplicated: int = 0
+    misordered: int = 0
+    foreign: int = 0  # of puts that are not of the run
+
+    @property
+    def faults(self) -> int:
+        return self.lost + self.duplicated + self.misordered + self.foreign
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     code: int  # of gRPC; below 0: see `name`
@@ -113,6 +128,9 @@ class Figures:
     seconds: float
     in_time: int  # answers without errors until the end
     answers: tuple[Answers, ...]
+    audience: Audience | None = None
+    told: Told | None = None  # with an audience: `answers` are events, from due to told
+    beside: tuple[Answers, ...] = ()  # measured along with them
     failures: tuple[Failure, ...] = ()
     late: Histogram = field(default_factory=Histogram)  # from due to sent; with a rate only
     unsent: int = 0
@@ -130,6 +148,10 @@ class Figures:
     @property
     def failed(self) -> int:
         return sum(failure.count for failure in self.failures)
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.failed or not self.answered or (self.told and self.told.faults))
 
     @property
     def answered(self) -> int:

@@ -1,11 +1,13 @@
-"""What `chainfire bench` sends: requests as templates with holes for key numbers and values. Pure.
+"""What `chainfire bench` sends: requests as templates with holes for key numbers and values.
 
 A key is the prefix and a number in decimal, padded with zeros to the size that was asked for, so
-that all requests of a kind have the same length and a number can be written into a copy.
+that all requests of a kind have the same length and a number can be written into a copy. A lease's
+id begins with bits that no two runs share.
 """
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,14 +25,18 @@ from chainfire.client.calls import (
     range_call,
     txn_call,
 )
+from chainfire.client.leasing import grant_call, keep_alive_call
 from chainfire.errors import InvalidArgument
-from chainfire.proto import kv_pb2
+from chainfire.proto import kv_pb2, watch_pb2
 
 DIGITS_MAX: Final = 20
 # Stand for what is written into each copy; a prefix holds printable characters only.
 _NUMBER, _END, _VALUE = b"\x00", b"\x7f", b"\x01"
-# Where an answer that did something differs from one that did nothing (kv.proto).
-_KVS, _DELETED, _SUCCEEDED = 2, 2, 2
+# Where an answer that did something differs from one that did nothing (kv.proto, lease.proto).
+_KVS, _DELETED, _SUCCEEDED, _ID, _KEPT_TTL = 2, 2, 2, 2, 3
+STAMP_BYTES: Final = 8  # of a watched value: the put's number (native/src/load/audience)
+LEASES_MAX: Final = 1 << 28  # four groups of a varint are written into each copy
+_GROUPS: Final = b"\x80" * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,9 @@ class Template:
     name: str
     path: str
     message: bytes
-    keys: tuple[tuple[int, int], ...]  # (offset, added to the key's number)
+    keys: tuple[tuple[int, int], ...] = ()  # (offset, added to the key's number)
+    groups: int | None = None  # where a lease's number goes
+    is_stream: bool = False  # messages on a stream, each answered by one
     noise: tuple[int, int] | None = None  # begin and end of the value
     expects: int = 0
     weight: int = 1
@@ -48,7 +56,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What keys and values look like. `span`: keys that one range reads."""
+    """What keys, values and leases look like. `span`: keys that one range reads.
+
+    Leases have ids from `lease_base` on, whose lowest 28 bits are 0.
+    """
 
     keys: int
     key_size: int
@@ -57,6 +68,8 @@ class Shape:
     span: int = 1
     consistency: Consistency = Consistency.LINEARIZABLE
     reads_percent: int = 80
+    ttl_seconds: int = 600
+    lease_base: int = 1 << 55
 
     @property
     def digits(self) -> int:
@@ -114,13 +127,71 @@ def delete(shape: Shape) -> list[Template]:
     return [_template("delete", delete_call(request).path, request, shape, expects=_DELETED)]
 
 
+# ── leases ──────────────────────────────────────────────────────────────────
+
+
+def lease_grant(shape: Shape) -> list[Template]:
+    """Leases whose ids the server chooses."""
+    call = grant_call(shape.ttl_seconds, 0)
+    return [Template("grant", call.path, call.request.SerializeToString(), expects=_ID)]
+
+
+def keepalive(shape: Shape) -> list[Template]:
+    call = keep_alive_call(shape.lease_base)
+    message = call.request.SerializeToString()
+    groups = message.index(_GROUPS)
+    return [
+        Template("keepalive", call.path, message, groups=groups, is_stream=True, expects=_KEPT_TTL)
+    ]
+
+
+def leases(shape: Shape) -> list[Template]:
+    """The leases that `keepalive` keeps."""
+    call = grant_call(shape.ttl_seconds, shape.lease_base)
+    message = call.request.SerializeToString()
+    return [Template("grant", call.path, message, groups=message.index(_GROUPS), expects=_ID)]
+
+
+def new_lease_base() -> int:
+    """Ids that an earlier run has hardly granted. As long in bytes as any other."""
+    return 1 << 55 | random.getrandbits(27) << 28
+
+
+# ── watchers ────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Watchers of all that is put, spread over streams, and these over connections."""
+
+    watchers: int
+    streams: int
+    connections: int
+
+
+WATCH_PATH: Final = "/etcdserverpb.Watch/Watch"
+
+
+def watch_request(shape: Shape) -> bytes:
+    """Makes a watcher of the one key, or of all keys as a range."""
+    create = watch_pb2.WatchCreateRequest(key=shape.key(b"0"))
+    if shape.keys > 1:
+        create.range_end = shape.key(b":")  # behind all digits
+    return watch_pb2.WatchRequest(create_request=create).SerializeToString()
+
+
 WORKLOADS: Final[dict[str, Callable[[Shape], Sequence[Template]]]] = {
     "put": put,
     "range": range_,
     "txn": txn,
     "mixed": mixed,
     "delete": delete,
+    "watch": put,
+    "lease-grant": lease_grant,
+    "keepalive": keepalive,
 }
+# What is written once before a run.
+FILLS: Final[dict[str, Callable[[Shape], Sequence[Template]]]] = {"keepalive": leases}
 WRITES: Final = frozenset({"put", "txn", "delete"})  # each answer of these is a new revision
 
 
@@ -140,4 +211,4 @@ def _template(
         noise = (begin, begin + shape.value_size)
     keys = tuple((offset + before, added) for offset, added in holes)
     assert keys, "a request without a key"
-    return Template(name, path, message, keys, noise, expects)
+    return Template(name, path, message, keys, noise=noise, expects=expects)

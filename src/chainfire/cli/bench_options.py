@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from chainfire.cli.bench_load import Shape
+from chainfire.cli.bench_load import LEASES_MAX, STAMP_BYTES, Audience, Shape, new_lease_base
 from chainfire.client.calls import Consistency
 from chainfire.config.kinds import parse_duration_ns
 from chainfire.config.urls import BadValue
@@ -18,6 +18,8 @@ DURATION_SECONDS: Final = 10.0
 CONNECTIONS: Final = 10
 IN_FLIGHT: Final = 100
 IN_FLIGHT_OPEN: Final = 1000  # room for what is due while the server stalls
+WATCHED_IN_FLIGHT: Final = 1
+WATCHERS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class Task:
 
     workload: str
     shape: Shape
+    audience: Audience | None
     in_flight: tuple[int, ...]
     connections: int
     rate: float | None
@@ -86,26 +89,26 @@ def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 _POSITIVE = click.IntRange(min=1)
-_COMMON = (
-    _option(
-        "--endpoints",
-        metavar="URLS",
-        help="Members to load, comma-separated; connections take turns.  "
-        "[default: 127.0.0.1:2379; env: CHAINFIRE_ENDPOINTS, ETCDCTL_ENDPOINTS]",
-    ),
-    _option(
-        "--connections",
-        type=_POSITIVE,
-        metavar="N",
-        help=f"Connections, all together.  [default: {CONNECTIONS}, or --in-flight if less]",
-    ),
-    _option(
-        "--in-flight",
-        metavar="N[,N…]",
-        type=Numbers(),
-        help="Calls in flight at most, over all connections; several: one run each.  "
-        f"[default: {IN_FLIGHT}, with --rate {IN_FLIGHT_OPEN}]",
-    ),
+_ENDPOINTS = _option(
+    "--endpoints",
+    metavar="URLS",
+    help="Members to load, comma-separated; connections take turns.  "
+    "[default: 127.0.0.1:2379; env: CHAINFIRE_ENDPOINTS, ETCDCTL_ENDPOINTS]",
+)
+_CONNECTIONS = _option(
+    "--connections",
+    type=_POSITIVE,
+    metavar="N",
+    help=f"Connections, all together.  [default: {CONNECTIONS}, or --in-flight if less]",
+)
+_IN_FLIGHT = _option(
+    "--in-flight",
+    metavar="N[,N…]",
+    type=Numbers(),
+    help="Calls in flight at most, over all connections; several: one run each.  "
+    f"[default: {IN_FLIGHT}, with --rate {IN_FLIGHT_OPEN}]",
+)
+_PACE = (
     _option(
         "--rate",
         type=click.FloatRange(min=0, min_open=True),
@@ -127,14 +130,16 @@ _COMMON = (
         show_default=True,
         help="Load the server for this time before it is measured.",
     ),
-    _option(
-        "--keys",
-        type=_POSITIVE,
-        metavar="N",
-        default=100_000,
-        show_default=True,
-        help="Different keys.",
-    ),
+)
+_KEYS = _option(
+    "--keys",
+    type=_POSITIVE,
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Different keys.",
+)
+_SHAPE = (
     _option(
         "--key-size",
         type=_POSITIVE,
@@ -152,6 +157,8 @@ _COMMON = (
         help="Of values; they do not compress.",
     ),
     _option("--prefix", default="bench/", show_default=True, help="What the keys begin with."),
+)
+_OUTPUT = (
     _option(
         "--compare",
         metavar="URLS",
@@ -175,10 +182,12 @@ _COMMON = (
         help="The same with the report, as a page.",
     ),
 )
+_COMMON = (_ENDPOINTS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _KEYS, *_SHAPE, *_OUTPUT)
 _FILL = _option(
     "--fill/--no-fill",
     default=None,
-    help="Write every key once before.  [default: --fill, for put --no-fill]",
+    help="Write every key, or grant every lease, once before.  [default: --fill, for put "
+    "--no-fill]",
 )
 _READS = (
     _option(
@@ -201,13 +210,75 @@ _MIX = _option(
     show_default=True,
     help="How many of the calls are ranges; the others are puts.",
 )
+_WATCHED = (
+    _ENDPOINTS,
+    _option(
+        "--watchers",
+        type=_POSITIVE,
+        metavar="N",
+        default=WATCHERS,
+        show_default=True,
+        help="Watchers of the one key, or of all --keys as a range.",
+    ),
+    _option(
+        "--streams",
+        type=_POSITIVE,
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="The watchers are spread over so many streams.",
+    ),
+    _option(
+        "--connections",
+        type=_POSITIVE,
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="The streams are spread over so many connections; puts have one more.",
+    ),
+    _option(
+        "--in-flight",
+        metavar="N[,N…]",
+        type=Numbers(),
+        help="Puts at most that some watcher was not told of; several: one run each.  "
+        f"[default: {WATCHED_IN_FLIGHT}, with --rate {IN_FLIGHT_OPEN}]",
+    ),
+    *_PACE,
+    _option(
+        "--keys", type=_POSITIVE, metavar="N", default=1, show_default=True, help="Keys put to."
+    ),
+    *_SHAPE,
+    *_OUTPUT,
+)
+_TTL = _option(
+    "--ttl",
+    "ttl_seconds",
+    type=click.IntRange(1, 10**9),
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="Of leases, which are left to end by themselves.",
+)
+_LEASES = _option(
+    "--leases",
+    "keys",
+    type=click.IntRange(1, LEASES_MAX),
+    metavar="N",
+    default=10_000,
+    show_default=True,
+    help="Leases that are granted before, and kept alive at random.",
+)
 OPTIONS: Final = {
     "put": (*_COMMON, _FILL),
     "range": (*_COMMON, _FILL, *_READS),
     "txn": (*_COMMON, _FILL),
     "mixed": (*_COMMON, _FILL, *_READS, _MIX),
     "delete": (*_COMMON, _FILL),
+    "watch": _WATCHED,
+    "lease-grant": (_ENDPOINTS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _TTL, *_OUTPUT),
+    "keepalive": (_ENDPOINTS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _LEASES, _TTL, _FILL, *_OUTPUT),
 }
+_FILLED: Final = frozenset({"range", "txn", "mixed", "delete", "keepalive"})
 
 
 def task_of(
@@ -219,14 +290,17 @@ def task_of(
     duration: float | None,
     total: int | None,
     warm_up: float,
-    fill: bool | None,
-    keys: int,
-    key_size: int,
-    value_size: int,
-    prefix: str,
+    fill: bool | None = None,
+    keys: int = 1,
+    key_size: int = 16,
+    value_size: int = 256,
+    prefix: str = "bench/",
     span: int = 1,
     consistency: str = "linearizable",
     reads_percent: int = 80,
+    ttl_seconds: int = 600,
+    watchers: int = 0,
+    streams: int = 0,
 ) -> Task:
     """Raises UsageError, InvalidArgument."""
     shape = Shape(
@@ -237,9 +311,16 @@ def task_of(
         span=span,
         consistency=Consistency[consistency.upper()],
         reads_percent=reads_percent,
+        ttl_seconds=ttl_seconds,
+        lease_base=new_lease_base(),
     )
     shape.check()
-    in_flight = in_flight or (IN_FLIGHT_OPEN if rate else IN_FLIGHT,)
+    audience = None
+    if watchers:
+        audience = _audience(watchers, streams, connections or 1, value_size)
+        connections = 1
+    closed = WATCHED_IN_FLIGHT if watchers else IN_FLIGHT
+    in_flight = in_flight or (IN_FLIGHT_OPEN if rate else closed,)
     if connections is not None and connections > min(in_flight):
         raise click.UsageError(
             f"--connections {connections} needs at least as many --in-flight, one for each"
@@ -253,11 +334,22 @@ def task_of(
     return Task(
         workload=workload,
         shape=shape,
+        audience=audience,
         in_flight=in_flight,
         connections=connections or CONNECTIONS,
         rate=rate,
         seconds=duration,
         total=total,
         warm_up=warm_up,
-        fill=fill if fill is not None else workload != "put",
+        fill=fill if fill is not None else workload in _FILLED,
     )
+
+
+def _audience(watchers: int, streams: int, connections: int, value_size: int) -> Audience:
+    if not connections <= streams <= watchers:
+        raise click.UsageError(
+            "there must be a stream for each of --connections, a watcher for each of --streams"
+        )
+    if value_size < STAMP_BYTES:
+        raise click.UsageError(f"--value-size must be at least {STAMP_BYTES}: a put's number")
+    return Audience(watchers=watchers, streams=streams, connections=connections)

@@ -20,6 +20,13 @@ LATE_MS_MAX: Final = 1.0
 def heading(figures: Figures) -> str:
     pace = f"{figures.rate:,.0f} per second" if figures.rate else "closed loop"
     connections = f"{figures.connections} connection{'s' * (figures.connections != 1)}"
+    if (audience := figures.audience) is not None:
+        parts = (
+            (audience.watchers, "watcher"),
+            (audience.streams, "stream"),
+            (audience.connections, "connection"),
+        )
+        connections = ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for count, what in parts)
     return (
         f"{figures.workload} on {figures.system}: {pace}, "
         f"{figures.in_flight} in flight at most, {connections}"
@@ -30,7 +37,7 @@ def report(figures: Figures) -> Iterator[str]:
     yield heading(figures)
     yield ""
     yield (
-        f"  {figures.per_second:,.0f} per second: {figures.in_time:,} answers "
+        f"  {figures.per_second:,.0f} per second: {figures.in_time:,} {_unit(figures)}s "
         f"in {figures.seconds:.2f} s, {_errors(figures)}"
     )
     yield f"  server CPU {_cpu(figures)}; generator {figures.generator_share:.0%} of a core"
@@ -46,13 +53,20 @@ def report(figures: Figures) -> Iterator[str]:
 
 def notes(figures: Figures) -> Iterator[str]:
     """What makes the figures doubtful."""
+    told = figures.told
+    if told is not None and told.faults:
+        yield (
+            f"events: {told.lost:,} lost, {told.duplicated:,} told twice, {told.misordered:,} out "
+            f"of order, {told.foreign:,} of other writers"
+        )
     for failure in figures.failures:
         yield f"failed calls: {failure}"
+    sought = "lease" if figures.workload == "keepalive" else "key"
     for answers in figures.answers:
         if answers.empty:
             yield (
-                f"{answers.empty:,} of {answers.answered:,} {answers.name} answers found no key; "
-                "are all keys there? (--fill)"
+                f"{answers.empty:,} of {answers.answered:,} {answers.name} answers found no "
+                f"{sought}; are all {sought}s there? (--fill)"
             )
     yield from _notes_on_pace(figures)
     if figures.redials:
@@ -86,13 +100,18 @@ def _errors(figures: Figures) -> str:
 
 def _cpu(figures: Figures) -> str:
     cpu = figures.server_cpu_us
-    return "unknown" if cpu is None else f"{cpu:.1f} µs per call"
+    return "unknown" if cpu is None else f"{cpu:.1f} µs per {_unit(figures, 'call')}"
+
+
+def _unit(figures: Figures, plain: str = "answer") -> str:
+    return plain if figures.told is None else "event"
 
 
 def _percentiles(figures: Figures) -> Iterator[str]:
     rows = [(answers.name, answers.latencies) for answers in figures.answers]
     if len(rows) > 1:
         rows.append(("all", figures.latencies))
+    rows += [(answers.name, answers.latencies) for answers in figures.beside]
     yield "  ms       " + "".join(f"{name:>10}" for name in (*QUANTILES, "mean"))
     for name, latencies in rows:
         values = (*latencies.quantiles_ms().values(), latencies.mean_ms)
@@ -224,6 +243,8 @@ def _run(figures: Figures) -> dict[str, Any]:
         "workload": figures.workload,
         "in_flight": figures.in_flight,
         "connections": figures.connections,
+        "audience": None if figures.audience is None else asdict(figures.audience),
+        "told": None if figures.told is None else asdict(figures.told),
         "rate_asked": figures.rate,
         "seconds": round(figures.seconds, 6),
         "answers": figures.in_time,
@@ -245,7 +266,7 @@ def _run(figures: Figures) -> dict[str, Any]:
                 "reply_bytes": answers.reply_bytes,
                 "latency": _latency(answers.latencies),
             }
-            for answers in figures.answers
+            for answers in (*figures.answers, *figures.beside)
         },
         "late": _latency(figures.late),
         "unsent": figures.unsent,
