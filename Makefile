@@ -15,8 +15,8 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native portable proto bench bench-cluster bench-failover \
-  bench-stalls differential compat openapi fuzz swarm faults mutants clean
+.PHONY: help setup run test test-all lint types fmt native portable proto bench bench-cluster bench-watch \
+  bench-failover bench-stalls differential compat openapi fuzz swarm faults mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench: setup ## measure against etcd with many keys, interleaved (needs etcd); o
 
 bench-cluster: setup ## the same with three members of each, at the leader and at a follower (six minutes)
 	$(BIN)/python -m bench.cluster $(ARGS)
+
+bench-watch: setup ## watch fan-out, lease grants and keepalives beside etcd's (four minutes)
+	$(BIN)/python -m bench.watch $(ARGS)
 
 bench-failover: setup ## kill leaders of Chainfire and etcd, measure until writes go on (minutes)
 	$(BIN)/python -m bench.failover $(ARGS)

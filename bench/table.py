@@ -62,8 +62,12 @@ def _figures(runs: Sequence[Measured]) -> list[str]:
         f"{median(run.sample.per_second for run in runs):,.0f}",
         f"{median(run.sample.p50_ms for run in runs):.2f}",
         f"{median(run.sample.p99_ms for run in runs):.2f}",
-        f"{median(run.cpu_us for run in runs):.0f}",
+        _microseconds(median(run.cpu_us for run in runs)),
     ]
+
+
+def _microseconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def as_text(rows: Sequence[Row], peer: str, ours: str, what: str = HOT_KEY) -> str:
