@@ -22,7 +22,7 @@ from chainfire.node.changing import check
 from chainfire.node.frames import Report
 from chainfire.node.reads import ReadPending
 from chainfire.node.reports import Heard
-from chainfire.node.shell import Follower
+from chainfire.node.shell import Follower, Outlet
 from chainfire.node.status import NodeStatus
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import ConfChangeContext, LeaseExpire, LeaseRenew
@@ -214,6 +214,8 @@ class FakeNode:
 
     def follow(self, follower: Follower) -> None:
         self.follower = follower
+
+    def answer_through(self, outlet: Outlet) -> None: ...
 
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         self._compactions.append((revision, pending))

@@ -33,7 +33,7 @@ from tests.node.running import (
     running,
     until,
 )
-from tests.node.world import Caller, World
+from tests.node.world import ME, Caller, World
 
 
 def put(node: Node, key: bytes, value: bytes = b"v") -> Caller:
@@ -74,6 +74,40 @@ async def test_puts_and_reads_go_through_and_a_stop_leaves_all_durable(inline: b
     assert disk.witness_syncs and not node.failed.done()
     assert isinstance(put(node, b"late").error, Stopped)
     await node.aclose()
+
+
+class CountingOutlet:
+    """Notes what was answered and applied whenever answers leave."""
+
+    def __init__(self, caller: Caller, world: World) -> None:
+        self.seen: list[tuple[bool, int]] = []
+        self._caller = caller
+        self._world = world
+        self._held = False
+
+    def hold(self) -> None:
+        assert not self._held
+        self._held = True
+
+    def flush(self) -> None:
+        assert self._held
+        self._held = False
+        self.seen.append((self._caller.answered, self._world.machine.revision))
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@on_loop
+async def test_an_early_answer_leaves_before_the_machine_applies(inline: bool) -> None:
+    pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
+    world = World()
+    async with running(world, inline=inline) as node:
+        await answered(put(node, b"first"))
+        await until(lambda: world.machine.members[ME].name)  # its own commands are over
+        caller = put(node, b"k")
+        outlet = CountingOutlet(caller, world)
+        node.answer_through(outlet)
+        await until(lambda: world.machine.revision == 3)
+        assert (True, 2) in outlet.seen
 
 
 @on_loop

@@ -23,7 +23,7 @@ from chainfire.node.archiving import StateArchive
 from chainfire.node.frames import Report
 from chainfire.node.reads import ReadPending
 from chainfire.node.reports import Heard
-from chainfire.node.shell import Follower
+from chainfire.node.shell import Follower, Outlet
 from chainfire.node.status import NodeStatus
 from chainfire.node.worker import fatal
 from chainfire.proto.cluster_pb2 import Member
@@ -126,6 +126,10 @@ class NodeFace(Protocol):
 
     def follow(self, follower: Follower) -> None:
         """Tell it of all that is applied from now on, before anybody is answered."""
+        ...
+
+    def answer_through(self, outlet: Outlet) -> None:
+        """Answers are told to leave as soon as a turn has given them, before more is applied."""
         ...
 
     def when_compacted(self, revision: int, pending: ReadPending) -> None:

@@ -1,8 +1,8 @@
 """The native door: the method table over `chainfire_native`, lists in and lists out.
 
 One turn takes the calls that have come, runs their handlers, and hands over
-the answers that they gave; then the node's turn runs, and the flush behind it
-hands over the answers of that. A unary call costs one `NativeCall`: no task,
+the answers that they gave; then the node's turn runs, which lets its answers
+leave by itself (`shell.Outlet`). A unary call costs one `NativeCall`: no task,
 no future, no closure. Only streams and most HTTP requests have a task each.
 
 Rust ends a call that is reset, past its deadline or disconnected, and says
@@ -131,6 +131,7 @@ class NativeServer:
         except ConfigError:
             door.close()
             raise
+        self.services.node.answer_through(self)
         self.loop.add_reader(door.fileno(), self._turn)
 
     async def aclose(self, grace_seconds: float = 5.0) -> None:
@@ -214,11 +215,7 @@ class NativeServer:
             if not call.finished:
                 calls[id_] = call
         self.services.counters.received_bytes += received_bytes
-        self._send()
-        # The node's turn is due now; what it answers leaves right behind it.
-        self.will_flush = bool(calls)
-        if calls:
-            self.loop.call_soon(self._flush)
+        self.flush()
         if not armed:
             self.loop.call_soon(self._turn)
 
@@ -227,13 +224,15 @@ class NativeServer:
         self.replies.append(reply)
         if not self.will_flush:
             self.will_flush = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def hold(self) -> None:
+        """Replies follow, and a `flush` behind them."""
+        self.will_flush = True
+
+    def flush(self) -> None:
+        """Hand over what there is."""
         self.will_flush = False
-        self._send()
-
-    def _send(self) -> None:
         if self.replies and self._door is not None:
             replies, self.replies = self.replies, []
             self._door.send(replies)

@@ -446,7 +446,7 @@ class Driver:
     def _apply(self, entries: Sequence[Entry]) -> None:
         if entries is not self._told:
             self._told = entries
-            self._postponed = self._early.answer(entries)
+            self._postponed = self._effects.told = self._early.answer(entries)
         if not self._postponed and self._applier.apply(entries):
             self._applies.popleft()
             self._told = ()

@@ -30,6 +30,7 @@ class Effects:
     reads: list[ReadPending] = field(default_factory=list)  # the store may be read
     stalled: bool = False  # storage asked to wait: come back soon
     more: bool = False  # the turn was cut short: take another one at once
+    told: bool = False  # and that only so that the answers leave before the machine applies
     installed: bool = False  # a snapshot took the place of the whole state
 
     def send(self, to: int, frame: Frame) -> None:
@@ -48,8 +49,10 @@ class Effects:
             self.reads,
             self.stalled,
             self.more,
+            self.told,
             self.installed,
         )
         self.frames, self.snapshots, self.answers, self.reads = {}, [], [], []
-        self.sync, self.stalled, self.more, self.installed = None, False, False, False
+        self.sync = None
+        self.stalled = self.more = self.told = self.installed = False
         return taken

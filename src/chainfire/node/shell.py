@@ -90,6 +90,18 @@ class Follower(Protocol):
         ...
 
 
+class Outlet(Protocol):
+    """A door by which many answers leave at once. Must not raise."""
+
+    def hold(self) -> None:
+        """Answers follow."""
+        ...
+
+    def flush(self) -> None:
+        """That were all: let them leave."""
+        ...
+
+
 class Node:
     """A member that runs. Create on the loop, `start`, use, `aclose`."""
 
@@ -149,6 +161,8 @@ class Node:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._tick_lateness_max = 0.0
+        self._membership_changes: tuple[int, int] | None = None  # as last looked at
+        self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
         self._told_revision = self.machine.revision
         self._closed = False
@@ -350,6 +364,10 @@ class Node:
         assert self._follower is None
         self._follower = follower
 
+    def answer_through(self, outlet: Outlet) -> None:
+        """Answers are told to leave as soon as a turn has given them, before more is applied."""
+        self._outlets.append(outlet)
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         self._upkeep.compacting.when_compacted(revision, pending)
 
@@ -408,31 +426,32 @@ class Node:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        """Turns of the driver, as long as what the next one waits for is done here and now."""
         self._turn_scheduled = False
         try:
             while not (self._closed or self.failed.done()):
-                if self._follower is not None:
-                    self.machine.keeps_changes = self._follower.wants_changes
-                effects = self._drive()
-                if self._follower is not None:
-                    self._tell(self._follower)
-                self._deliver(effects)
-                self._follow_membership()
-                self._log_leader()
-                if effects.more:
-                    self._schedule_turn()
-                if effects.stalled:
-                    self._retry_soon()
-                if effects.sync is None or self._log_sync.running:
+                effects = self._take_turn()
+                if not (self._sync(effects.sync) or effects.told):
+                    if effects.more:
+                        self._schedule_turn()
                     self._upkeep.after_apply()
                     return
-                if not (self._may_sync_inline() and self._log_sync.try_inline()):
-                    self._log_sync.start(effects.sync)
-                    self._upkeep.after_apply()
-                    return
-                self._driver.synced(effects.sync)
         except Exception as exc:
             self.halt(fatal(exc))
+
+    def _take_turn(self) -> Effects:
+        if self._follower is not None:
+            self.machine.keeps_changes = self._follower.wants_changes
+        effects = self._drive()
+        self._show(effects)
+        self.peering.after_turn()
+        if self.machine.membership_changes != self._membership_changes:
+            self._leave_if_removed()
+        if (self._core.term, self._core.leader) != self._led:
+            self._log_leader()
+        if effects.stalled:
+            self._retry_soon()
+        return effects
 
     def _drive(self) -> Effects:
         """A turn of the driver, timed."""
@@ -444,6 +463,28 @@ class Node:
         if seconds > self._slow_turn_seconds > 0:
             self._note_slow_turn(seconds, len(effects.answers))
         return effects
+
+    def _sync(self, number: int | None) -> bool:
+        """Make the log durable up to this write; False: nothing to do, or not done yet."""
+        if number is None or self._log_sync.running:
+            return False
+        if self._may_sync_inline() and self._log_sync.try_inline():
+            self._driver.synced(number)
+            return True
+        self._log_sync.start(number)
+        return False
+
+    def _show(self, effects: Effects) -> None:
+        """Tell who follows, then who waits; it all leaves together."""
+        for outlet in self._outlets:
+            outlet.hold()
+        try:
+            if self._follower is not None:
+                self._tell(self._follower)
+            self._deliver(effects)
+        finally:
+            for outlet in self._outlets:
+                outlet.flush()
 
     def _tell(self, follower: Follower) -> None:
         revision = self.machine.revision
@@ -515,15 +556,14 @@ class Node:
 
     def _log_leader(self) -> None:
         core = self._core
-        if (core.term, core.leader) != self._led:
-            self._led = (core.term, core.leader)
-            log.info(
-                "leader changed" if core.leader else "no leader",
-                extra={"term": core.term, "leader": f"{core.leader:x}", "role": core.role.name},
-            )
+        self._led = (core.term, core.leader)
+        log.info(
+            "leader changed" if core.leader else "no leader",
+            extra={"term": core.term, "leader": f"{core.leader:x}", "role": core.role.name},
+        )
 
-    def _follow_membership(self) -> None:
-        self.peering.after_turn()
+    def _leave_if_removed(self) -> None:
+        self._membership_changes = self.machine.membership_changes
         if self.member_id in self.machine.members or self._removal_timer is not None:
             return
         # A leader that removed itself lets another one lead first; the rest is told by peers.
