@@ -21,7 +21,7 @@ def watch(**asked: object) -> Watch:
     for name, value in asked.items():
         setattr(made, name, value)
     by_revision: dict[int, list[Event]] = {}
-    for event in Truth(FEED).expected(made, made.start or made.created + 1):
+    for event in Truth(FEED).expected(made, made.start or made.created + 1, TOP):
         by_revision.setdefault(event.kv.mod, []).append(event)
     made.responses = [
         WatchResponse(at * 10, at, tuple(events)) for at, events in by_revision.items()

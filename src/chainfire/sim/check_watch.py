@@ -12,6 +12,7 @@ truthful    type, value, revisions, version and previous value are those of the 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
@@ -34,16 +35,21 @@ class Truth:
                     kvs[kv.key] = kv
             self.revisions.append((revision.main, tuple(events)))
 
-    def expected(self, watch: Watch, start: int) -> list[Event]:
-        """Everything from revision `start` on that this watch should be told."""
+    def expected(self, watch: Watch, start: int, end: int) -> list[Event]:
+        """Everything from revision `start` up to `end` that this watch should be told."""
+        low = bisect_left(self.revisions, start, key=_main)
+        high = bisect_right(self.revisions, end, key=_main)
         return [
             event if watch.want_prev else event._replace(prev=None)
-            for main, events in self.revisions
-            if main >= start
+            for _, events in self.revisions[low:high]
             for event in events
             if covers(watch.key, watch.end, event.kv.key)
             and not (watch.no_deletes if event.deleted else watch.no_puts)
         ]
+
+
+def _main(revision: tuple[int, tuple[Event, ...]]) -> int:
+    return revision[0]
 
 
 def check_watches(
@@ -75,15 +81,15 @@ def _check(watch: Watch, truth: Truth, complete_to: int) -> int:
             return 0
         complete_to = 0
     start = watch.start or watch.created + 1
-    expected = truth.expected(watch, start)
+    due = max(bookmark, complete_to, seen[-1].kv.mod if seen else 0)
+    expected = truth.expected(watch, start, due)
     for at, (was, want) in enumerate(zip_longest(seen, expected[: len(seen)])):
         if was == want or _lacks_prev(was, want):
             continue
         raise Violation(
             f"event {at} is {seen[at]}, expected {want or 'nothing'}; watch {_name(watch)}"
         )
-    due = max(bookmark, complete_to, seen[-1].kv.mod if seen else 0)
-    if len(seen) < len(expected) and expected[len(seen)].kv.mod <= due:
+    if len(seen) < len(expected):
         missed = expected[len(seen)]
         raise Violation(f"{missed} was never delivered, by revision {due}; watch {_name(watch)}")
     return len(seen)
