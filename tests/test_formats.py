@@ -151,8 +151,9 @@ def test_leases() -> None:
     assert lease_rows.lease_key(7, -2) == golden("00000007 00 fffffffffffffffe")
     row = golden("01 00000000000003e8 0000000000000bb8")
     assert lease_rows.encode_lease(1000, 3000) == row
-    decoded = lease_rows.decode_leases([(lease_rows.lease_key(7, -2), row)] * 2)
-    assert decoded == ((2**64 - 2,) * 2, (1000,) * 2, (3000,) * 2)
+    assert lease_rows.lease_times(row) == (1000, 3000)
+    decoded = lease_rows.ids_and_deadlines([lease_rows.lease_key(7, -2)] * 2, [row] * 2)
+    assert decoded == ((2**64 - 2,) * 2, (3000,) * 2)
     key = golden("00000007 01 0000000000000001 6b00")
     assert lease_rows.attachment_key(7, 1, b"k\0") == key
     assert lease_rows.attached_key(key) == b"k\0"

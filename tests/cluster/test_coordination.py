@@ -317,7 +317,7 @@ def _let_a_lease_live_for_ever(record: Record) -> None:
         (_split_a_revision, "split or repeated"),
         (_leave_out_the_end, "never delivered"),
         (_claim_progress_too_soon, "after progress"),
-        (_forget_an_acknowledged_write, "follows"),
+        (_forget_an_acknowledged_write, "follows|should have|cannot have made|lost"),
         (_revision_that_no_member_agrees_on, "should have made|nobody's"),
         (_end_a_lease_early, "had it until"),
         (_end_a_lease_late, "s late"),

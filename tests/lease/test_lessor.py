@@ -226,7 +226,7 @@ def test_leases_that_are_missing_at_open_are_damage() -> None:
 def test_rows_of_another_version_or_of_none_are_refused() -> None:
     good = rows.lease_key(0, 1), rows.encode_lease(1, 2)
     with pytest.raises(UnknownFormat):
-        rows.decode_leases([good, (rows.lease_key(0, 2), b"\x02" + bytes(16))])
+        rows.ids_and_deadlines([good[0], rows.lease_key(0, 2)], [good[1], b"\x02" + bytes(16)])
     for key, row in (
         (b"", b""),
         (good[0], b"\x01"),
@@ -234,7 +234,7 @@ def test_rows_of_another_version_or_of_none_are_refused() -> None:
         (good[0] * 2, good[1]),
     ):
         with pytest.raises(Corrupt):
-            rows.decode_leases([good, (key, row)])
+            rows.ids_and_deadlines([good[0], key], [good[1], row])
 
 
 def test_a_slot_is_never_further_ahead_than_its_bound() -> None:

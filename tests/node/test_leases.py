@@ -232,6 +232,26 @@ def test_a_crowd_ends_in_batches_with_other_commands_in_between(world: LeaseWorl
     assert world.leases == 0
 
 
+def test_a_crowd_takes_half_of_the_time_at_most(world: LeaseWorld) -> None:
+    for first in range(0, 1000, 50):
+        for lease in range(first, first + 50):
+            world.grant(lease + 1, 1000)
+        world.settle()
+    world.pass_ms(1000 + EXPIRY_GRACE_MS // TICK_MS * TICK_MS)
+    world.now_ms += TICK_MS
+    started_ms = world.now_ms
+    world.driver.tick(world.now_ms, 1 << 40)
+    while (effects := world.turn(world.now_ms)).sync is not None or effects.more:
+        if effects.sync is not None:
+            world.now_ms += 7  # so long a batch takes on this machine
+            world.sync(effects)
+    assert TICK_MS // 2 <= world.now_ms - started_ms < TICK_MS // 2 + 7
+    assert world.leases == 1000 - EXPIRED_PER_COMMAND_MAX * -(-TICK_MS // 2 // 7)
+    world.now_ms = started_ms
+    world.pass_ms(500)
+    assert world.leases == 0
+
+
 def test_a_refused_expiry_is_tried_again_a_second_later(world: LeaseWorld) -> None:
     world.granted()
     raise_ = AlarmRequest(action=AlarmRequest.ACTIVATE, alarm=AlarmType.CORRUPT, memberID=1)

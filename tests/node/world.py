@@ -178,7 +178,7 @@ class World:
         self.driver.synced(effects.sync)
 
     def settle(self) -> None:
-        for _ in range(50):
+        for _ in range(200):
             effects = self.turn()
             if effects.sync is not None:
                 self.sync(effects)

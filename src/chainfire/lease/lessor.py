@@ -3,8 +3,8 @@
 Pure: `clock_ms` is what applied commands brought along (design: lease clock),
 and only goes forward. Effects go to the staged rows at once, as in mvcc; what
 is kept in memory is what a million leases may cost: one integer each for what
-they are called and for what they are. Which keys a lease has, only the rows
-say.
+they are called, and the bytes of their rows for what they are, so that a start
+need not decode them. Which keys a lease has, only the rows say.
 
 A lease lives until it is removed, however long ago its deadline was: whoever
 removes it for that reason asks `is_overdue` in the same step.
@@ -33,13 +33,10 @@ LOOKED_AT_MAX: Final = 20_000  # leases per `look`: about 10 ms
 _READ_TOGETHER: Final = 500
 _LISTED_PER_SLICE: Final = 10_000
 
-# A lease's name: its keyspace and the 64 bits of its id. What it is: deadline and TTL.
+# A lease's name: its keyspace and the 64 bits of its id.
 _ID_BITS: Final = 64
 _ID_MASK: Final = (1 << _ID_BITS) - 1
 _SIGN: Final = 1 << (_ID_BITS - 1)
-_TTL_BITS: Final = 44
-_TTL_MASK: Final = (1 << _TTL_BITS) - 1
-assert TTL_MS_MAX <= _TTL_MASK
 
 
 def _name(keyspace: int, lease: int) -> int:
@@ -48,6 +45,10 @@ def _name(keyspace: int, lease: int) -> int:
 
 def _keyspace_and_id(name: int) -> tuple[int, int]:
     return name >> _ID_BITS, ((name & _ID_MASK) ^ _SIGN) - _SIGN
+
+
+def _deadline_ms(row: bytes) -> int:
+    return rows.lease_times(row)[1]
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,7 +66,7 @@ class Lessor:
         Raises UnknownFormat, Corrupt, Damaged.
         """
         self.clock_ms = clock_ms
-        self._leases: dict[int, int] = {}  # by name: deadline and TTL
+        self._leases: dict[int, bytes] = {}  # by name: its row
         self._deadlines = Deadlines()
         self._overdue: dict[int, None] = {}  # names that `look` found, in that order
         for keyspace, count in counts:
@@ -77,10 +78,10 @@ class Lessor:
         before = len(leases)
         found = reader.iterate(rows.FAMILY, *rows.lease_bounds(keyspace))
         while part := list(islice(found, _READ_TOGETHER)):
-            ids, ttls_ms, deadlines_ms = rows.decode_leases(part)
+            values = [value for _, value in part]
+            ids, deadlines_ms = rows.ids_and_deadlines([key for key, _ in part], values)
             names = [base | bits for bits in ids] if base else ids
-            packed = [d << _TTL_BITS | ttl for d, ttl in zip(deadlines_ms, ttls_ms, strict=True)]
-            leases.update(zip(names, packed, strict=True))
+            leases.update(zip(names, values, strict=True))
             self._deadlines.add_all(names, deadlines_ms, self.clock_ms)
         read = len(leases) - before
         if read != count:
@@ -95,8 +96,8 @@ class Lessor:
         return _name(keyspace, lease) in self._leases
 
     def get(self, keyspace: int, lease: int) -> Lease | None:
-        packed = self._leases.get(_name(keyspace, lease))
-        return None if packed is None else Lease(packed & _TTL_MASK, packed >> _TTL_BITS)
+        row = self._leases.get(_name(keyspace, lease))
+        return None if row is None else Lease(*rows.lease_times(row))
 
     def iterate_keys(self, reader: Reader, keyspace: int, lease: int) -> Iterator[bytes]:
         """The keys that are attached to the lease, in key order."""
@@ -110,7 +111,7 @@ class Lessor:
         for at in range(0, len(names), _LISTED_PER_SLICE):
             part = [n for n in names[at : at + _LISTED_PER_SLICE] if n >> _ID_BITS == keyspace]
             runs.append(
-                sorted((leases[name] >> _TTL_BITS, name) for name in part if name in leases)
+                sorted((_deadline_ms(leases[name]), name) for name in part if name in leases)
             )
             yield
         ids: list[int] = []
@@ -135,12 +136,12 @@ class Lessor:
     def renew(self, staged: Writer, keyspace: int, lease: int) -> int:
         """Let the TTL begin anew, and return it; 0 = there is no such lease."""
         name = _name(keyspace, lease)
-        packed = self._leases.get(name)
-        if packed is None:
+        row = self._leases.get(name)
+        if row is None:
             return 0
-        ttl_ms = packed & _TTL_MASK
+        ttl_ms, before_ms = rows.lease_times(row)
         deadline_ms = self.clock_ms + ttl_ms
-        if packed >> _TTL_BITS != deadline_ms:  # twice in one turn is written once
+        if before_ms != deadline_ms:  # twice in one turn is written once
             self._put(staged, keyspace, lease, name, ttl_ms)
             if name in self._overdue:
                 del self._overdue[name]
@@ -148,15 +149,13 @@ class Lessor:
         return ttl_ms
 
     def _put(self, staged: Writer, keyspace: int, lease: int, name: int, ttl_ms: int) -> None:
-        deadline_ms = self.clock_ms + ttl_ms
-        self._leases[name] = deadline_ms << _TTL_BITS | ttl_ms
-        row = rows.encode_lease(ttl_ms, deadline_ms)
+        row = self._leases[name] = rows.encode_lease(ttl_ms, self.clock_ms + ttl_ms)
         staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
 
     def is_overdue(self, keyspace: int, lease: int) -> bool:
         """Whether the lease exists and its deadline has come."""
-        packed = self._leases.get(_name(keyspace, lease))
-        return packed is not None and packed >> _TTL_BITS <= self.clock_ms
+        row = self._leases.get(_name(keyspace, lease))
+        return row is not None and _deadline_ms(row) <= self.clock_ms
 
     def remove(self, staged: Writer, keyspace: int, lease: int) -> None:
         """End the lease; its keys are deleted, and so detached, before."""
@@ -180,10 +179,10 @@ class Lessor:
         """Find leases whose deadline is not after `now_ms`; a large crowd takes several calls."""
         leases = self._leases
         for name in self._deadlines.take(now_ms, LOOKED_AT_MAX):
-            packed = leases.get(name)
-            if packed is None:
+            row = leases.get(name)
+            if row is None:
                 continue
-            deadline_ms = packed >> _TTL_BITS
+            deadline_ms = _deadline_ms(row)
             if deadline_ms <= now_ms:
                 self._overdue[name] = None
             else:
@@ -202,7 +201,7 @@ class Lessor:
         pairs = [
             _keyspace_and_id(name)
             for name in islice(self._overdue, count_max)
-            if leases[name] >> _TTL_BITS <= now_ms
+            if _deadline_ms(leases[name]) <= now_ms
         ]
         keyspace = pairs[0][0] if pairs else 0
         return keyspace, [lease for owner, lease in pairs if owner == keyspace]

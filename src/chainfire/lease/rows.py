@@ -7,6 +7,7 @@ read at open, and the keys attached to them, which are read when a lease ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import Final
@@ -21,8 +22,10 @@ _LEASE_KIND: Final = 0
 _KEY_KIND: Final = 1
 _HEAD: Final = Struct(">IB")  # keyspace, kind
 _KEY: Final = Struct(">IBq")  # keyspace, kind, lease id
-_ID_BITS: Final = Struct(">5xQ")  # of a _KEY
 _LEASE: Final = Struct(">BQQ")  # format, TTL, deadline
+_TIMES: Final = Struct(">xQQ")  # of a _LEASE
+
+Numbers = tuple[int, ...]
 
 
 def lease_key(keyspace: int, lease: int) -> bytes:
@@ -38,26 +41,35 @@ def encode_lease(ttl_ms: int, deadline_ms: int) -> bytes:
     return _LEASE.pack(_FORMAT, ttl_ms, deadline_ms)
 
 
-def decode_leases(
-    found: Sequence[tuple[bytes, bytes]],
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Ids as 64 bits without a sign, TTLs and deadlines of some rows, each in their order.
+def lease_times(row: bytes) -> tuple[int, int]:
+    """TTL and deadline that a row says."""
+    return _TIMES.unpack_from(row)
 
-    Several at a time, because a start may have a million of them. Raises UnknownFormat, Corrupt.
+
+def ids_and_deadlines(keys: Sequence[bytes], values: Sequence[bytes]) -> tuple[Numbers, Numbers]:
+    """Ids, as 64 bits without a sign, and deadlines of some rows, each in their order.
+
+    Many at a time, in two calls: a start may have a million of them. Raises UnknownFormat, Corrupt.
     """
-    keys, values = zip(*found, strict=True)
+    count = len(keys)
+    keys_of, rows_of = _columns(count)
     try:
-        (ids,) = zip(*_ID_BITS.iter_unpack(b"".join(keys)), strict=True)
-        formats, ttls, deadlines = zip(*_LEASE.iter_unpack(b"".join(values)), strict=True)
+        ids = keys_of.unpack(b"".join(keys))
+        found = rows_of.unpack(b"".join(values))
     except struct_error as exc:
         raise Corrupt("rows of leases that are too long or too short") from exc
-    if len(ids) != len(found) or len(ttls) != len(found):
-        raise Corrupt("rows of leases that are too long or too short")
-    if formats.count(_FORMAT) != len(found):
+    formats = found[::2]
+    if formats.count(_FORMAT) != count:
         raise UnknownFormat(
             f"a row of leases has format {max(formats)}, this version knows {_FORMAT}"
         )
-    return ids, ttls, deadlines
+    return ids, found[1::2]
+
+
+@lru_cache(maxsize=2)
+def _columns(count: int) -> tuple[Struct, Struct]:
+    """The id of so many keys; format and deadline of so many rows."""
+    return Struct(">" + "5xQ" * count), Struct(">" + "B8xQ" * count)
 
 
 def attachment_key(keyspace: int, lease: int, key: bytes) -> bytes:

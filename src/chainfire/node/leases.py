@@ -2,8 +2,8 @@
 
     renewals    what callers of this member ask for in one turn is one command of ids
     expiry      the leader names leases that are over, a batch at a time: the next one when
-                the last is applied, so that other commands come in between, and no more than
-                `EXPIRED_PER_TICK_MAX` per tick
+                the last is applied, so that other commands come in between; for no more than
+                half of the time, and no more than `EXPIRED_PER_TICK_MAX` per tick
     clock       at least one stamp a second while there are leases, so that a change of
                 leader or a restart costs no more than that
 
@@ -26,7 +26,7 @@ from chainfire.types import Pending, RenewResult, Result
 
 RENEWED_PER_COMMAND_MAX: Final = 5000
 EXPIRED_PER_COMMAND_MAX: Final = 50  # with a key each: about 2 ms of a turn
-EXPIRED_PER_TICK_MAX: Final = 600
+EXPIRED_PER_TICK_MAX: Final = 1500
 EXPIRY_GRACE_MS: Final = 250  # a caller counts its TTL from the answer, the clock from the stamp
 CLOCK_STAMP_MS: Final = 900
 LATE_TICK_MS: Final = 500  # after such a stall renewals may lie unread: judge a tick later
@@ -75,6 +75,7 @@ class LeaseKeeper:
         self._expiry_is_out = False  # a LEASE_EXPIRE of ours has no answer yet
         self._stamp_due = False
         self._allowance = 0  # leases that may be named before the next tick
+        self._expire_until_ms = 0  # then other work comes first, until the next tick
         self._not_before_ms = 0
 
     def reopened(self, lessor: Lessor) -> None:
@@ -90,7 +91,8 @@ class LeaseKeeper:
         renewals.add(ids, pending)
 
     def tick(self, now_ms: int, *, leading: bool) -> None:
-        is_late = now_ms - self._now_ms > LATE_TICK_MS
+        passed_ms = now_ms - self._now_ms
+        is_late = passed_ms > LATE_TICK_MS
         self._now_ms = now_ms
         self._stamp_due, self._allowance = False, 0
         if not len(self._lessor):
@@ -100,6 +102,7 @@ class LeaseKeeper:
         if leading and not is_late and now_ms >= self._not_before_ms:
             self._stamp_due = reading_ms - self._lessor.clock_ms >= CLOCK_STAMP_MS
             self._allowance = EXPIRED_PER_TICK_MAX
+            self._expire_until_ms = now_ms + passed_ms // 2
 
     def turn(self, now_ms: int, *, leading: bool) -> None:
         """Propose what is due."""
@@ -108,6 +111,8 @@ class LeaseKeeper:
         for one in renewals:
             body = LeaseRenew(ids=one.ids).SerializeToString()
             self._propose(CommandKind.LEASE_RENEW, body, one, one.keyspace)
+        if 0 < self._allowance < EXPIRED_PER_TICK_MAX and now_ms >= self._expire_until_ms:
+            self._allowance = 0
         if leading and not self._expiry_is_out and (self._allowance or self._stamp_due):
             self._expire(now_ms)
 
