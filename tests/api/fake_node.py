@@ -149,7 +149,7 @@ class FakeNode:
         )
 
         def enter() -> ConfState:
-            check(change, members, self.machine.members)
+            check(change, context, self.machine.members)
             return after(change, self.machine.conf_state)
 
         entry = Entry(self.term, self.machine.applied_index + 1, EntryType.CONF_CHANGE)

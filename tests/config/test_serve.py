@@ -74,6 +74,7 @@ def test_all_problems_are_listed_at_once() -> None:
     [
         (["--election-timeout=499"], "must be at least 5 × heartbeat-interval, that is 500 ms"),
         (["--election-timeout=50001"], "must be at most 50000 ms"),
+        (["--snapshot-bytes-per-second=1000"], "must be 0 or at least 65536"),
         (["--heartbeat-interval=0"], "must be at least 1 ms"),
         (["--listen-client-urls=http://127.0.0.1:1"], "--advertise-client-urls: required when"),
         (

@@ -13,6 +13,7 @@ from chainfire.errors import (
     TimeoutConnectionLost,
     TimeoutLeaderFailure,
 )
+from chainfire.node.driver import Limits
 from chainfire.node.frames import Change, Forward, Refused
 from chainfire.node.proposer import FORWARDED_MAX
 from chainfire.proto.cluster_pb2 import Member
@@ -22,7 +23,7 @@ from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role
 from chainfire.types import AckResult, PutResult
 from tests.node.cluster import Cluster, Packet
-from tests.node.world import Caller, World
+from tests.node.world import PLENTY, Caller, World
 
 
 def test_writes_are_taken_by_every_member_and_answered_by_the_one_that_took_them() -> None:
@@ -327,6 +328,57 @@ def test_membership_changes_wait_for_each_other() -> None:
     cluster.run(3)
     assert all(isinstance(caller.result, AckResult) for caller in callers)
     assert leader.machine.conf_state.learners == (7, 8, 9)
+
+
+def test_learners_are_counted_when_the_change_is_applied() -> None:
+    """Two members are asked at the same time, and neither sees the other's learner yet."""
+    cluster = Cluster(limits=Limits(learners_max=1))
+    cluster.elect()
+    callers = [
+        propose(
+            cluster.members[me],
+            ChangeKind.ADD_LEARNER,
+            id_,
+            Member(ID=id_, peerURLs=[f"http://{id_}"]),
+        )
+        for me, id_ in ((2, 8), (3, 9))
+    ]
+    cluster.run(3)
+    assert sorted(type(caller.error or caller.result).__name__ for caller in callers) == [
+        "AckResult",
+        "TooManyLearners",
+    ]
+    assert cluster.all_equal() and len(cluster.members[1].machine.conf_state.learners) == 1
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_leader_that_is_removed_lets_another_one_lead_first(asked: int) -> None:
+    """Of two members: when the leader has gone, the other goes on alone."""
+    cluster = Cluster(2)
+    removed = cluster.elect(1)
+    caller = propose(cluster.members[asked], ChangeKind.REMOVE, 1)
+    while 1 in removed.machine.members:
+        cluster.now_ms += 100
+        assert cluster.step() or cluster.now_ms < 100_000
+        if cluster.now_ms % 1000 == 0:
+            for world in cluster.members.values():
+                world.driver.tick(cluster.now_ms, PLENTY)
+    cluster.crash(1)
+    left = cluster.members[2]
+    put = left.put(b"k")
+    cluster.run_until(lambda: put.answered)
+    assert put.result is not None
+    assert left.machine.conf_state.voters == (2,)
+    assert asked == 1 or isinstance(caller.result, AckResult)
+
+
+def test_a_leader_that_nobody_can_follow_removes_itself_all_the_same() -> None:
+    cluster = Cluster()
+    leader = cluster.elect(1)
+    cluster.network = lambda packet: [] if is_a(packet, MessageType.TIMEOUT_NOW) else [packet]
+    caller = propose(leader, ChangeKind.REMOVE, 1)
+    cluster.run_until(lambda: caller.answered)
+    assert isinstance(caller.result, AckResult)
 
 
 def test_a_change_lost_with_its_leader_is_made_by_the_next_one() -> None:

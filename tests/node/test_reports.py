@@ -51,6 +51,17 @@ def test_who_falls_silent_is_not_there_and_begins_anew() -> None:
     assert connected_ms < 3000
 
 
+def test_who_is_gone_is_not_there_at_once_and_begins_anew() -> None:
+    cluster = settled(6)
+    world = cluster.members[1]
+    world.driver.gone(3)
+    assert world.driver.reports.connected_ms(3, cluster.now_ms) is None
+    assert world.driver.reports.connected_ms(2, cluster.now_ms) is not None
+    cluster.run(2 * SECOND)
+    connected_ms = world.driver.reports.connected_ms(3, cluster.now_ms)
+    assert connected_ms is not None and connected_ms < 3000
+
+
 def test_without_a_leader_nobodys_view_counts() -> None:
     cluster = settled(3)
     cluster.cut = {2}

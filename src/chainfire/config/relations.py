@@ -11,6 +11,7 @@ from chainfire.config.urls import BadValue, Url, show_urls
 
 DEFAULT = "default"
 _ELECTION_TIMEOUT_MS_MAX = 50_000
+_SNAPSHOT_BYTES_PER_SECOND_MIN = 64 << 10  # slower, and the receiver takes it for dead
 _LISTENERS = (
     "listen-client-urls",
     "listen-client-http-urls",
@@ -43,6 +44,9 @@ def _check_raft(config: Config) -> Iterator[Problem]:
     if raft.election_timeout_ms > _ELECTION_TIMEOUT_MS_MAX:
         wanted = f"must be at most {_ELECTION_TIMEOUT_MS_MAX} ms"
         yield Problem("--election-timeout", wanted, given)
+    if 0 < raft.snapshot_bytes_per_second < _SNAPSHOT_BYTES_PER_SECOND_MIN:
+        wanted = f"must be 0 or at least {_SNAPSHOT_BYTES_PER_SECOND_MIN}"
+        yield Problem("--snapshot-bytes-per-second", wanted, str(raft.snapshot_bytes_per_second))
 
 
 def _check_urls(config: Config) -> Iterator[Problem]:

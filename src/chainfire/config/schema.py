@@ -161,6 +161,13 @@ class RaftConfig:
         kinds.integer(0),
         "Entries kept behind a cut, so that slow followers need no snapshot",
     )
+    snapshot_bytes_per_second: int = _option(
+        64 * MIB,
+        "snapshot-bytes-per-second",
+        kinds.size(0),
+        """How fast snapshots go to other members, all together; less than the disk and the network
+        can do, or clients wait. 0 = as fast as it goes""",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,22 +5,24 @@ The api refuses earlier what it can see; this is what holds, in log order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from chainfire.errors import MemberExists, MemberNotFound, MemberNotLearner
+from chainfire.errors import MemberExists, MemberNotFound, MemberNotLearner, TooManyLearners
 from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import ConfChangeContext
 from chainfire.raft.changes import ChangeKind, ConfChange
 
 _ADDS = (ChangeKind.ADD_VOTER, ChangeKind.ADD_LEARNER)
 
 
-def check(change: ConfChange, described: Iterable[Member], members: Mapping[int, Member]) -> None:
+def check(change: ConfChange, context: ConfChangeContext, members: Mapping[int, Member]) -> None:
     """Raise a RequestError if a step of the change does not fit the members that there are.
 
     Who is described is new (or, with UPDATE, moved); a voter step for a
     learner that is not described promotes it.
     """
-    new = {member.ID for member in described}
+    new = {member.ID for member in context.members}
+    learners = {member.ID for member in members.values() if member.isLearner}
     for step in change.steps:
         known = members.get(step.id)
         if known is None:
@@ -30,3 +32,9 @@ def check(change: ConfChange, described: Iterable[Member], members: Mapping[int,
             raise MemberExists
         elif step.kind is ChangeKind.ADD_VOTER and not known.isLearner:
             raise MemberNotLearner
+        if step.kind is ChangeKind.ADD_LEARNER:
+            learners.add(step.id)
+            if context.learners_max and len(learners) > context.learners_max:
+                raise TooManyLearners
+        else:
+            learners.discard(step.id)

@@ -74,6 +74,7 @@ class Limits:
     reads_max: int = 20_000  # reads that wait
     request_timeout_ms: int = 7000  # etcd: 5 s + 2 x election timeout
     election_timeout_ms: int = 1000
+    learners_max: int = 0  # that a membership change may lead to; 0: any number
 
 
 class Driver:
@@ -103,15 +104,18 @@ class Driver:
         self._leadership = Leadership(raft, limits.election_timeout_ms)
         self._lease_clock = LeaseClock(raft, machine)
         self._leases = LeaseKeeper(machine.leases, self._lease_clock, self._propose_for_leases)
+        self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
         self._proposer = Proposer(
             raft,
             self._lease_clock,
             self._leadership,
+            self._hand_over,
             self._effects,
             member_id=member_id,
             start_number=start_number,
             pending_max=limits.pending_max,
             timeout_ms=limits.request_timeout_ms,
+            learners_max=limits.learners_max,
         )
         self._gate = ReadGate(
             raft,
@@ -131,7 +135,6 @@ class Driver:
         self._applies: deque[Sequence[Entry]] = deque()  # committed, each one page of raft's
         self._postponed = False  # the first apply waits for the next turn, and for nothing else
         self._told: Sequence[Entry] = ()  # the last apply whose callers could hear early
-        self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
         self.reports = Reports(raft, machine, self._effects)
         stage = Stage.FULL if is_admitted else Stage.WAITING
         self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
@@ -241,6 +244,7 @@ class Driver:
 
     def gone(self, peer: int) -> bool:
         """This member's process has ended. True: it led; `campaign` after a small random delay."""
+        self.reports.gone(peer)
         if peer != self._core.leader:
             return False
         self.raft.forget_leader()

@@ -24,12 +24,13 @@ from chainfire.command import Envelope
 from chainfire.errors import TooManyRequests
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Change, Forward, Refused
+from chainfire.node.handover import HandOver
 from chainfire.node.leadership import Leadership
 from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.proposals import Own, Proposals
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import ConfChangeContext
-from chainfire.raft.changes import ConfChange
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.messages import NOBODY, ProposalDropped
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
@@ -55,21 +56,26 @@ class Proposer:
         raft: RawNode,
         clock: LeaseClock,
         leadership: Leadership,
+        hand_over: HandOver,
         effects: Effects,
         *,
         member_id: int,
         start_number: int,
         pending_max: int,
         timeout_ms: int,
+        learners_max: int,
     ) -> None:
         self.member_id = member_id
         self.start_number = start_number
         self.pending = Proposals(pending_max=pending_max, timeout_ms=timeout_ms)
         self._timeout_ms = timeout_ms
+        self._learners_max = learners_max
         self._raft = raft
         self._core = raft.raft  # read, never written
         self._clock = clock
         self._leadership = leadership
+        self._hand_over = hand_over
+        self._gave_way = False  # as a leader that is to be removed, once
         self._effects = effects
         self._queue: list[Own] = []  # to be proposed or forwarded
         self._forwarded: list[tuple[int, bytes]] = []  # at the leader: (from whom, command)
@@ -94,7 +100,8 @@ class Proposer:
 
     def add_change(self, change: ConfChange, members: Iterable[Member], pending: Pending) -> None:
         """Queue a membership change; `members` are those that it adds or moves."""
-        body = ConfChangeContext(members=members).SerializeToString()
+        context = ConfChangeContext(members=members, learners_max=self._learners_max)
+        body = context.SerializeToString()
         self._changes.append(self.pending.add(pending, 0, body, change=change))
 
     def forwarded(self, sender: int, commands: Sequence[bytes]) -> None:
@@ -135,6 +142,7 @@ class Proposer:
         self._out.clear()
         self._forwarded.clear()  # who sent it sees the change too, and sends it again
         self._forwarded_changes.clear()
+        self._gave_way = False
 
     # ── time ────────────────────────────────────────────────────────────────
 
@@ -213,15 +221,35 @@ class Proposer:
         core = self._core
         if core.pending_conf_index > core.log.applied or core.tracker.is_joint:
             return
-        if self._changes:
-            own = self._changes.pop(0)
-            own.is_out = True
+        own = self._changes[0] if self._changes else None
+        if own is not None:
             change = self._change(own)
         else:
-            change = ConfChange.decode(self._forwarded_changes.pop(0))
+            change = ConfChange.decode(self._forwarded_changes[0])
+        if self._gives_way(change):
+            return
+        if own is not None:
+            own.is_out = True
+            del self._changes[0]
+        else:
+            del self._forwarded_changes[0]
         # Dropped where the leader is removed: who waits asks the next one.
         with suppress(ProposalDropped):
             self._raft.propose_conf_change(change)
+
+    def _gives_way(self, change: ConfChange) -> bool:
+        """Whether another member is to lead before this change is made, which removes this one.
+
+        A, B. A leads, removes itself, which both hold, and is gone before B
+        hears that it is committed: B needs A's vote, for ever. So B leads first,
+        and A hears from it. If nobody takes over, the change is made all the same.
+        """
+        core = self._core
+        if self._gave_way or ChangeStep(ChangeKind.REMOVE, core.id) not in change.steps:
+            return False
+        self._gave_way = True
+        best = self._hand_over.best()
+        return best != NOBODY and self._raft.transfer_leader(best)
 
     def _refuse(self, forwarded: Sequence[tuple[int, bytes]]) -> None:
         by_start: dict[tuple[int, int], list[int]] = {}

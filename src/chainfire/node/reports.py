@@ -35,6 +35,7 @@ class _Peer:
     report: Report
     at_ms: int
     first_ms: int  # of the unbroken series of reports
+    is_gone: bool = False  # its process has ended
 
 
 class Reports:
@@ -48,9 +49,14 @@ class Reports:
 
     def heard(self, sender: int, report: Report, now_ms: int) -> None:
         known = self._peers.get(sender)
-        unbroken = known is not None and now_ms - known.at_ms <= LOST_MS
+        unbroken = known is not None and not known.is_gone and now_ms - known.at_ms <= LOST_MS
         first_ms = known.first_ms if known is not None and unbroken else now_ms
         self._peers[sender] = _Peer(report, now_ms, first_ms)
+
+    def gone(self, peer: int) -> None:
+        """Its process has ended: it is not there, as of now."""
+        if peer in self._peers:
+            self._peers[peer].is_gone = True
 
     def tick(self, now_ms: int) -> None:
         """Tell the others, if it is time."""
@@ -95,7 +101,7 @@ class Reports:
     def connected_ms(self, peer: int, now_ms: int) -> int | None:
         """For how long it has been heard of without a gap; None: it is not there."""
         known = self._peers.get(peer)
-        if known is None or now_ms - known.at_ms > LOST_MS:
+        if known is None or known.is_gone or now_ms - known.at_ms > LOST_MS:
             return None
         return now_ms - known.first_ms
 

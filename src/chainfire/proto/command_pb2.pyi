@@ -92,15 +92,17 @@ class ClusterVersionSet(_message.Message):
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class ConfChangeContext(_message.Message):
-    __slots__ = ("members", "member_id", "start_number", "sequence", "lowest_unsettled")
+    __slots__ = ("members", "member_id", "start_number", "sequence", "lowest_unsettled", "learners_max")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     START_NUMBER_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LOWEST_UNSETTLED_FIELD_NUMBER: _ClassVar[int]
+    LEARNERS_MAX_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[_cluster_pb2.Member]
     member_id: int
     start_number: int
     sequence: int
     lowest_unsettled: int
-    def __init__(self, members: _Optional[_Iterable[_Union[_cluster_pb2.Member, _Mapping]]] = ..., member_id: _Optional[int] = ..., start_number: _Optional[int] = ..., sequence: _Optional[int] = ..., lowest_unsettled: _Optional[int] = ...) -> None: ...
+    learners_max: int
+    def __init__(self, members: _Optional[_Iterable[_Union[_cluster_pb2.Member, _Mapping]]] = ..., member_id: _Optional[int] = ..., start_number: _Optional[int] = ..., sequence: _Optional[int] = ..., lowest_unsettled: _Optional[int] = ..., learners_max: _Optional[int] = ...) -> None: ...

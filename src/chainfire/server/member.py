@@ -56,7 +56,6 @@ START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
 # Handed out to be applied at a time, and taken in before it is committed: bounds on memory.
 APPLYING_BYTES_MAX = 2 << 20
 UNCOMMITTED_BYTES_MAX = 256 << 20
-SNAPSHOT_BYTES_PER_SECOND = 64 << 20  # to all other members together: less than a disk reads
 ROW_CACHE_SHARE = 0.5  # of cache_bytes; the rest is RocksDB's block cache
 # Less free disk raises NOSPACE, before writes begin to fail: both directories flush all of their
 # memtables (16 + 32 MiB) and write on between two looks at the disk.
@@ -217,7 +216,7 @@ def make_transport(config: Config, opened: Opened, registry: Registry, node: Nod
         opened.directory,
         opened.state_backend,
         look,
-        bytes_per_second=SNAPSHOT_BYTES_PER_SECOND,
+        bytes_per_second=config.raft.snapshot_bytes_per_second,
     )
     return Transport(
         hello,
@@ -271,6 +270,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
         limits=DriverLimits(
             request_timeout_ms=5000 + 2 * config.raft.election_timeout_ms,
             election_timeout_ms=config.raft.election_timeout_ms,
+            learners_max=config.cluster.max_learners,
         ),
     )
     return Node(

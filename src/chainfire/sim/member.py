@@ -35,7 +35,7 @@ from chainfire.types import Pending, Result
 PLENTY: Final = 1 << 40  # bytes of free disk
 STALL_RETRY_US: Final = 10 * MS
 UPKEEP_US: Final = 200 * MS
-REMOVAL_US: Final = 10 * SECOND
+REMOVAL_US: Final = SECOND // 2
 
 
 class World(Protocol):
