@@ -17,8 +17,11 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.compat.suites.pifpaf import Pifpaf
 from tests.compat.suites.table import SUITES, Suite
 from tests.servers import ROOT, Kind, Server, chainfire, etcds
 
@@ -55,6 +58,8 @@ def differs(suite: Suite, ours: Kind, theirs: Kind | None) -> bool:
             print(f"{suite.title:16} {kind.name:12} {_counts(outcomes)}", flush=True)
     for test in worse:
         print(f"    {test}: {expected.get(test, '?')}, here {found.get(test, 'missing')}")
+    for test in sorted(t for t, outcome in expected.items() if outcome == "failed"):
+        print(f"    {test} fails with etcd, too")
     waiting = sorted(test for test in suite.waits if found.get(test) != "passed")
     for test in waiting:
         print(f"    {test} waits for {suite.waits[test]}")
@@ -103,7 +108,7 @@ def run(suite: Suite, kind: Kind, only: list[str] | None = None) -> Outcomes:
         here = Path(scratch)
         if suite.conftest:
             (here / "conftest.py").write_text(suite.conftest)
-        with Server(kind, here / "data") as server:
+        with _serving(suite, kind, here) as server:
             report = here / "report.xml"
             command = [
                 *(str(directory / "bin/python"), "-m", "pytest", "-q"),
@@ -127,12 +132,24 @@ def run(suite: Suite, kind: Kind, only: list[str] | None = None) -> Outcomes:
             return _outcomes(report)
 
 
+@contextmanager
+def _serving(suite: Suite, kind: Kind, here: Path) -> Iterator[Server]:
+    """The server that the suite is told of."""
+    if suite.wants_three:
+        with Pifpaf(kind, here) as cluster:
+            yield cluster.start().members[0]
+    else:
+        with Server(kind, here / "data") as server:
+            yield server
+
+
 def _selection(suite: Suite, directory: Path, here: Path) -> list[str]:
     if not suite.in_sdist:
         return ["--pyargs", *suite.tests]
     source = _only(directory / "source", "*")
     if suite.conftest:
         return [f"--rootdir={here}", f"--confcutdir={here}", *_linked(source, suite, here)]
+    (here / "tests").symlink_to(source / "tests")  # they open files below it
     return [f"--rootdir={source}", f"-c{_config(source)}", *(str(source / t) for t in suite.tests)]
 
 

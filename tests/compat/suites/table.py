@@ -24,7 +24,7 @@ class Suite:
     speaks: str
     in_sdist: bool = False  # the tests ship with the sources only
     conftest: str = ""  # of ours, where theirs does not ship
-    deselect: tuple[str, ...] = ()
+    wants_three: bool = False  # members, the first on port 2379
     waits: dict[str, str] = field(default_factory=dict)  # test → what it waits for here
 
     @property
@@ -102,6 +102,7 @@ SUITES: Final = (
         },
         "gRPC",
         in_sdist=True,
+        wants_three=True,
         waits={"tests.test_etcd3.TestEtcd3::test_snapshot": SNAPSHOT},
     ),
     Suite(
