@@ -4,8 +4,9 @@
 
 Both load the same member in turn with the same request, a linearizable read of one key, on as
 many connections with one request in flight each, because HTTP/1.1 has no more. What is compared
-is the server's CPU per request and the ratio of rates within a round. Then gRPC at a fixed rate,
-alone and with HTTP load beside it, in turn; p99 counts from when a call was due.
+is the server's CPU per request and the ratio of rates within a round. Then gRPC at a fixed rate:
+alone, and with as many requests beside it by HTTP and by gRPC, in turn; p99 counts from when a
+call was due. What more requests do by themselves, HTTP is not to blame for.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from tests.servers import Server, chainfire
 GRPC_PATH = "/etcdserverpb.KV/Range"
 JSON_PATH = "/v3/kv/range"
 GRPC_RATE = 1000
-HTTP_RATE = 200
-HTTP_CONNECTIONS = 4
+BESIDE_RATE = 200
+BESIDE_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,22 @@ class Cost:
     cpu_us: float
 
 
-def load(server: Server, *, is_json: bool, clients: int, seconds: float, scratch: Path) -> Cost:
+def h2load(server: Server, scratch: Path, *more: str, clients: int, is_json: bool) -> list[str]:
     body = scratch / "body"
     body.write_bytes(b'{"key":"Zm9v"}' if is_json else frame(b"\x0a\x03foo"))
     kind = "json" if is_json else "grpc"
-    command = [
-        *("h2load", f"--duration={round(seconds * 1000)}ms", f"--clients={clients}"),
+    return [
+        *("h2load", *more, f"--clients={clients}"),
         *(f"--data={body}", f"--header=content-type: application/{kind}"),
         *(["--h1"] if is_json else ["--max-concurrent-streams=1", "--header=te: trailers"]),
         f"{server.url}{JSON_PATH if is_json else GRPC_PATH}",
     ]
+
+
+def load(server: Server, *, is_json: bool, clients: int, seconds: float, scratch: Path) -> Cost:
+    command = h2load(
+        server, scratch, f"--duration={round(seconds * 1000)}ms", clients=clients, is_json=is_json
+    )
     before = server.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     cpu = server.cpu_seconds() - before
@@ -66,24 +73,22 @@ def grpc_p99_ms(server: Server, seconds: float) -> float:
     return float(json.loads(done.stdout)["runs"][0]["latency"]["p99"])
 
 
-def beside(server: Server, seconds: float, scratch: Path) -> tuple[float, float]:
-    """gRPC's p99 alone, and with HTTP beside it."""
-    alone = grpc_p99_ms(server, seconds)
-    body = scratch / "body"
-    body.write_bytes(b'{"key":"Zm9v"}')
-    http = subprocess.Popen(
-        [
-            *("h2load", "--h1", f"--duration={round(seconds) + 30}", f"--data={body}"),
-            *(f"--clients={HTTP_CONNECTIONS}", f"--rps={HTTP_RATE // HTTP_CONNECTIONS}"),
-            f"{server.url}{JSON_PATH}",
-        ],
-        stdout=subprocess.DEVNULL,
+def beside(server: Server, seconds: float, scratch: Path, *, is_json: bool) -> float:
+    """gRPC's p99 with more requests beside it."""
+    command = h2load(
+        server,
+        scratch,
+        f"--duration={round(seconds) + 30}",
+        f"--rps={BESIDE_RATE // BESIDE_CONNECTIONS}",
+        clients=BESIDE_CONNECTIONS,
+        is_json=is_json,
     )
+    more = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        return alone, grpc_p99_ms(server, seconds)
+        return grpc_p99_ms(server, seconds)
     finally:
-        http.kill()
-        http.wait()
+        more.kill()
+        more.wait()
 
 
 def main() -> None:
@@ -118,13 +123,23 @@ def main() -> None:
                     f" × {_spread(dearer)}; rate ÷ {_spread(slower)}",
                     flush=True,
                 )
-            moved = [beside(server, arguments.seconds, scratch) for _ in range(arguments.rounds)]
-            ratios = [two / one for one, two in moved]
-            print(
-                f"gRPC at {GRPC_RATE}/s: p99 {statistics.median(one for one, _ in moved):.2f} ms"
-                f" alone, {statistics.median(two for _, two in moved):.2f} ms with HTTP at"
-                f" {HTTP_RATE}/s beside it: × {_spread(ratios)}"
+            alone, by_grpc, by_http = zip(
+                *(
+                    (
+                        grpc_p99_ms(server, arguments.seconds),
+                        beside(server, arguments.seconds, scratch, is_json=False),
+                        beside(server, arguments.seconds, scratch, is_json=True),
+                    )
+                    for _ in range(arguments.rounds)
+                ),
+                strict=True,
             )
+            print(f"gRPC at {GRPC_RATE}/s: p99 {statistics.median(alone):.2f} ms alone;", end="")
+            print(f" with {BESIDE_RATE}/s more beside it", end="")
+            for by, p99 in (("gRPC", by_grpc), ("HTTP", by_http)):
+                ratios = [two / one for one, two in zip(alone, p99, strict=True)]
+                print(f", by {by} {statistics.median(p99):.2f} ms: × {_spread(ratios)}", end="")
+            print()
 
 
 def _spread(ratios: list[float]) -> str:

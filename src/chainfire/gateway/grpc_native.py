@@ -32,7 +32,7 @@ from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.native_calls import NativeCall, NativeStream, Served, TimedCall
 from chainfire.gateway.native_cast import NativeCaster
 from chainfire.gateway.native_http import HttpExchange, request_head
-from chainfire.gateway.native_json import JsonExchange
+from chainfire.gateway.native_json import Complete, JsonExchange
 from chainfire.gateway.native_stream import MessageStream, Peer
 from chainfire.gateway.routes import Route
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
@@ -89,6 +89,7 @@ class NativeServer:
             self.push, services.counters, services.counters.method("/etcdserverpb.Watch/Watch")
         )
         self.streams: dict[int, MessageStream] = {}  # not yet over
+        self.complete = Complete()
         self._peers: dict[int, Peer] = {}
         self._stopping = False
         self._drained = asyncio.Event()
@@ -197,7 +198,7 @@ class NativeServer:
         served = self._served
         make_call = self._call_type
         calls = self.calls
-        received_bytes = 0
+        received_bytes, called, complete = 0, False, self.complete
         for id_, what, body, metadata, timeout in events:
             if what < 0:
                 self._others[what](id_, body, metadata, timeout)
@@ -214,9 +215,14 @@ class NativeServer:
             run(method.unary, call)
             if not call.finished:
                 calls[id_] = call
+            called = True
+        if called:
+            complete.turns_since_call = 0
+        if complete:
+            complete.take_turn()
         self.services.counters.received_bytes += received_bytes
         self.flush()
-        if not armed:
+        if complete or not armed:
             self.loop.call_soon(self._turn)
 
     def push(self, reply: tuple[Any, ...]) -> None:

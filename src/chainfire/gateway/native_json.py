@@ -4,10 +4,16 @@ The same calls that `gateway/http.py` serves, by the same `json_unary.start`; an
 exchange only gathers the body and hands the answer over with the turn's other
 replies. ASGI costs two tasks and two futures for each, which is more than the
 call itself.
+
+A call as JSON takes several times what one of gRPC does. While both come, those
+that are complete wait in `Complete` for their share of the turn, so that calls
+by gRPC do not wait for all of them.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from time import perf_counter
 from typing import Final, Protocol
 
 from chainfire.api.call import Metadata
@@ -25,6 +31,8 @@ from chainfire.gateway.json_unary import (
 from chainfire.gateway.native_stream import MessageStream, Server
 from chainfire.gateway.routes import ROUTES, Route
 
+SHARE_SECONDS: Final = 0.0005  # of a turn, and one call more
+QUIET_TURNS: Final = 100  # without a call by gRPC; then nothing is shared
 _ACCESS: Final = Access().open_headers
 
 
@@ -33,8 +41,33 @@ def direct_routes(access: Access) -> dict[str, Route]:
     return {path: r for path, r in ROUTES.items() if not r.is_stream} if access.is_open else {}
 
 
+class Complete:
+    """Requests that are here with their bodies, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[JsonExchange] = deque()
+        self.turns_since_call = QUIET_TURNS  # by gRPC; the server sets it to 0
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, exchange: JsonExchange) -> None:
+        self._waiting.append(exchange)
+
+    def take_turn(self) -> None:
+        """Behind the calls of a turn. Where there have been any lately, some may be left over."""
+        shares = self.turns_since_call < QUIET_TURNS
+        self.turns_since_call += 1
+        until = perf_counter() + SHARE_SECONDS
+        while self._waiting:
+            self._waiting.popleft().begin()
+            if shares and perf_counter() >= until:
+                break
+
+
 class StreamServer(Server, Protocol):
     streams: dict[int, MessageStream]  # not yet over
+    complete: Complete
 
 
 class JsonExchange(MessageStream):
@@ -46,6 +79,7 @@ class JsonExchange(MessageStream):
         super().__init__(server, id_)
         self.is_waiting = True  # for the body's end
         self._owner = server.streams
+        self._complete = server.complete
         self._route = route
         self._metadata = metadata
         self._size = 0
@@ -68,6 +102,12 @@ class JsonExchange(MessageStream):
             self._refuse(413, BODY_TOO_LARGE)
             return
         self.is_waiting = False
+        self._complete.add(self)
+
+    def begin(self) -> None:
+        """The call, unless the client has gone meanwhile."""
+        if self._over:
+            return
         arrived = self._arrived
         body = arrived[0] if len(arrived) == 1 else b"".join(arrived)
         arrived.clear()
