@@ -134,7 +134,9 @@ class Cluster:
         moved = False
         for id_, world in list(self.members.items()):
             effects = world.turn()
-            moved |= bool(effects.answers or effects.reads)
+            moved |= bool(effects.answers or effects.reads or effects.commits_wait)
+            if effects.commits_wait:
+                world.driver.tell_commits()
             self._post(id_, effects)
             for message in effects.snapshots:
                 self._send_snapshot(id_, message)

@@ -56,6 +56,12 @@ APPEND_BODY = golden(
 )
 
 
+def test_a_quiet_append_is_pinned() -> None:
+    quiet = Message(MessageType.APPEND, 2, 1, term=3, entries=[], commit=7, quiet=True)
+    assert body_of(quiet)[:2] == golden("01 02")
+    assert through(quiet) == [quiet]
+
+
 def test_append_is_pinned() -> None:
     assert body_of(APPEND) == APPEND_BODY
     assert through(APPEND) == [APPEND]

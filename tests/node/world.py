@@ -118,6 +118,7 @@ class World:
             applied_index=self.machine.applied_index,
             applying_bytes_max=64 << 10,
             async_storage_writes=True,
+            commits_wait=True,
             forward_proposals=False,
         )
         self.driver = Driver(

@@ -50,6 +50,7 @@ class Chaos:
     voters: int = 3
     pre_vote: bool = True
     check_quorum: bool = True
+    commits_wait: bool = False
     hold_votes: bool = True  # the rule of AFTER_SYNC; a cluster without it is unsafe
 
 
@@ -105,6 +106,7 @@ class Cluster:
             uncommitted_bytes_max=400,
             pre_vote=self.chaos.pre_vote,
             check_quorum=self.chaos.check_quorum,
+            commits_wait=self.chaos.commits_wait,
         )
 
     # ── the schedule ────────────────────────────────────────────────────────
@@ -128,6 +130,7 @@ class Cluster:
             (self.apply, 80),
             (self.tick, 60),
             (self.propose, 40),
+            *([(self.tell_commit, 20)] if chaos.commits_wait else []),
             (self.read, 10),
         ]
         actions, weights = zip(*rare, *usual, strict=True)
@@ -193,6 +196,9 @@ class Cluster:
         datas = [b"%d.%d" % (self.proposed, i) for i in range(self.random.randint(1, 4))]
         with contextlib.suppress(ProposalDropped):
             member.node.propose(datas)
+
+    def tell_commit(self, member: Member) -> None:
+        member.node.tell_commit(self.random.choice(list(self.members)))
 
     def read(self, member: Member) -> None:
         """Its answer must not miss what anybody knew to be committed when it was asked."""

@@ -17,6 +17,7 @@ KINDS = {
     "changing": Chaos(size=5, voters=3, conf_change=25, crash=1),
     "crashing": Chaos(crash=10, drop=20),
     "lossy": Chaos(drop=300, duplicate=200, partition=12),
+    "waiting commits": Chaos(commits_wait=True, crash=4),
     "plain elections": Chaos(pre_vote=False, check_quorum=False, size=4, voters=4),
     "one": Chaos(size=2, voters=1, crash=10, conf_change=15),
 }

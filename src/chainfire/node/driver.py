@@ -13,9 +13,10 @@ that write (its `responses`) and is stepped only by `synced`. Entries are
 applied only after our own disk has them.
 
 Its parts: `proposer` (commands on their way into the log, forwarding), `readgate`
-(reads), `leadership` (who leads, since when), `logwriter` (what is written, what
-hangs on it), `applier` (the machine), `early` (what is told before it), `leases`
-and `leaseclock` (renewals, expiry, what is stamped), `effects` (what comes out).
+(reads), `leadership` (who leads, since when), `commits` (who hears of the commit
+index), `logwriter` (what is written, what hangs on it), `applier` (the machine),
+`early` (what is told before it), `leases` and `leaseclock` (renewals, expiry, what
+is stamped), `effects` (what comes out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -32,6 +33,7 @@ from chainfire.command import CommandKind
 from chainfire.errors import CorruptCluster, Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
+from chainfire.node.commits import Commits
 from chainfire.node.duties import Duties
 from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer, Effects
@@ -105,8 +107,10 @@ class Driver:
         self._lease_clock = LeaseClock(raft, machine)
         self._leases = LeaseKeeper(machine.leases, self._lease_clock, self._propose_for_leases)
         self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
+        self._commits = Commits(raft)
         self._proposer = Proposer(
             raft,
+            self._commits,
             self._lease_clock,
             self._leadership,
             self._hand_over,
@@ -134,6 +138,7 @@ class Driver:
         self._appends: deque[Message] = deque()  # for our own disk, in raft's order
         self._applies: deque[Sequence[Entry]] = deque()  # committed, each one page of raft's
         self._postponed = False  # the first apply waits for the next turn, and for nothing else
+        self._has_written = False  # in this turn; its sync begins before anything is applied
         self._told: Sequence[Entry] = ()  # the last apply whose callers could hear early
         self.reports = Reports(raft, machine, self._effects)
         stage = Stage.FULL if is_admitted else Stage.WAITING
@@ -326,6 +331,10 @@ class Driver:
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
+    def tell_commits(self) -> None:
+        """An Effects asked for it, a little while ago."""
+        self._commits.tell()
+
     def synced(self, number: int) -> None:
         """The log writes up to `number` are durable: say what hangs on them."""
         alone, responses = self._writer.durable(number)
@@ -352,11 +361,12 @@ class Driver:
         if entries:
             self._append_alone(entries)
         self._gate.start_round()
-        self._postponed = False
+        self._postponed = self._has_written = False
         self._pump()
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
+        effects.commits_wait = self._commits.begin_wait()
         if not effects.stalled and self.machine.may_be_read:
             effects.reads += self._gate.ready()
         if effects.answers and self._leases.goes_on(effects.answers):
@@ -385,7 +395,7 @@ class Driver:
         enough = machine.applied_index + APPLIED_PER_TURN_MAX
         if self._appends or self._applies:
             self._work_off()
-        while raft.has_ready():
+        while raft.has_ready() or self._commits.tell_awaited():
             if machine.applied_index >= enough:
                 self._effects.more = True
                 break
@@ -443,6 +453,7 @@ class Driver:
     def _append(self, message: Message) -> None:
         due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
         self._appends.popleft()
+        self._has_written = self._writer.unsynced is not None
         if message.snapshot is not None:
             self._installed()
         self._route_all(due)
@@ -450,7 +461,8 @@ class Driver:
     def _apply(self, entries: Sequence[Entry]) -> None:
         if entries is not self._told:
             self._told = entries
-            self._postponed = self._effects.told = self._early.answer(entries)
+            self._postponed = self._early.answer(entries) or self._has_written
+            self._effects.told = self._postponed
         if not self._postponed and self._applier.apply(entries):
             self._applies.popleft()
             self._told = ()

@@ -30,7 +30,8 @@ class Effects:
     reads: list[ReadPending] = field(default_factory=list)  # the store may be read
     stalled: bool = False  # storage asked to wait: come back soon
     more: bool = False  # the turn was cut short: take another one at once
-    told: bool = False  # and that only so that the answers leave before the machine applies
+    told: bool = False  # and that only so that answers leave, and syncs begin, before an apply
+    commits_wait: bool = False  # call `tell_commits` in `commits.WAIT_SECONDS`
     installed: bool = False  # a snapshot took the place of the whole state
 
     def send(self, to: int, frame: Frame) -> None:
@@ -50,9 +51,10 @@ class Effects:
             self.stalled,
             self.more,
             self.told,
+            self.commits_wait,
             self.installed,
         )
         self.frames, self.snapshots, self.answers, self.reads = {}, [], [], []
         self.sync = None
-        self.stalled = self.more = self.told = self.installed = False
+        self.stalled = self.more = self.told = self.commits_wait = self.installed = False
         return taken

@@ -136,7 +136,7 @@ def encode_message(message: Message, cache: RecordCache) -> bytes:
     settled_index, settled_term = message.settled
     head = _MESSAGE.pack(
         message.type,
-        message.reject,
+        message.reject | message.quiet << 1,
         message.to,
         message.sender,
         message.term,
@@ -257,7 +257,7 @@ def _read_message(body: bytes, cache: RecordCache) -> Message:
         context_bytes,
     ) = _MESSAGE.unpack_from(body)
     at = _MESSAGE.size + context_bytes
-    if at > len(body) or flags > 1:
+    if at > len(body) or flags > 3:
         raise BadFrame(f"a message with {context_bytes} bytes of context and flags {flags}")
     type_ = MessageType(kind)
     entries: Sequence[Entry] = ()
@@ -277,11 +277,12 @@ def _read_message(body: bytes, cache: RecordCache) -> Message:
         index=index,
         entries=entries,
         commit=commit,
-        reject=flags == 1,
+        reject=bool(flags & 1),
         reject_hint=reject_hint,
         context=body[_MESSAGE.size : _MESSAGE.size + context_bytes],
         snapshot=snapshot,
         settled=(settled_index, settled_term),
+        quiet=bool(flags & 2),
     )
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from chainfire import command
 from chainfire.command import Envelope
 from chainfire.errors import TooManyRequests
+from chainfire.node.commits import Commits
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Change, Forward, Refused
 from chainfire.node.handover import HandOver
@@ -54,6 +55,7 @@ class Proposer:
     def __init__(
         self,
         raft: RawNode,
+        commits: Commits,
         clock: LeaseClock,
         leadership: Leadership,
         hand_over: HandOver,
@@ -72,6 +74,7 @@ class Proposer:
         self._learners_max = learners_max
         self._raft = raft
         self._core = raft.raft  # read, never written
+        self._commits = commits
         self._clock = clock
         self._leadership = leadership
         self._hand_over = hand_over
@@ -214,6 +217,9 @@ class Proposer:
         else:
             for own in queue:
                 own.is_out = True
+            if forwarded:
+                members = {sender for sender, _ in forwarded}
+                self._commits.forwarded(members, self._core.log.last_index)
         return entries
 
     def _propose_change(self) -> None:

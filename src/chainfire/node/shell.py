@@ -28,6 +28,7 @@ from chainfire.errors import (
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
+from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.divergence import Verdict
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
@@ -451,6 +452,8 @@ class Node:
             self._log_leader()
         if effects.stalled:
             self._retry_soon()
+        if effects.commits_wait:
+            self._loop.call_later(WAIT_SECONDS, self._tell_commits)
         return effects
 
     def _drive(self) -> Effects:
@@ -528,6 +531,11 @@ class Node:
         if not (self._closed or self.failed.done()):
             self._driver.synced(number)
             self._turn()
+
+    def _tell_commits(self) -> None:
+        if not (self._closed or self.failed.done()):
+            self._driver.tell_commits()
+            self._schedule_turn()
 
     def _retry_soon(self) -> None:
         """One retry at a time, however many turns a stall sees."""

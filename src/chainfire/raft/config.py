@@ -47,6 +47,9 @@ class Config:
     read_only: ReadOnly = ReadOnly.SAFE
     forward_proposals: bool = True  # False: a follower drops them, the caller forwards itself
     validate_conf_changes: bool = True  # False only where the proposer knows better
+    # True: a commit index that no entries carry waits until RawNode.tell_commit is called, but for
+    # that of a membership change.
+    commits_wait: bool = False
     step_down_on_removal: bool = False  # a leader that removes or demotes itself follows at once
 
     def __post_init__(self) -> None:

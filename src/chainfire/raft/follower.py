@@ -16,7 +16,8 @@ def on_append(raft: Raft, message: Message) -> None:
     _heard(raft, message)
     if prev_index < log.committed:
         # Old news; what is committed is settled and matches.
-        _acknowledge(raft, message.sender, log.committed)
+        if not message.quiet:
+            _acknowledge(raft, message.sender, log.committed)
         return
     entries = message.entries
     if entries and not (
@@ -25,7 +26,8 @@ def on_append(raft: Raft, message: Message) -> None:
         return  # not a piece of a log (etcd#13603)
     last_new = log.maybe_append(prev_index, message.log_term, entries, message.commit)
     if last_new is not None:
-        _acknowledge(raft, message.sender, last_new)
+        if not message.quiet:
+            _acknowledge(raft, message.sender, last_new)
         return
     # The hint lets the leader skip our whole divergent tail of newer terms; see replies.py.
     hint_index, hint_term = log.last_index_not_above(

@@ -67,7 +67,7 @@ class Snapshot:
 class Message:
     """One message; which fields count depends on `type`.
 
-    APPEND           log_term, index: the entry before `entries`; commit
+    APPEND           log_term, index: the entry before `entries`; commit; quiet: do not acknowledge
     APPEND_REPLY     index: last matching; or reject, the refused index, reject_hint, log_term
     VOTE, PRE_VOTE   log_term, index: the candidate's last entry
     their _REPLY     reject, and then settled: index and term of the voter's last committed entry
@@ -92,6 +92,7 @@ class Message:
     snapshot: Snapshot | None = None
     responses: Sequence[Message] = field(default=())
     settled: tuple[int, int] = (0, 0)
+    quiet: bool = False
 
 
 # With asynchronous storage these wait until the STORAGE_APPEND of their Ready is durable. A

@@ -130,3 +130,11 @@ class Progress:
     def can_bump_commit(self, commit: int) -> bool:
         """Telling it `commit` may move its commit index, which cannot pass what it was sent."""
         return self.sent_commit < commit and self.sent_commit < self.next - 1
+
+    def can_tell_commit(self, commit: int) -> bool:
+        """The same by a message that nothing hangs on: no probe, and not into a full window."""
+        return (
+            self.state is ProgressState.REPLICATE
+            and not self.paused_flow
+            and self.can_bump_commit(commit)
+        )

@@ -42,6 +42,7 @@ from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.reads import start_read
 from chainfire.raft.ready import Ready, Role, SoftState
+from chainfire.raft.replication import tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
 from chainfire.raft.state import Raft
 from chainfire.raft.transfer import forget_leader, pass_on_transfer_leader, transfer_leader
@@ -213,6 +214,12 @@ class RawNode:
         else:
             return False
         return True
+
+    def tell_commit(self, id: int) -> bool:
+        """As a leader with `commits_wait`: let this member hear of the commit index now, by a
+        message of its own. False if there is nothing to say.
+        """
+        return self.raft.role is Role.LEADER and tell_commit(self.raft, id)
 
     def transfer_leader(self, transferee: int) -> bool:
         """Ask the leader, maybe ourselves, to hand over; False when no leader is known."""

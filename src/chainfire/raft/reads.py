@@ -6,7 +6,7 @@ from chainfire.raft.config import ReadOnly
 from chainfire.raft.messages import NOBODY, Message, MessageType
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.ready import ReadState
-from chainfire.raft.replication import broadcast_heartbeat
+from chainfire.raft.replication import broadcast_heartbeat, tell_commit
 from chainfire.raft.state import Raft
 
 
@@ -51,6 +51,8 @@ def answer_read(raft: Raft, request: ReadRequest, index: int) -> None:
                 context=request.context,
             )
         )
+        if raft.config.commits_wait:
+            tell_commit(raft, request.sender)
 
 
 # ── messages ────────────────────────────────────────────────────────────────

@@ -48,6 +48,34 @@ def broadcast_entries(raft: Raft) -> None:
             maybe_send_append(raft, id, peer, even_empty=False)
 
 
+def broadcast_commit(raft: Raft) -> None:
+    """The commit index has moved; with `commits_wait` it goes with entries where that is no harm.
+
+    Of a membership change all must hear now: whom it removes is not spoken with afterwards.
+    """
+    if raft.config.commits_wait and raft.log.applied >= raft.pending_conf_index:
+        broadcast_entries(raft)
+    else:
+        broadcast_append(raft)
+
+
+def tell_commit(raft: Raft, id: int) -> bool:
+    """Send the commit index alone, if it is news there; nothing need be answered."""
+    peer = raft.tracker.progress.get(id)
+    commit = raft.log.committed
+    if peer is None or not peer.can_tell_commit(commit):
+        return False  # a heartbeat will
+    prev_index = peer.next - 1
+    prev_term = raft.log.term(prev_index)
+    if prev_term is None:
+        return False
+    raft.messages.append(
+        Message(_APPEND, id, raft.id, raft.term, prev_term, prev_index, commit=commit, quiet=True)
+    )
+    peer.note_commit_sent(commit)
+    return True
+
+
 def maybe_send_append(raft: Raft, id: int, peer: Progress, *, even_empty: bool) -> bool:
     """Send one APPEND, or the snapshot that must come before it; whether anything was sent."""
     if peer.paused_flow or peer.state is ProgressState.SNAPSHOT:

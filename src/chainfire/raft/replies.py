@@ -5,7 +5,7 @@ from __future__ import annotations
 from chainfire.raft.messages import Message
 from chainfire.raft.progress import Progress, ProgressState
 from chainfire.raft.reads import answer_read, release_held_reads
-from chainfire.raft.replication import broadcast_append, maybe_commit, maybe_send_append
+from chainfire.raft.replication import broadcast_commit, maybe_commit, maybe_send_append
 from chainfire.raft.state import Raft
 from chainfire.raft.transfer import send_timeout_now
 
@@ -58,10 +58,11 @@ def _on_match(raft: Raft, id: int, peer: Progress) -> None:
         peer.become_probe()
         peer.become_replicate()
 
+    waits = raft.config.commits_wait
     if maybe_commit(raft):
         release_held_reads(raft)
-        broadcast_append(raft)
-    elif id != raft.id and peer.can_bump_commit(raft.log.committed):
+        broadcast_commit(raft)
+    elif id != raft.id and not waits and peer.can_bump_commit(raft.log.committed):
         maybe_send_append(raft, id, peer, even_empty=True)
     if id == raft.id:
         return

@@ -249,6 +249,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
             election_ticks=max(2, config.raft.election_timeout_ms // heartbeat_ms),
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
+            commits_wait=True,
             applying_bytes_max=APPLYING_BYTES_MAX,
             uncommitted_bytes_max=UNCOMMITTED_BYTES_MAX,
             pre_vote=config.raft.pre_vote,

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFailed
 from chainfire.mvcc.compact import Compaction
+from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.effects import Effects
@@ -146,6 +147,7 @@ class SimMember:
             election_ticks=shape.election_ticks,
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
+            commits_wait=True,
             append_bytes_max=shape.append_bytes_max,
             applying_bytes_max=shape.applying_bytes_max,
             uncommitted_bytes_max=shape.uncommitted_bytes_max,
@@ -302,6 +304,8 @@ class SimMember:
             self._leave_later()
         if effects.more:
             self.wake()
+        if effects.commits_wait:
+            self._later(int(WAIT_SECONDS * SECOND), self._tell_commits)
         if effects.stalled:
             self.branches["turns stalled"] += 1
             self._later(STALL_RETRY_US, self.wake)
@@ -312,6 +316,11 @@ class SimMember:
             written = self.disk.log.written
             self._later(self._sync_us(), self._synced, effects.sync, written)
         self._remove_old_revisions()
+
+    def _tell_commits(self) -> None:
+        assert self.driver is not None
+        self.driver.tell_commits()
+        self.wake()
 
     def _carry_out(self, effects: Effects) -> None:
         for to, frames in effects.frames.items():

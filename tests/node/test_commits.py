@@ -1,0 +1,88 @@
+"""Who hears at once how far the log is committed, and who a little later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chainfire.node.driver import Driver
+from chainfire.node.frames import Frame
+from chainfire.raft.messages import Message
+from tests.node.cluster import Cluster, Packet
+
+
+@contextmanager
+def without_waits(cluster: Cluster) -> Iterator[None]:
+    """The time after which the rest is told does not come."""
+    tells = {world.driver: world.driver.tell_commits for world in cluster.members.values()}
+
+    def never() -> None: ...
+
+    for driver in tells:
+        driver.tell_commits = never  # type: ignore[method-assign]
+    yield
+    for driver, tell in tells.items():
+        driver.tell_commits = tell  # type: ignore[method-assign]
+
+
+def committed(driver: Driver) -> int:
+    return driver.raft.raft.log.committed
+
+
+def test_who_forwarded_a_command_hears_at_once_that_it_is_committed() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    frames: list[tuple[int, Frame]] = []
+
+    def spy(packet: Packet) -> list[Packet]:
+        frames.append((packet.to, packet.frame))
+        return [packet]
+
+    cluster.network = spy
+    with without_waits(cluster):
+        put = cluster.members[2].put(b"k")
+        for _ in range(20):
+            cluster.step()
+    assert put.result is not None
+    assert committed(cluster.members[2].driver) == committed(cluster.members[1].driver)
+    assert committed(cluster.members[3].driver) < committed(cluster.members[1].driver)
+    told = [to for to, frame in frames if isinstance(frame, Message) and frame.quiet]
+    assert told == [2]
+
+
+def test_the_others_hear_a_little_later_or_with_the_next_entries() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    leader.put(b"k")
+    cluster.settle()
+    assert cluster.all_equal()
+
+    with without_waits(cluster):
+        for key in (b"a", b"b"):
+            leader.put(key)
+            for _ in range(20):
+                cluster.step()
+    behind = {committed(leader.driver) - committed(world.driver) for world in cluster.followers}
+    assert behind == {1}  # the last one
+
+
+def test_a_member_that_is_down_is_not_waited_for() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.cut = {3}
+    leader.put(b"k")
+    cluster.settle()  # comes to an end
+    assert committed(cluster.members[2].driver) == committed(leader.driver)
+
+
+def test_a_commit_that_was_told_and_lost_comes_with_a_heartbeat() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.network = lambda packet: (
+        [] if isinstance(packet.frame, Message) and packet.frame.quiet else [packet]
+    )
+    leader.put(b"k")
+    cluster.settle()
+    assert committed(cluster.members[2].driver) < committed(leader.driver)
+    cluster.run(1)
+    assert cluster.all_equal()
