@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import importlib.util
 import os
+import random
 import re
 import shutil
 import signal
@@ -96,10 +97,25 @@ def etcd(minor: str) -> Kind | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on, and that no outgoing connection takes meanwhile.
+
+    So it lies below those that the kernel hands out; no two calls of a process return the same.
+    """
+    while True:
+        port = _dice.randrange(*_PORTS)
+        if port in _handed_out:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                _handed_out.add(port)
+                return port
+
+
+_PORTS = (10_000, 32_000)  # Linux hands out 32,768 to 60,999
+_dice = random.Random()
+_handed_out: set[int] = set()
 
 
 @dataclass(slots=True)

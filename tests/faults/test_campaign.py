@@ -5,6 +5,7 @@ The whole is `make faults RUNS=…` (docs/verification.md says what it has shown
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from chainfire.sim.history import Change, Kv, Revision, Violation
 from tests import report
 from tests.faults.__main__ import canary
 from tests.faults.clients import LockHeld
+from tests.faults.crashing import POINTS
 from tests.faults.judge import check_locks
 from tests.faults.scene import run
 from tests.faults.shim import library
@@ -66,3 +68,12 @@ def test_a_run_keeps_every_promise(tmp_path: Path, fault: str) -> None:
 def test_a_planted_bug_is_found() -> None:
     need_compiler()
     assert canary(need_chainfire(), "auto")
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_a_crash_point_names_what_is_there(point: str) -> None:
+    module, _, path = POINTS[point].where.partition(":")
+    owner = importlib.import_module(module)
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    assert callable(owner)
