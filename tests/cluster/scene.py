@@ -137,12 +137,9 @@ class Scene:
 
     async def _end(self) -> None:
         """Until everybody has heard of everything, and all leases have run out."""
-        await self._until(
-            lambda: not self.record.alive, self._list_leases, "leases stay", PATIENCE_SECONDS
-        )
+        await self._until(lambda: not self.record.alive, self._list_leases, "leases stay")
         self.record.ended_at = time.monotonic_ns()
-        what = "watchers do not hear all"
-        await self._until(self._all_is_heard, self._ask_newest, what, PATIENCE_SECONDS)
+        await self._until(self._all_is_heard, self._ask_newest, "watchers do not hear all")
 
     def _all_is_heard(self) -> bool:
         everybody = all(watcher.has_heard_all for watcher in self._watchers)
