@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -28,17 +28,25 @@ STREAMS = {
 
 
 @pytest.fixture(params=KINDS)
-def door(request: pytest.FixtureRequest) -> Iterator[GrpcDoor]:
+def opened(request: pytest.FixtureRequest) -> Iterator[Callable[[float], GrpcDoor]]:
+    """A door of a member that lets streams go on so long without a leader."""
     if request.param == "native" and not HAS_NATIVE:
         pytest.skip("the native wheel is not installed")
-    api = Api()
-    api.services.__init__(api.node, Limits(leaderless_seconds=0.05))  # type: ignore[misc]
-    made = GrpcDoor(api, kind=request.param)
-    made.unary("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest(ID=7).SerializeToString())
-    put = PutRequest(key=b"e/1", value=b"v")
-    made.unary("/etcdserverpb.KV/Put", put.SerializeToString())
-    yield made
-    made.close()
+    doors: list[GrpcDoor] = []
+
+    def make(seconds: float) -> GrpcDoor:
+        api = Api()
+        api.services.__init__(api.node, Limits(leaderless_seconds=seconds))  # type: ignore[misc]
+        door = GrpcDoor(api, kind=request.param)
+        doors.append(door)
+        door.unary("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest(ID=7).SerializeToString())
+        put = PutRequest(key=b"e/1", value=b"v")
+        door.unary("/etcdserverpb.KV/Put", put.SerializeToString())
+        return door
+
+    yield make
+    for door in doors:
+        door.close()
 
 
 def open_stream(door: GrpcDoor, path: str, metadata: tuple[tuple[str, str], ...]) -> grpc.Call:
@@ -53,7 +61,10 @@ def open_stream(door: GrpcDoor, path: str, metadata: tuple[tuple[str, str], ...]
 
 
 @pytest.mark.parametrize("path", STREAMS)
-def test_only_streams_that_require_a_leader_end_without_one(door: GrpcDoor, path: str) -> None:
+def test_only_streams_that_require_a_leader_end_without_one(
+    opened: Callable[[float], GrpcDoor], path: str
+) -> None:
+    door = opened(0.05)
     requiring, other = (open_stream(door, path, wish) for wish in (REQUIRES_LEADER, ()))
     door.thread.call(lambda: setattr(door.api.node, "leader_id", 0))
     assert status_of(lambda: requiring) == NO_LEADER
@@ -65,7 +76,10 @@ def test_only_streams_that_require_a_leader_end_without_one(door: GrpcDoor, path
 
 
 @pytest.mark.parametrize("path", STREAMS)
-def test_a_leader_that_is_back_in_time_ends_nothing(door: GrpcDoor, path: str) -> None:
+def test_a_leader_that_is_back_in_time_ends_nothing(
+    opened: Callable[[float], GrpcDoor], path: str
+) -> None:
+    door = opened(60)
     streaming = open_stream(door, path, REQUIRES_LEADER)
     leader = door.api.node.leader_id
     leaderless = door.api.services.leaderless
