@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from chainfire.api.call import Metadata, OutletUser
 from chainfire.types import Caster
@@ -21,15 +22,23 @@ class ProbeStream:
         self.request = requests[0] if requests else b""
         self.sent: list[bytes] = []
         self._requests = requests
+        self.all_heard = asyncio.Event()
+        self._posted = asyncio.Event()
 
     async def send(self, body: bytes) -> None:
         self.sent.append(body)
 
-    def arrived(self) -> list[bytes]:
-        return []
+    async def converse(self, hear: Callable[[bytes], None]) -> None:
+        for body in self._requests:
+            hear(body)
+        self.all_heard.set()
+        while len(self.sent) < len(self._requests):
+            self._posted.clear()
+            await self._posted.wait()
 
     def post(self, body: bytes) -> None:
         self.sent.append(body)
+        self._posted.set()
 
     async def has_room(self) -> None:
         return

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from chainfire.api import lease as lease_api
+from chainfire.api.renewing import Renewing
 from chainfire.api.table import METHODS
 from chainfire.errors import (
     LeaseExists,
@@ -41,7 +42,7 @@ from chainfire.proto.lease_pb2 import (
     LeaseTimeToLiveResponse,
 )
 from chainfire.proto.maintenance_pb2 import NOSPACE
-from chainfire.types import Alarm
+from chainfire.types import Alarm, Pending, RenewResult
 from tests.api.fake_node import MEMBER_ID, Api
 from tests.api.streams import ProbeStream
 
@@ -249,15 +250,26 @@ def test_keep_alives_are_answered_in_order_and_dead_leases_with_zero(api: LeaseA
     ]
 
 
-def test_what_has_arrived_meanwhile_is_renewed_together(api: LeaseApi) -> None:
-    api.grant(5)
-    bodies = [LeaseKeepAliveRequest(ID=5).SerializeToString()] * 7
-    stream = ProbeStream(bodies[:1])
-    stream.arrived = lambda: bodies[1:]  # type: ignore[method-assign]
-    before = len(api.node.proposed)
-    asyncio.run(lease_api.keep_alive(api.services, stream))  # type: ignore[arg-type]
-    assert len(stream.sent) == 7
-    assert len(api.node.proposed) == before + 1
+def test_what_a_stream_asks_for_in_one_turn_is_one_renewal_answered_in_order(
+    api: LeaseApi,
+) -> None:
+    asked: list[tuple[list[int], Pending]] = []
+    services = api.services
+    services.renewing = Renewing(lambda ids, pending: asked.append((ids, pending)), services.header)
+    stream = ProbeStream([LeaseKeepAliveRequest(ID=i).SerializeToString() for i in (5, 6, 5)])
+
+    async def run() -> None:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(lease_api.keep_alive(services, stream))  # type: ignore[arg-type]
+            await stream.all_heard.wait()
+            await asyncio.sleep(0)
+            [(ids, pending)] = asked
+            assert (ids, stream.sent) == ([5, 6, 5], [])
+            pending.done(RenewResult(9, [1000, 0, 3000]))
+
+    asyncio.run(run())
+    replies = [LeaseKeepAliveResponse.FromString(body) for body in stream.sent]
+    assert [(reply.ID, reply.TTL) for reply in replies] == [(5, 1), (6, 0), (5, 3)]
 
 
 def test_a_keep_alive_that_cannot_be_replicated_ends_the_stream(api: LeaseApi) -> None:

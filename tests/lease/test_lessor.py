@@ -101,7 +101,7 @@ def test_does_what_a_dict_of_leases_would_do(steps: list[tuple[str, int, int, in
             world.grant(lease, ms, keyspace)
             twin.grant(keyspace, lease, ms)
         elif what == "renew":
-            assert tested.renew(world.staged, keyspace, lease) == twin.renew(keyspace, lease)
+            assert tested.renew(world.staged, keyspace, [lease]) == [twin.renew(keyspace, lease)]
         elif what == "remove" and exists:
             tested.remove(world.staged, keyspace, lease)
             del twin.leases[keyspace, lease]
@@ -171,7 +171,7 @@ def test_a_renewed_lease_is_not_overdue_any_more() -> None:
     world.lessor.look(2000)
     assert world.lessor.overdue(2000, 10) == (0, [1])
     world.lessor.clock_ms = 2000
-    assert world.lessor.renew(world.staged, 0, 1) == 1000
+    assert world.lessor.renew(world.staged, 0, [1]) == [1000]
     assert world.lessor.overdue(2000, 10) == (0, [])
     world.lessor.look(3000)
     assert world.lessor.overdue(3000, 10) == (0, [1])
@@ -190,8 +190,7 @@ def test_renewals_at_one_reading_of_the_clock_are_written_once() -> None:
     world.grant(1, 1000)
     world.lessor.clock_ms = 1
     world.staged.take_rows()
-    world.lessor.renew(world.staged, 0, 1)
-    world.lessor.renew(world.staged, 0, 1)
+    world.lessor.renew(world.staged, 0, [1, 1])
     assert len(world.staged.take_rows()) == 1
 
 

@@ -1,4 +1,4 @@
-"""What coroutines await of a node: commands, renewals, sliced work. And coroutines for a Call.
+"""What coroutines await of a node: commands, sliced work. And coroutines for a Call.
 
 Unary handlers hand their Call to the node; only what has to wait for others is
 a coroutine. Whoever stops to wait does not hear what became of a command.
@@ -7,13 +7,13 @@ a coroutine. Whoever stops to wait does not hear what became of a command.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
 from chainfire.api.call import Call
 from chainfire.api.services import NodeFace
 from chainfire.errors import RequestDeadlineExceeded, RequestError, Stopped
-from chainfire.types import RenewResult, Result
+from chainfire.types import Result
 
 T = TypeVar("T")
 
@@ -23,15 +23,6 @@ async def propose(node: NodeFace, kind: int, body: bytes) -> Result:
     waiter = _Waiter()
     node.propose(kind, body, waiter)
     return await waiter.result
-
-
-async def renew(node: NodeFace, ids: Sequence[int]) -> RenewResult:
-    """Let the TTLs of these leases begin anew; the result is in the order of `ids`."""
-    waiter = _Waiter()
-    node.renew(ids, waiter)
-    result = await waiter.result
-    assert isinstance(result, RenewResult)
-    return result
 
 
 async def steps(node: NodeFace, work: Generator[None, None, T]) -> T:

@@ -178,8 +178,12 @@ class Stream(Protocol):
         """Waits while the client does not read."""
         ...
 
-    def arrived(self) -> list[bytes]:
-        """Take the messages that lie here already, without waiting for more."""
+    async def converse(self, hear: Callable[[bytes], None]) -> None:
+        """Give each message to `hear`, which owes one `post` for it, now or later.
+
+        Returns once the client has half-closed and all are answered. Not too many are unanswered
+        at a time; the client waits. What `hear` raises is raised.
+        """
         ...
 
     def post(self, body: bytes) -> None:

@@ -7,14 +7,15 @@ TTLs in milliseconds as fields of our own, with a minimum of their own.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Generator
 from typing import Final
 
 from chainfire.api import encode
-from chainfire.api.awaiting import renew
 from chainfire.api.call import Call, Stream
 from chainfire.api.maintenance import decode
+from chainfire.api.renewing import Keeper
 from chainfire.api.services import Services
 from chainfire.api.space import over_quota
 from chainfire.command import CommandKind, decode_request
@@ -25,7 +26,6 @@ from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import LINEARIZABLE
 from chainfire.proto.lease_pb2 import (
     LeaseGrantRequest,
-    LeaseKeepAliveRequest,
     LeaseLeasesRequest,
     LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
@@ -89,14 +89,18 @@ def _revoked(call: Call, result: AckResult) -> None:
 
 
 async def keep_alive(services: Services, stream: Stream) -> None:
-    """One answer per request, in order; what has arrived meanwhile is renewed together."""
-    async for body in stream:
-        bodies = [body, *stream.arrived()]
-        ids = [decode(LeaseKeepAliveRequest, body).ID for body in bodies]
-        result = await renew(services.node, ids)
-        header = services.header(result.revision)
-        for lease, ttl_ms in zip(ids, result.ttls_ms, strict=True):
-            await stream.send(encode.lease_reply(header, lease, ttl_ms))
+    """One answer per request, in order."""
+    task = asyncio.current_task()
+    assert task is not None
+    keeper = Keeper(services.renewing, stream.post, task.cancel)
+    try:
+        await stream.converse(keeper.heard)
+    except asyncio.CancelledError as exc:
+        if keeper.error is None:
+            raise
+        raise keeper.error from exc
+    finally:
+        keeper.close()
 
 
 # ── LeaseTimeToLive ─────────────────────────────────────────────────────────

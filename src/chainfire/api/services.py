@@ -15,6 +15,7 @@ from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
 from chainfire.api.leaderless import Leaderless
+from chainfire.api.renewing import Renewing
 from chainfire.api.rounds import WatchRounds
 from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
@@ -195,6 +196,7 @@ class Services:
     watches: Hub = field(init=False)
     rounds: WatchRounds = field(init=False)
     leaderless: Leaderless = field(init=False)
+    renewing: Renewing = field(init=False)
 
     def __post_init__(self) -> None:
         node = self.node
@@ -215,6 +217,7 @@ class Services:
         self.leaderless = Leaderless(
             self.limits.leaderless_seconds, has_leader=lambda: bool(node.leader_id)
         )
+        self.renewing = Renewing(node.renew, self.header)
 
     def _run(self, work: Generator[None, None, None]) -> None:
         """Drive sliced work that nobody waits for."""

@@ -330,9 +330,6 @@ class GrpcStream(Posting):
         if self._writing is not None:
             await asyncio.wait((self._writing,))
 
-    def arrived(self) -> list[bytes]:
-        return []  # grpc.aio hands over one message at a time
-
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
             body = await self._context.read()

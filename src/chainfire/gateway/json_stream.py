@@ -119,9 +119,6 @@ class JsonStream(Posting):
         text = encode(body) if len(body) <= INLINE_BYTES_MAX else await _on_thread(encode, body)
         await self._write('{"result":' + text + "}", 200)
 
-    def arrived(self) -> list[bytes]:
-        return []  # read one by one: converting them may take a thread
-
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._first is not None:
             yield self._first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from chainfire.api.table import StreamHandler, UnaryHandler
 from chainfire.errors import Code, RequestError
 from chainfire.gateway.native_stream import MessageStream, Server
 from chainfire.types import Caster
+
+OWED_MAX = 1000  # answers of a conversation that a client waits for; it sends no more meanwhile
 
 
 @dataclass(slots=True, frozen=True)
@@ -132,6 +134,9 @@ class NativeStream(MessageStream):
         self.address = id_
         self._pressed = False  # casts have filled it up
         self._user: OutletUser | None = None
+        self._hear: Callable[[bytes], None] | None = None  # while it converses
+        self._concluded: asyncio.Future[None] | None = None
+        self._owed = 0  # answers to what was heard
         self._counters = counters
         self._totals = server.services.counters
 
@@ -140,16 +145,59 @@ class NativeStream(MessageStream):
         self._totals.sent_bytes += len(body)
         await self._send(body)
 
-    def arrived(self) -> list[bytes]:
-        bodies = [self._take() for _ in range(len(self._arrived))]
-        for body in bodies:
-            self._count(body)
-        return bodies
-
     def post(self, body: bytes) -> None:
         self._counters.sent_messages += 1
         self._totals.sent_bytes += len(body)
         self._post(body)
+        if self._hear is not None:
+            self._owed -= 1
+            if self._arrived or self._half_closed:
+                self._hear_on()
+
+    async def converse(self, hear: Callable[[bytes], None]) -> None:
+        self._concluded = asyncio.get_running_loop().create_future()
+        self._hear = hear
+        try:
+            self._hear_on()
+            await self._concluded
+        finally:
+            self._hear = None
+
+    def on_message(self, body: bytes) -> None:
+        if self._hear is None or self._arrived or self._owed >= OWED_MAX or self.room <= 0:
+            super().on_message(body)
+        else:
+            self._hear_one(self._hear, body)
+
+    def on_half_close(self) -> None:
+        super().on_half_close()
+        self._hear_on()
+
+    def _hear_on(self) -> None:
+        """What has arrived, as far as its answers have room."""
+        while self._hear and self._arrived and self._owed < OWED_MAX and self.room > 0:
+            self._hear_one(self._hear, self._arrived.popleft())
+        if self._hear and self._half_closed and not self._arrived and not self._owed:
+            self._conclude(None)
+
+    def _hear_one(self, hear: Callable[[bytes], None], body: bytes) -> None:
+        self._owed += 1
+        self._took(len(body))
+        self._count(body)
+        try:
+            hear(body)
+        except Exception as exc:
+            self._conclude(exc)
+
+    def _conclude(self, error: Exception | None) -> None:
+        self._hear = None
+        assert self._concluded is not None
+        if self._concluded.done():  # by a cancellation
+            return
+        if error is None:
+            self._concluded.set_result(None)
+        else:
+            self._concluded.set_exception(error)
 
     @property
     def room(self) -> int:
@@ -162,6 +210,7 @@ class NativeStream(MessageStream):
         self._user = user
 
     def _room_again(self) -> None:
+        self._hear_on()
         if self._user is not None and self.room > 0:
             self._user.room_again()
 

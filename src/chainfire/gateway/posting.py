@@ -1,4 +1,4 @@
-"""Sending without waiting, for streams of doors that can only send by awaiting.
+"""Sending without waiting, and conversing, for streams of doors that can only send by awaiting.
 
 What is posted is sent by a task that ends when nothing is left.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 
 from chainfire.api.call import OutletUser
 from chainfire.types import Caster
@@ -27,11 +28,25 @@ class Posting:
         self._poster: asyncio.Task[None] | None = None
         self._room_there = asyncio.Event()
         self._user: OutletUser | None = None
+        self._answered = asyncio.Event()  # the last message of a conversation
 
     async def send(self, body: bytes) -> None:
         raise NotImplementedError
 
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        raise NotImplementedError
+
+    async def converse(self, hear: Callable[[bytes], None]) -> None:
+        """One message at a time: the next one when it is answered."""
+        async for body in self:
+            self._answered.clear()
+            hear(body)
+            await self._answered.wait()
+        if self._poster is not None:
+            await self._poster
+
     def post(self, body: bytes) -> None:
+        self._answered.set()
         self._posted.append(body)
         self.room -= len(body) + OVERHEAD_BYTES
         if self._poster is None or self._poster.done():

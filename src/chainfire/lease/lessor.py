@@ -133,20 +133,30 @@ class Lessor:
         self._put(staged, keyspace, lease, name, ttl_ms)
         self._deadlines.add(name, self.clock_ms + ttl_ms, self.clock_ms)
 
-    def renew(self, staged: Writer, keyspace: int, lease: int) -> int:
-        """Let the TTL begin anew, and return it; 0 = there is no such lease."""
-        name = _name(keyspace, lease)
-        row = self._leases.get(name)
-        if row is None:
-            return 0
-        ttl_ms, before_ms = rows.lease_times(row)
-        deadline_ms = self.clock_ms + ttl_ms
-        if before_ms != deadline_ms:  # twice in one turn is written once
-            self._put(staged, keyspace, lease, name, ttl_ms)
+    def renew(self, staged: Writer, keyspace: int, ids: Iterable[int]) -> list[int]:
+        """Let these TTLs begin anew, and return them in order; 0 = there is no such lease."""
+        leases, clock_ms = self._leases, self.clock_ms
+        ttls_ms: list[int] = []
+        renewed: dict[int, bytes] = {}  # rows by TTL: those of one turn end alike
+        for lease in ids:
+            name = _name(keyspace, lease)
+            before = leases.get(name)
+            if before is None:
+                ttls_ms.append(0)
+                continue
+            ttl_ms = rows.lease_times(before)[0]
+            ttls_ms.append(ttl_ms)
+            row = renewed.get(ttl_ms)
+            if row is None:
+                row = renewed[ttl_ms] = rows.encode_lease(ttl_ms, clock_ms + ttl_ms)
+            if row == before:  # twice in one turn is written once
+                continue
+            leases[name] = row
+            staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
             if name in self._overdue:
                 del self._overdue[name]
-                self._deadlines.add(name, deadline_ms, self.clock_ms)
-        return ttl_ms
+                self._deadlines.add(name, clock_ms + ttl_ms, clock_ms)
+        return ttls_ms
 
     def _put(self, staged: Writer, keyspace: int, lease: int, name: int, ttl_ms: int) -> None:
         row = self._leases[name] = rows.encode_lease(ttl_ms, self.clock_ms + ttl_ms)

@@ -64,8 +64,7 @@ class LeaseHandlers:
         return AckResult(self._store.revision)
 
     def _renew(self, command: Command) -> Result:
-        keyspace, renew, staged = command.keyspace, self._lessor.renew, self._staged
-        ttls = [renew(staged, keyspace, lease) for lease in command.lease_renew.ids]
+        ttls = self._lessor.renew(self._staged, command.keyspace, command.lease_renew.ids)
         self.renewed += len(ttls) - ttls.count(0)
         return RenewResult(self._store.revision, ttls)
 
