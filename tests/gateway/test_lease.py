@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from chainfire.proto.lease_pb2 import (
@@ -44,3 +45,12 @@ def test_one_answer_per_keep_alive_in_order(door: GrpcDoor) -> None:
 def test_a_stream_that_asks_nothing_ends_in_peace(door: GrpcDoor) -> None:
     stream = door.channel.stream_stream(LEASE + "LeaseKeepAlive")(iter(()), timeout=10)
     assert list(stream) == []
+
+
+def test_a_keep_alive_that_is_no_message_ends_the_stream_with_its_reason(door: GrpcDoor) -> None:
+    requests = iter([LeaseKeepAliveRequest(ID=5).SerializeToString(), b"\xff\xff"])
+    stream = door.channel.stream_stream(LEASE + "LeaseKeepAlive")(requests, timeout=10)
+    with pytest.raises(grpc.RpcError) as refused:
+        list(stream)
+    assert refused.value.code() is grpc.StatusCode.INTERNAL
+    assert "unmarshalling" in refused.value.details()

@@ -39,6 +39,7 @@ from chainfire.cli.bench_options import Task
 from chainfire.cli.bench_servers import cpu_seconds, local_pids
 from chainfire.client.calls import status_call
 from chainfire.client.endpoints import parse_endpoints, target, uses_tls
+from chainfire.client.faults import Unreachable
 from chainfire.client.sync import connect_sync
 from chainfire.errors import InvalidArgument
 
@@ -52,6 +53,7 @@ except ImportError as exc:
 
 FILL_IN_FLIGHT: Final = 200
 WAIT_SECONDS: Final = 0.25
+AFTER_LOAD_SECONDS: Final = 30.0
 WINDOWS_MAX: Final = 400  # of a run whose length is known
 CPU_SECONDS_MIN: Final = 0.1  # the kernel counts in hundredths
 FAILURES: Final = {
@@ -94,8 +96,16 @@ class System:
         )
 
     def revision(self) -> int:
-        with connect_sync(self.endpoints) as client:
-            return client.call_at(self.endpoints[0], status_call()).header.revision
+        """Asks again while the server is busy with the ends of a load. Raises Unreachable."""
+        patience = time.monotonic() + AFTER_LOAD_SECONDS
+        with connect_sync(self.endpoints[:1]) as client:
+            while True:
+                try:
+                    return client.call_at(self.endpoints[0], status_call()).header.revision
+                except Unreachable:
+                    if time.monotonic() > patience:
+                        raise
+                    time.sleep(WAIT_SECONDS)
 
 
 def _resolve(authority: str) -> tuple[str, int]:
