@@ -40,6 +40,16 @@ SESSIONS: dict[str, tuple[str, str, str]] = {
         "put x 1; put x 'two words'; del x",
         "",
     ),
+    "several keys, a command for each event": (
+        "watch m/1 m/3 --prev-kv -- sh -c 'echo $ETCD_WATCH_KEY $ETCD_WATCH_REVISION'",
+        "put m/1 a; put m/2 b; put m/3 c; del m/1",
+        "",
+    ),
+    "a command in what is typed": (
+        "watch -i",
+        "put q/1 a; put q/2 b",
+        "watch q/1 -- sh -c 'echo $ETCD_WATCH_EVENT_TYPE'\nnonsense\nwatch\n",
+    ),
     "interactive": (
         "watch -i",
         "put i/1 a; put i/2 b; put k 1; put last 1",

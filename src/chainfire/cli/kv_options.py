@@ -117,7 +117,7 @@ delete_options = options(
     click.option("--range", "_range", is_flag=True, hidden=True),  # 3.6 wants it for two keys
 )
 watch_options = options(
-    key,
+    click.argument("key", required=False, metavar="KEY"),
     click.argument("range_end", required=False, metavar="[RANGE_END] [-- COMMAND…]"),
     flag("--prefix", "All keys that start with KEY."),
     flag("--from-key", "All keys from KEY on."),

@@ -298,6 +298,9 @@ class SyncWatch:
     def close(self) -> None:
         self._run(self._watch.aclose())
 
+    def request_progress(self) -> None:
+        self._run(self._watch.request_progress())
+
     def __iter__(self) -> Self:
         return self
 

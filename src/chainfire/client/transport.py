@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -20,6 +21,8 @@ from chainfire.client.endpoints import target, uses_tls
 from chainfire.client.faults import Failure
 from chainfire.client.tls import Tls
 from chainfire.errors import Code
+
+Write = Callable[[bytes], Awaitable[None]]
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -75,14 +78,24 @@ class Channel:
             raise _failure(exc, self.endpoint) from exc
 
     async def open_stream(
-        self, path: str, request: bytes, dial_seconds: float
+        self, path: str, request: bytes, dial_seconds: float, on_open: Callable[[Write], None]
     ) -> AsyncGenerator[bytes, None]:
-        """The answers to one request of a stream that stays open. Raises Failure."""
+        """The answers to one request of a stream that stays open, and to what is written later.
+
+        `on_open` is given what writes. Raises Failure.
+        """
         await self._connect(dial_seconds)
         call: Any = self._channel.stream_stream(path, None, None)  # its stubs want an iterator
         call = call()
+
+        async def write(message: bytes) -> None:
+            """To nobody, once the stream is over: who reads hears of that."""
+            with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                await call.write(message)
+
         try:
             await call.write(request)
+            on_open(write)
             while (body := await call.read()) is not EOF:
                 yield body
             if await call.code() is not grpc.StatusCode.OK:

@@ -18,7 +18,7 @@ from typing import Self
 from google.protobuf.message import DecodeError
 
 from chainfire.client.faults import Failure, ServerFault, error_of
-from chainfire.client.transport import Channel
+from chainfire.client.transport import Channel, Write
 from chainfire.client.values import Changes, change_of
 from chainfire.errors import Code, Compacted
 from chainfire.proto import watch_pb2
@@ -85,6 +85,7 @@ class Watch:
         self._place = place
         self._channels = channels  # by attempt: the preferred endpoint first, then the others
         self._dial = dial
+        self._write: Write | None = None  # to the stream that is open, or was last
         self._changes = self._follow()
 
     async def __aenter__(self) -> Self:
@@ -111,12 +112,24 @@ class Watch:
         """
         return await anext(self._changes)
 
+    async def request_progress(self) -> None:
+        """Ask how far it has seen: the answer comes among the changes, without events.
+
+        None comes while events are still to be told, or from a connection that is lost meanwhile.
+        """
+        if self._write is not None:
+            request = watch_pb2.WatchRequest(progress_request=watch_pb2.WatchProgressRequest())
+            await self._write(request.SerializeToString())
+
+    def _opened(self, write: Write) -> None:
+        self._write = write
+
     async def _follow(self) -> AsyncGenerator[Changes, None]:
         attempt, failures = 0, 0
         while True:
             try:
                 stream = self._channels(attempt).open_stream(
-                    PATH, self._place.request(), self._dial
+                    PATH, self._place.request(), self._dial, self._opened
                 )
                 async with aclosing(stream):
                     async for body in stream:
