@@ -105,20 +105,49 @@ def self_signed(
     """
 
 # ── the machine's codec ─────────────────────────────────────────────────────
-# Rules: native/src/puts/mod.rs.
+# Rules: native/src/plain/mod.rs. Kinds are the field numbers of a command's bodies.
 
-def parse_put(data: bytes) -> tuple[int, int, int, int, int, bytes] | None:
-    """Of a command that is a plain put: member id, start number, sequence, lowest unsettled
-    sequence, leader's clock and key. None for any other.
+def is_plain_txn(request: bytes, operations_max: int) -> bool:
+    """Whether a TxnRequest is plain, passes every check that needs no state, and may change
+    something; no more compares, and operations in a branch, than that."""
+
+def parse_plain(data: bytes) -> tuple[int, int, int, int, int, int, tuple[bytes, ...]] | None:
+    """Of a command that is plain: member id, start number, sequence, lowest unsettled sequence,
+    leader's clock, kind and the key_value keys of all keys that it names. None for any other.
     """
 
-def put_rows(
-    data: bytes, before: bytes | None, index: int, term: int, revision: int, hash: int
-) -> tuple[bytes, bytes, bytes, bytes | None, bytes | None, int, int] | None:
-    """What a plain put over the key_value row `before` writes at `revision`, a new one: its
-    key_value row, revisions key and row, key_history key and row if there was one before, the hash
-    chain's link behind `hash`, and the number of bytes digested. None: not a plain put, or over a
-    version with a lease.
+def stage_plain(
+    data: bytes,
+    row_keys: tuple[bytes, ...],  # as parsed
+    befores: list[bytes | None],  # their rows, as far as there are any
+    index: int,
+    term: int,
+    revision: int,  # before it
+    hash: int,
+    families: tuple[dict[bytes, bytes | None], dict[bytes, bytes | None], dict[bytes, bytes | None]],
+    changes: list[tuple[str, bytes, bytes | None]] | None,
+) -> (
+    tuple[
+        int,
+        int,
+        int,
+        int,
+        int,
+        list[tuple[bytes, bytes | None, int]],
+        bool,
+        list[tuple[int, bool, bytes | bool | None]],
+    ]
+    | None
+):
+    """Put what a plain command writes into the `families` key_value, key_history and revisions,
+    and append it to `changes`, in the order in which it is digested.
+
+    Returns: revision after it, the hash chain's link behind `hash`, the number of bytes digested,
+    by how much the keyspace's live and history bytes grow; of each key that changed its key_value
+    key, its row (None: deleted) and by how much the number of keys grows; and of a transaction
+    whether its compares hold, and for each operation its kind (0: a range), whether the command
+    had changed something by then, and what it found: a KeyValue, or whether it deleted one.
+    None, and nothing done: not plain, or a version that would go has a lease.
     """
 
 # ── the load generator ───────────────────────────────────────────────────────

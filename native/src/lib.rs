@@ -13,7 +13,7 @@
 //! authority.rs a quirk of older clients        pure
 //! io.rs tls.rs settings.rs
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
-//! puts/        the rows of a plain put: a codec for the machine; no part of the door either     pure
+//! plain/       what a plain put, delete or transaction writes: a codec for the machine               pure
 //! ```
 //!
 //! No business logic and no protobuf: methods are paths with a number, messages are bytes.
@@ -29,7 +29,7 @@ mod http2;
 pub mod io;
 pub mod load;
 mod manners;
-pub mod puts;
+pub mod plain;
 #[cfg(feature = "python")]
 mod python;
 pub mod settings;

@@ -352,6 +352,6 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     crate::load::python::register(module)?;
     module.add_function(wrap_pyfunction!(self_signed, module)?)?;
-    crate::puts::python::register(module)?;
+    crate::plain::python::register(module)?;
     module.add_class::<Door>()
 }

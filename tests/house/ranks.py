@@ -100,7 +100,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "gateway/native_cast.py",
         "gateway/native_stream.py",
         "cli/bench.py",
-        "machine/plainputs.py",
+        "machine/plain.py",
     ),
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),

@@ -106,8 +106,7 @@ class Handlers:
         result = writer.txn(command.txn)
         if writer.lease_moves is not None:
             self.leases.keys_moved(writer)
-        self.txns += 1
-        self._count_operations(result)
+        self.count_txn(result)
         return result
 
     def _compact(self, command: Command) -> Result:
@@ -123,6 +122,10 @@ class Handlers:
             raise InvalidArgument(f"{done.freed_bytes} bytes cannot have been freed: {state}")
         self._store.finish_compaction(command.keyspace, done.revision, done.freed_bytes)
         return AckResult(self._store.revision)
+
+    def count_txn(self, result: TxnResult) -> None:
+        self.txns += 1
+        self._count_operations(result)
 
     def _count_operations(self, txn: TxnResult) -> None:
         for result in txn.results:

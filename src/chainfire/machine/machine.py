@@ -38,7 +38,7 @@ from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
 from chainfire.machine.giant import GiantDelete, GiantDeletes
 from chainfire.machine.handlers import Handler, Handlers
-from chainfire.machine.plainputs import PlainPut, PlainPuts
+from chainfire.machine.plain import PUT, Plain, PlainCommands
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.store import Mvcc
@@ -86,7 +86,7 @@ class MachineStatistics:
 
 
 _Command = tuple[Command, Handler]
-_Decoded = tuple[Entry, _Command | PlainPut | None]  # an empty entry has no command
+_Decoded = tuple[Entry, _Command | Plain | None]  # an empty entry has no command
 
 
 class Machine:
@@ -116,7 +116,7 @@ class Machine:
         self.leases = Lessor(backend, lease_counts, position.leader_clock_ms)
         self._handlers = Handlers(self.store, self._staged, self._cluster, self.leases)
         self._chain = HashChain(position.index, position.hash)
-        self._plain_puts = PlainPuts(self.store, self._staged, self._chain)
+        self._plain = PlainCommands(self.store, self._staged, self._chain, self._handlers)
         self._giants = GiantDeletes(
             backend, self.store, self._staged, self._handlers.leases, self._chain
         )
@@ -315,14 +315,14 @@ class Machine:
         foreseen.clear()
         if self._waiting or self._chain.index > self._written.index or self._cluster.alarms:
             return []
-        parse_put = self._plain_puts.parse
+        parse_plain = self._plain.parse
         index, revision = self._written.index, self.store.revision
         newest: dict[int, tuple[int, int]] = {}  # start number and sequence, by sender
         for entry in entries:
-            put = parse_put(entry.data) if entry.type == _NORMAL else None
-            if put is None:
+            plain = parse_plain(entry.data) if entry.type == _NORMAL else None
+            if plain is None or plain[5] != PUT:
                 break
-            member_id, start_number, sequence, lowest_unsettled = put[:4]
+            member_id, start_number, sequence, lowest_unsettled = plain[:4]
             before = newest.get(member_id)
             if before is None:
                 sender = self._senders.get(member_id)
@@ -385,7 +385,7 @@ class Machine:
         expected = self._chain.index + len(self._waiting) + 1
         if self._giants.under_way is not None:
             expected += 1
-        parse_put = self._plain_puts.parse
+        parse_plain = self._plain.parse
         decoded: list[_Decoded] = []
         for entry in entries:
             index, data = entry.index, entry.data
@@ -395,8 +395,7 @@ class Machine:
             assert entry.type == _NORMAL, entry.type
             expected += 1
             if data:
-                plain_put = parse_put(data)
-                decoded.append((entry, plain_put or self._decode_command(entry)))
+                decoded.append((entry, parse_plain(data) or self._decode_command(entry)))
             else:
                 decoded.append((entry, None))
         return decoded
@@ -416,7 +415,7 @@ class Machine:
     def _stage(self) -> None:
         """Effects of waiting entries into the staged rows, until the batch is full."""
         waiting = self._waiting
-        stage_plain_put, stage_command = self._stage_plain_put, self._stage_command
+        stage_plain, stage_command = self._stage_plain, self._stage_command
         size = 0
         self._giants.ensure_next(waiting[0][0])
         while waiting and size < BATCH_BYTES_MAX:
@@ -437,29 +436,29 @@ class Machine:
             elif len(decoded) == 2:
                 size += stage_command(entry, *decoded)
             else:
-                size += stage_plain_put(entry, decoded)
+                size += stage_plain(entry, decoded)
         self._digested_bytes += size
 
-    def _stage_plain_put(self, entry: Entry, put: PlainPut) -> int:
+    def _stage_plain(self, entry: Entry, plain: Plain) -> int:
         """Returns the number of bytes digested, as all that stage an entry do."""
-        member_id, start_number, sequence, lowest_unsettled, clock_ms, key = put
+        member_id, start_number, sequence, lowest_unsettled, clock_ms, kind, row_keys = plain
         sender = self._senders.get(member_id)
+        changes: list[Change] | None = [] if self.keeps_changes else None
         if (
             sender is None
             or self._cluster.alarms
             or not sender.expects(start_number, sequence)
-            or (result := self._plain_puts.put(entry, key)) is None
+            or (result := self._plain.stage(entry, kind, row_keys, changes)) is None
         ):
             return self._stage_command(entry, *self._decode_command(entry))
         sender.accept(start_number, sequence, lowest_unsettled)
         self._changed_senders.add(member_id)
         if clock_ms > self.leases.clock_ms:
             self.leases.clock_ms = clock_ms
-        self._handlers.puts += 1
         self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
-        if self.keeps_changes:
-            self._staged_changes.append(self._plain_puts.changes())
-        return self._plain_puts.digested_bytes
+        if changes:
+            self._staged_changes.append(changes)
+        return self._plain.digested_bytes
 
     def _stage_command(self, entry: Entry, message: Command, handler: Handler) -> int:
         code = 0

@@ -45,7 +45,7 @@ class Staged:
         self._changes.append((family, key, None))
 
     def rows(self, family: str) -> dict[bytes, bytes | None]:
-        """The family's staged rows, to be added to by who needs no `take_rows` of it."""
+        """The family's staged rows, always the same dict; who adds to it needs no `take_rows`."""
         return self._rows[family]
 
     def take_rows(self) -> list[Change]:
@@ -59,7 +59,8 @@ class Staged:
             batch.change(family, rows)
 
     def clear(self) -> None:
-        self._rows.clear()
+        for rows in self._rows.values():
+            rows.clear()
         self._sorted.clear()
         self._changes = []
 
