@@ -100,6 +100,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "gateway/native_cast.py",
         "gateway/native_stream.py",
         "cli/bench.py",
+        "api/plain.py",
         "machine/plain.py",
     ),
     "grpc": ("gateway/grpc_python.py", "client/"),

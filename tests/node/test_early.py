@@ -12,7 +12,7 @@ from chainfire.types import DeleteResult, PutResult
 from tests.node.world import ME, Caller, World
 
 native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
-if not hasattr(native, "put_rows"):
+if not hasattr(native, "stage_plain"):
     pytest.skip("this chainfire-native is older than the codec", allow_module_level=True)
 
 

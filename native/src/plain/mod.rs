@@ -29,6 +29,7 @@ const PUT_TAG: u8 = 0x82;
 const DELETE_TAG: u8 = 0x8a;
 const TXN_TAG: u8 = 0x92;
 const TAG_END: u8 = 0x01;
+const PROPOSING_TERM: usize = 6; // its field; the leader's clock is behind it
 
 /// A command in keyspace 0, for nobody in particular, whose body is plain.
 pub struct Plain<'a> {
@@ -46,25 +47,17 @@ pub enum Body<'a> {
 }
 
 impl<'a> Plain<'a> {
-    /// None: not such a command. Fields may not repeat, and come in the order of their numbers.
+    /// None: not such a command. Fields come in the order of their numbers, none twice but for the
+    /// leader's stamp.
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let mut input = Input(data);
         let mut numbers = [0; 8];
-        let mut last = 0;
-        let kind = loop {
-            let field = input.byte()?;
-            if field >= 0x80 {
-                break field;
-            }
-            let number = usize::from(field >> 3);
-            if field & 7 != 0 || number <= last || number > 7 {
-                return None;
-            }
-            numbers[number] = input.varint()?;
-            last = number;
-        };
+        input.numbers(0, &mut numbers, |rest| rest.first().is_some_and(|&tag| tag >= 0x80))?;
+        let kind = input.byte()?;
         let body = input.tag(TAG_END)?.message()?;
-        if numbers[1] != u64::from(FORMAT) || !input.is_empty() {
+        // Where it was forwarded, its leader's stamp follows, and counts.
+        input.numbers(PROPOSING_TERM - 1, &mut numbers, <[u8]>::is_empty)?;
+        if numbers[1] != u64::from(FORMAT) {
             return None;
         }
         let body = match kind {
@@ -116,6 +109,16 @@ mod tests {
         assert!(Plain::parse(&command(DELETE_TAG, b"\x0a\x01k")).is_some());
         assert!(Plain::parse(&command(DELETE_TAG, b"\x0a\x01k\x12\x01z")).is_none());
         assert!(Plain::parse(&command(DELETE_TAG, b"\x0a\x01k\x18\x01")).is_none());
+    }
+
+    #[test]
+    fn the_stamp_of_the_leader_counts() {
+        let mut data = command(PUT_TAG, b"\x0a\x01k");
+        data.extend_from_slice(&[0x30, 3, 0x38, 9]);
+        assert_eq!(Plain::parse(&data).unwrap().leader_clock_ms, 9);
+        for other in [&[0x38, 9][..], &[0x28, 1], &[0x42, 0]] {
+            assert!(Plain::parse(&[&data, other].concat()).is_none(), "{other:?}");
+        }
     }
 
     #[test]

@@ -40,6 +40,25 @@ impl<'a> Input<'a> {
         (last == 1).then_some(number | 1 << 63)
     }
 
+    /// Varint fields in the order of their numbers, all above `last` and below 8, until `is_end`.
+    pub fn numbers(
+        &mut self,
+        mut last: usize,
+        found: &mut [u64; 8],
+        is_end: impl Fn(&[u8]) -> bool,
+    ) -> Option<()> {
+        while !is_end(self.0) {
+            let field = usize::from(self.byte()?);
+            let number = field >> 3;
+            if field & 7 != 0 || number <= last || number > 7 {
+                return None;
+            }
+            found[number] = self.varint()?;
+            last = number;
+        }
+        Some(())
+    }
+
     pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let size = usize::try_from(self.varint()?).ok()?;
         let (found, rest) = self.0.split_at_checked(size)?;

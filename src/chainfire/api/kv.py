@@ -167,7 +167,8 @@ def _put_done(call: Call, result: PutResult) -> None:
 
 
 def delete_range(services: Services, call: Call) -> None:
-    syntax.check_delete(decode_request(_DELETE_RANGE, call.request))
+    if not plain.is_delete(call.request):
+        syntax.check_delete(decode_request(_DELETE_RANGE, call.request))
     call.then = _delete_done
     _propose(services, call, _DELETE_RANGE)
 
@@ -180,10 +181,15 @@ def _delete_done(call: Call, result: DeleteResult) -> None:
 
 
 def txn(services: Services, call: Call) -> None:
-    request: TxnRequest = decode_request(_TXN, call.request)
-    if near_quota(services, call.request) and over_quota(services, call, request):
+    body, max_ops = call.request, services.limits.max_txn_ops
+    if plain.is_txn(body, max_ops) and not near_quota(services, body):
+        call.then = _txn_done
+        _propose(services, call, _TXN)
         return
-    syntax.check_txn(request, services.limits.max_txn_ops)
+    request: TxnRequest = decode_request(_TXN, body)
+    if near_quota(services, body) and over_quota(services, call, request):
+        return
+    syntax.check_txn(request, max_ops)
     if is_read_only(request):
         level, min_revision = level_of_all(
             [op.request_range for op in (*request.success, *request.failure)]

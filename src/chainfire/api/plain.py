@@ -8,6 +8,14 @@ each other).
 
 from __future__ import annotations
 
+try:
+    from chainfire_native import is_plain_txn
+except ImportError:  # not installed, or older than this
+
+    def is_plain_txn(request: bytes, operations_max: int) -> bool:
+        return False
+
+
 _KEY = 0x0A  # field 1, length-delimited
 _VALUE = 0x12  # field 2 of PutRequest
 _RANGE_END = 0x12  # field 2 of RangeRequest
@@ -50,6 +58,17 @@ def range_bounds(body: bytes) -> tuple[bytes, bytes, bool] | None:
     if end != size and body[end:] not in _SERIALIZABLE:
         return None
     return body[2:key_end], body[key_end + 2 : end], end != size
+
+
+def is_delete(body: bytes) -> bool:
+    """Whether it is a DeleteRangeRequest with a key and nothing else: the same bytes."""
+    return get_key(body) is not None
+
+
+def is_txn(body: bytes, max_ops: int) -> bool:
+    """Whether it is a TxnRequest of single keys that passes every check that needs no state, and
+    is one for the log: as the machine's codec tells it, where that is installed."""
+    return is_plain_txn(body, max_ops)
 
 
 def is_put(body: bytes) -> bool:

@@ -30,8 +30,18 @@ except ImportError:  # not installed, or older than this
     def parse_plain(data: bytes) -> Plain | None:
         return None
 
-    def stage_plain(*_: object) -> Effect | None:
-        return None
+    def stage_plain(
+        data: bytes,
+        row_keys: tuple[bytes, ...],
+        befores: list[bytes | None],
+        index: int,
+        term: int,
+        revision: int,
+        hash: int,
+        families: tuple[Rows, Rows, Rows],
+        changes: list[Change] | None,
+    ) -> Effect | None:
+        raise AssertionError("nothing is plain without it")
 
 
 PUT: Final = int(CommandKind.PUT)
@@ -39,6 +49,7 @@ DELETE: Final = int(CommandKind.DELETE_RANGE)
 _RANGE: Final = 0  # of an outcome; there is no such command
 _KEYSPACE: Final = 0
 
+Rows = dict[bytes, bytes | None]
 # member id, start number, sequence, lowest unsettled, leader's clock, kind, row keys
 Plain = tuple[int, int, int, int, int, int, tuple[bytes, ...]]
 # row key, its row or None, and by how much the number of keys changes
@@ -52,9 +63,7 @@ Effect = tuple[int, int, int, int, int, list[Written], bool, list[Outcome]]
 class PlainCommands:
     """The store's, the chain's and the handlers' short way for entries of these kinds."""
 
-    def __init__(
-        self, store: Mvcc, staged: Staged, chain: HashChain, handlers: Handlers
-    ) -> None:
+    def __init__(self, store: Mvcc, staged: Staged, chain: HashChain, handlers: Handlers) -> None:
         self._store = store
         self._staged = staged
         self._chain = chain
@@ -99,7 +108,7 @@ class PlainCommands:
             return PutResult(revision)
         if kind == DELETE:
             self._handlers.deletes += 1
-            return DeleteResult(revision, len(written))
+            return DeleteResult(revision, len(written), [])
         results = [
             _result(revision if changed else before, what, found)
             for what, changed, found in outcomes
@@ -130,6 +139,6 @@ def _result(revision: int, kind: int, found: bytes | bool | None) -> OpResult:
     if kind == PUT:
         return PutResult(revision)
     if kind == DELETE:
-        return DeleteResult(revision, int(found is True))
+        return DeleteResult(revision, int(found is True), [])
     assert not isinstance(found, bool)
     return RangeResult(revision, [] if found is None else [found], False, int(found is not None))
