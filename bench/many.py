@@ -30,8 +30,10 @@ LOADS = {
     "serializable range": ("range", "--consistency=serializable"),
     "ten-key range": ("range", "--span=10"),
     "txn": ("txn",),
+    "delete": ("delete",),
     "mixed 80/20": ("mixed",),
 }
+DELETED_SHARE = 2  # so much of the keys at most is deleted by a run, each once
 
 
 def main() -> int:
@@ -75,18 +77,17 @@ def _fill(server: Server, keys: int) -> None:
 
 def _run(server: Server, row: Row, options: argparse.Namespace) -> Measured:
     load = LOADS[row.load]
-    flags = (
-        f"--in-flight={row.in_flight}",
-        f"--keys={options.keys}",
-        f"--duration={options.seconds:g}s",
-        "--no-fill",
-    )
+    flags = (f"--in-flight={row.in_flight}", f"--duration={options.seconds:g}s")
+    if row.load == "delete":  # of keys of its own, written anew before each run
+        flags += ("--fill", f"--keys={options.keys // DELETED_SHARE}", "--prefix=deleted/")
+    else:
+        flags += ("--no-fill", f"--keys={options.keys}")
     run = _bench(server, (*load, *flags))
     answers = run["answers"]
     empty = sum(operation["empty"] for operation in run["operations"].values())
     if run["errors"] or empty:
         raise WrongAnswer(f"{server.kind.name}, {row.load}: {run['errors']}, {empty} empty answers")
-    if load[0] in ("put", "txn") and run["revisions"] < answers:
+    if load[0] in ("put", "txn", "delete") and run["revisions"] < answers:
         raise WrongAnswer(f"{server.kind.name}: {answers} answers, {run['revisions']} revisions")
     latency = run["latency"]
     sample = Sample(answers, run["per_second"], latency["p50"], latency["p99"], 0)

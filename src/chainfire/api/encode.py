@@ -33,6 +33,10 @@ _ID: Final = b"\x10"
 _TTL: Final = b"\x18"
 _TTL_MS: Final = b"\xc0\x3e"  # field 1000
 
+# All of a ResponseOp for a put, but the revision, by the size of that.
+_PUT_HEADS: Final = tuple(
+    b"\x1a%c\x12%c\x0a%c\x18" % (size + 5, size + 3, size + 1) for size in range(11)
+)
 _ONE_ROW_END: Final = b"\x20\x01"  # count = 1
 
 
@@ -111,8 +115,12 @@ def txn_reply(header: bytes, result: TxnResult) -> bytes:
     if result.succeeded:
         parts.append(_SUCCEEDED)
     for inner in result.results:
-        op = _response_op(inner)
-        parts += (_FIELD_3, varint(len(op)), op)
+        if type(inner) is PutResult and inner.prev is None:
+            revision = varint(inner.revision)
+            parts += (_PUT_HEADS[len(revision)], revision)
+        else:
+            op = _response_op(inner)
+            parts += (_FIELD_3, varint(len(op)), op)
     return b"".join(parts)
 
 
