@@ -42,7 +42,6 @@ class Heard:
 
     asked: Watch
     responses: list[list[bytes]] = field(default_factory=list)  # fragments of each
-    refused_after_cancel: bool = False
 
     def watch(self) -> Watch:
         self.asked.responses = [_response(parts) for parts in self.responses]

@@ -242,3 +242,16 @@ def test_a_slot_is_never_further_ahead_than_its_bound() -> None:
     deadlines.add(5, TTL_MS_MAX, 1000)
     assert deadlines.take(1000 + LOOK_AHEAD_MS - 1, 10) == []
     assert deadlines.take(1000 + LOOK_AHEAD_MS, 10) == [5]
+
+
+def test_leases_with_much_time_at_a_start_are_not_all_looked_at_together() -> None:
+    """Or what ends at that moment would wait behind a million of them."""
+    deadlines = Deadlines()
+    count = 100 * LOOK_AHEAD_MS // SLOT_MS
+    deadlines.add_all(range(count), [TTL_MS_MAX] * count, 1000)
+    taken = [
+        len(deadlines.take(at, count))
+        for at in range(1000, 1000 + LOOK_AHEAD_MS + SLOT_MS, SLOT_MS)
+    ]
+    assert sum(taken) == count
+    assert max(taken) <= 2 * 100

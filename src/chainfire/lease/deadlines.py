@@ -20,6 +20,7 @@ from typing import Final
 
 SLOT_MS: Final = 50
 LOOK_AHEAD_MS: Final = 60_000
+_SLOTS_AHEAD: Final = LOOK_AHEAD_MS // SLOT_MS
 
 
 class Deadlines:
@@ -39,12 +40,17 @@ class Deadlines:
         self._slots[number].append(name)
 
     def add_all(self, names: Iterable[int], deadlines_ms: Iterable[int], now_ms: int) -> None:
-        """As `add` one by one, at half the price: a start may have a million of them."""
+        """As `add` one by one, at half the price: a start may have a million of them.
+
+        Those that are far away are spread over all slots: in one, they would all be looked at
+        together, and keep waiting what ends then.
+        """
         latest_ms, slots = now_ms + LOOK_AHEAD_MS, self._slots
+        latest = latest_ms // SLOT_MS
         for name, deadline_ms in zip(names, deadlines_ms, strict=True):
-            # Not min(): a call costs as much as all the rest.
-            due_ms = deadline_ms if deadline_ms < latest_ms else latest_ms  # noqa: FURB136
-            slots[-(-due_ms // SLOT_MS)].append(name)
+            is_near = deadline_ms < latest_ms
+            number = -(-deadline_ms // SLOT_MS) if is_near else latest - name % _SLOTS_AHEAD
+            slots[number].append(name)
         if len(slots) != len(self._heap):
             self._heap = sorted(slots)
 
