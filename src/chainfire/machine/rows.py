@@ -30,15 +30,19 @@ SENDER: Final = b"sender"  # ‖ u64 member id
 REMOVED: Final = b"removed"  # ‖ u64 member id
 
 _U64: Final = struct.Struct(">Q")
+_PAIR: Final = struct.Struct(">QQ")
 _COUNT: Final = struct.Struct(">I")
 _APPLIED: Final = struct.Struct(">BQQQQQ")
 _SENDER: Final = struct.Struct(">BQQI")
 _ALARM_KEY: Final = struct.Struct(">QB")
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Position:
-    """How far the machine is: the row that makes a batch an atom."""
+    """How far the machine is: the row that makes a batch an atom.
+
+    Never changed once made; not frozen, as types.Entry: one is made for every batch.
+    """
 
     index: int
     term: int
@@ -115,9 +119,9 @@ def sender_key(member_id: int) -> bytes:
 
 
 def encode_sender(sender: Sender) -> bytes:
-    head = _SENDER.pack(FORMAT, sender.start_number, sender.lowest_unsettled, len(sender.firsts))
-    pairs = zip(sender.firsts, sender.lasts, strict=True)
-    return head + b"".join(_U64.pack(first) + _U64.pack(last) for first, last in pairs)
+    firsts, lasts = sender.firsts, sender.lasts
+    head = _SENDER.pack(FORMAT, sender.start_number, sender.lowest_unsettled, len(firsts))
+    return head + b"".join([_PAIR.pack(*pair) for pair in zip(firsts, lasts, strict=True)])
 
 
 def decode_sender(value: bytes) -> Sender:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from chainfire.command import CommandKind
@@ -395,6 +394,8 @@ class Driver:
         enough = machine.applied_index + APPLIED_PER_TURN_MAX
         if self._appends or self._applies:
             self._work_off()
+        elif not (raft.has_ready() or self._commits.tell_awaited()):
+            return
         while raft.has_ready() or self._commits.tell_awaited():
             if machine.applied_index >= enough:
                 self._effects.more = True
@@ -445,8 +446,11 @@ class Driver:
 
     def _append_alone(self, entries: Sequence[Entry]) -> None:
         if not self._appends:
-            with suppress(Stalled):
+            try:
                 self._writer.append_alone(entries)
+            except Stalled:
+                pass
+            else:
                 return
         self._appends.append(self.raft.work_of(entries))
 

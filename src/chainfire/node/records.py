@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from chainfire.errors import Corrupt, UnknownFormat
 from chainfire.types import Entry, EntryType
@@ -19,6 +20,7 @@ CACHE_BYTES_MAX = 4 << 20  # stored and sent in the same turn: a few batches are
 _HEAD = struct.Struct(">BI")
 _ENTRY = struct.Struct(">QBI")
 _TYPES = tuple(EntryType)
+_data_of = attrgetter("data")
 
 
 def encode(entries: Sequence[Entry]) -> bytes:
@@ -66,11 +68,13 @@ def decode(first_index: int, record: bytes) -> list[Entry]:
 
 def data_bytes(entries: Iterable[Entry]) -> int:
     """What the entries weigh in memory and on the wire, headers aside."""
-    return sum([len(entry.data) for entry in entries])
+    return sum(map(len, map(_data_of, entries)))
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class _Held:
+    """Never changed; not frozen, as types.Entry."""
+
     first: Entry
     last: Entry
     count: int
@@ -108,7 +112,8 @@ class RecordCache:
             found.append(held.record)
             at += held.count
         if at < end:
-            for part in _parts(entries[at:] if at else entries):
+            rest = entries[at:] if at else entries
+            for part in (rest,) if data_bytes(rest) <= RECORD_BYTES_MAX else _parts(rest):
                 record = encode(part)
                 self.remember(part, record)
                 found.append(record)
@@ -134,9 +139,6 @@ def first_index_after(record: bytes, first_index: int) -> int:
 
 def _parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
     """The entries in pieces that each make a record; a single entry may be larger."""
-    if data_bytes(entries) <= RECORD_BYTES_MAX:
-        yield entries
-        return
     start, weight = 0, 0
     for at, entry in enumerate(entries):
         weight += len(entry.data)

@@ -433,9 +433,7 @@ class Node:
             while not (self._closed or self.failed.done()):
                 effects = self._take_turn()
                 if not (self._sync(effects.sync) or effects.told):
-                    if effects.more:
-                        self._schedule_turn()
-                    self._upkeep.after_apply()
+                    self._after_turns(effects)
                     return
         except Exception as exc:
             self.halt(fatal(exc))
@@ -445,16 +443,22 @@ class Node:
             self.machine.keeps_changes = self._follower.wants_changes
         effects = self._drive()
         self._show(effects)
+        if effects.commits_wait:
+            self._loop.call_later(WAIT_SECONDS, self._tell_commits)
+        return effects
+
+    def _after_turns(self, last: Effects) -> None:
+        """What need not be looked at in the midst of them."""
+        if last.more:
+            self._schedule_turn()
+        if last.stalled:
+            self._retry_soon()
         self.peering.after_turn()
         if self.machine.membership_changes != self._membership_changes:
             self._leave_if_removed()
         if (self._core.term, self._core.leader) != self._led:
             self._log_leader()
-        if effects.stalled:
-            self._retry_soon()
-        if effects.commits_wait:
-            self._loop.call_later(WAIT_SECONDS, self._tell_commits)
-        return effects
+        self._upkeep.after_apply()
 
     def _drive(self) -> Effects:
         """A turn of the driver, timed."""
