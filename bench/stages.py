@@ -118,11 +118,12 @@ class Bench:
         more = True
         while more:
             effects = self.driver.turn()
-            if effects.answers:
-                self.node._deliver(effects)
+            answers = effects.answers
             if effects.sync is not None:
                 self.opened.log_backend.sync()
-                self.driver.synced(effects.sync)
+                answers += self.driver.synced(effects.sync)
+            if answers:
+                self.node._answer(answers)
             more = effects.more or effects.sync is not None
 
     def serve(self, name: str, bodies: list[bytes]) -> None:
@@ -148,7 +149,7 @@ class Bench:
             (machine, "_decode", "decode"),
             (machine, "_stage", "stage"),
             (machine, "_write", "write"),
-            (node, "_deliver", "answers"),
+            (node, "_answer", "answers"),
         ):
             setattr(owner, part, stages.timed(name, getattr(owner, part)))
 

@@ -126,7 +126,7 @@ async def test_start_returns_only_when_the_last_life_is_applied(
         sync()
 
     monkeypatch.setattr(world.log, "sync", slow_sync)
-    monkeypatch.setattr(world.driver._gate._reads, "_timeout_ms", 20)  # many times while it waits
+    monkeypatch.setattr(world.driver._gate.reads, "_timeout_ms", 20)  # many times while it waits
     node = node_of(world)
     starting = asyncio.create_task(node.start(DEADLINE_SECONDS))
     ticks = world.driver._gate._ticks

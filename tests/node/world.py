@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from chainfire.machine import Machine
 from chainfire.node.autocompact import AutoCompactor
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
-from chainfire.node.effects import Effects
+from chainfire.node.effects import Answer, Effects
 from chainfire.node.logstore import LogStore
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import PutRequest
@@ -85,6 +85,14 @@ class Caller:
     @property
     def answered(self) -> bool:
         return self.may_read or self.result is not None or self.error is not None
+
+
+def deliver(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        if isinstance(answer.result, RequestError):
+            answer.pending.refused(answer.result)
+        else:
+            answer.pending.done(answer.result)
 
 
 class World:
@@ -164,11 +172,7 @@ class World:
     def turn(self, now_ms: int = 0) -> Effects:
         """One turn, its answers delivered, its sync left undone."""
         effects = self.driver.turn(now_ms)
-        for answer in effects.answers:
-            if isinstance(answer.result, RequestError):
-                answer.pending.refused(answer.result)
-            else:
-                answer.pending.done(answer.result)
+        deliver(effects.answers)
         for reader in effects.reads:
             reader.ready()
         return effects
@@ -176,7 +180,7 @@ class World:
     def sync(self, effects: Effects) -> None:
         assert effects.sync is not None
         self.log.sync()
-        self.driver.synced(effects.sync)
+        deliver(self.driver.synced(effects.sync))
 
     def settle(self) -> None:
         for _ in range(200):

@@ -5,8 +5,8 @@ simulator runs this very class. One turn takes everything that has arrived:
 
     propose, read, step, tick        collect
     turn()      proposals -> raft -> log batch (written, not durable)    -> Effects.sync
-    synced(n)   witness, raft's own acknowledgements -> committed entries
-                -> machine.apply: one atom -> answers                    -> next turn's Effects
+    synced(n)   witness, raft's own acknowledgements -> committed entries -> early answers
+    turn()      machine.apply: one atom -> answers                       -> Effects
 
 Durable before shown: what raft wants to say after a storage write hangs on
 that write (its `responses`) and is stepped only by `synced`. Entries are
@@ -133,7 +133,7 @@ class Driver:
         self._installing = Installing(log, machine, state_place)
         self._writer = LogWriter(log, witness, self._installing)
         self._applier = Applier(raft, machine, self._proposer, duties, self._effects)
-        self._early = EarlyAnswers(machine, self._proposer, self._effects)
+        self._early = EarlyAnswers(machine, self._proposer)
         self._appends: deque[Message] = deque()  # for our own disk, in raft's order
         self._applies: deque[Sequence[Entry]] = deque()  # committed, each one page of raft's
         self._postponed = False  # the first apply waits for the next turn, and for nothing else
@@ -334,15 +334,26 @@ class Driver:
         """An Effects asked for it, a little while ago."""
         self._commits.tell()
 
-    def synced(self, number: int) -> None:
-        """The log writes up to `number` are durable: say what hangs on them."""
+    def synced(self, number: int) -> Sequence[Answer]:
+        """The log writes up to `number` are durable: say what hangs on them, but apply nothing.
+
+        Returns what may be told by then; a turn is due.
+        """
         alone, responses = self._writer.durable(number)
-        if alone is not None:
-            committed = self.raft.stored_alone(alone)
-            if committed:
-                self._postponed = self._postponed or not self._applies
-                self._applies.append(committed)
-        self._route_all(responses)
+        answers = () if alone is None else self._commit_alone(alone)
+        if responses:
+            self._route_all(responses)
+        return answers
+
+    def _commit_alone(self, last: Entry) -> Sequence[Answer]:
+        committed, applies = self.raft.stored_alone(last), self._applies
+        if not committed:
+            return ()
+        applies.append(committed)
+        if len(applies) > 1:
+            return ()
+        self._postponed, self._told = True, committed
+        return self._early.answers(committed)
 
     # ── out ─────────────────────────────────────────────────────────────────
 
@@ -359,14 +370,15 @@ class Driver:
         entries = self._proposer.turn(self._now_ms, may_append=writer.unsynced is None)
         if entries:
             self._append_alone(entries)
-        self._gate.start_round()
-        self._postponed = self._has_written = False
+        if self._gate.reads.next_round:
+            self._gate.start_round()
+        self._postponed, self._has_written = False, bool(entries)
         self._pump()
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
         effects.commits_wait = self._commits.begin_wait()
-        if not effects.stalled and self.machine.may_be_read:
+        if self._gate.reads.waiting and not effects.stalled and self.machine.may_be_read:
             effects.reads += self._gate.ready()
         if effects.answers and self._leases.goes_on(effects.answers):
             effects.more = True
@@ -465,8 +477,9 @@ class Driver:
     def _apply(self, entries: Sequence[Entry]) -> None:
         if entries is not self._told:
             self._told = entries
-            self._postponed = self._early.answer(entries) or self._has_written
-            self._effects.told = self._postponed
+            answers = self._early.answers(entries)
+            self._effects.answers += answers
+            self._postponed = self._effects.told = bool(answers) or self._has_written
         if not self._postponed and self._applier.apply(entries):
             self._applies.popleft()
             self._told = ()

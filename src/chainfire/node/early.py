@@ -11,28 +11,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chainfire.machine import Machine
-from chainfire.node.effects import Answer, Effects
+from chainfire.node.effects import Answer
 from chainfire.node.proposer import Proposer
 from chainfire.types import Entry
 
 
 class EarlyAnswers:
-    def __init__(self, machine: Machine, proposer: Proposer, effects: Effects) -> None:
+    def __init__(self, machine: Machine, proposer: Proposer) -> None:
         self._machine = machine
         self._proposer = proposer
-        self._effects = effects
 
-    def answer(self, entries: Sequence[Entry]) -> bool:
-        """Whether somebody was answered who should hear it before the entries are applied."""
+    def answers(self, entries: Sequence[Entry]) -> list[Answer]:
+        """What callers should hear before these committed entries are applied."""
+        answers: list[Answer] = []
         pending = self._proposer.pending
         if not len(pending):
-            return False
+            return answers
         me, start = self._proposer.member_id, self._proposer.start_number
-        answers = self._effects.answers
-        answered = len(answers)
         for one in self._machine.foresee(entries):
             if one.member_id == me and one.start_number == start:
                 caller = pending.settle(one.sequence)
                 if caller is not None:
                     answers.append(Answer(caller, one.result))
-        return len(answers) > answered
+        return answers

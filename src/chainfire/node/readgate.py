@@ -35,7 +35,7 @@ class ReadGate:
         self._machine = machine
         self._gate_index = gate_index
         self._reads_max = reads_max
-        self._reads = Reads(timeout_ms, start_number)
+        self.reads = Reads(timeout_ms, start_number)
         self._is_local = False  # a linearizable read needs no round of heartbeats
         self._local_term = 0  # while it leads in this one
         self._ticks = 0
@@ -53,7 +53,7 @@ class ReadGate:
         barred: bool,
     ) -> bool:
         """False: `pending` hears later, from `ready`, `tick` or `stop`; or was refused."""
-        machine, reads = self._machine, self._reads
+        machine, reads = self._machine, self.reads
         index = 0 if level == LOCAL else self._core.log.committed
         if self._is_local and machine.is_held:
             index = 0  # nobody was told anything of what is being applied
@@ -76,17 +76,17 @@ class ReadGate:
 
     def start_round(self) -> None:
         """One ReadIndex round for all that came since the last one."""
-        if self._reads.next_round and self._core.leader:
-            context = self._reads.start_round()
+        if self._core.leader:
+            context = self.reads.start_round()
             if context is not None:
                 self._raft.read_index(context)
 
     def confirm_round(self, state: ReadState) -> None:
-        self._reads.confirm_round(state.context, max(state.index, self._gate_index))
+        self.reads.confirm_round(state.context, max(state.index, self._gate_index))
 
     def leader_changed(self) -> None:
         """An index that an old leader names later must not answer anybody (etcd#21375)."""
-        self._reads.repeat_rounds()
+        self.reads.repeat_rounds()
 
     def note_leadership(self, *, is_sole_voter: bool) -> None:
         """After each turn: ReadIndex of a sole voter is its own commit index.
@@ -102,18 +102,16 @@ class ReadGate:
 
     def ready(self) -> list[ReadPending]:
         """Take out those that may be answered now."""
-        if not self._reads.waiting:
-            return []
-        return self._reads.ready(self._machine.applied_index, self._machine.revision)
+        return self.reads.ready(self._machine.applied_index, self._machine.revision)
 
     def tick(self, now_ms: int) -> None:
         self._ticks += 1
         if self._ticks % READ_ROUND_TICKS == 0:
-            self.slow_rounds += self._reads.repeat_rounds()  # its messages may be lost
-        for reader, error in self._reads.overdue(now_ms):
+            self.slow_rounds += self.reads.repeat_rounds()  # its messages may be lost
+        for reader, error in self.reads.overdue(now_ms):
             self.timed_out += isinstance(error, Timeout)
             reader.refused(error)
 
     def stop(self) -> list[ReadPending]:
         """Everybody who waits."""
-        return self._reads.take_all()
+        return self.reads.take_all()

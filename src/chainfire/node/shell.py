@@ -31,7 +31,7 @@ from chainfire.node.archiving import StateArchive
 from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.divergence import Verdict
 from chainfire.node.driver import Driver
-from chainfire.node.effects import Effects
+from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Report
 from chainfire.node.logsync import LogSync
 from chainfire.node.peering import Peering, removed
@@ -259,7 +259,7 @@ class Node:
     def _end_waits(self) -> None:
         self._upkeep.stop(Stopped())
         self._steps.close(Stopped())
-        self._deliver(self._driver.stop())
+        self._answer(self._driver.stop().answers)
 
     # ── what the api asks ───────────────────────────────────────────────────
 
@@ -442,7 +442,8 @@ class Node:
         if self._follower is not None:
             self.machine.keeps_changes = self._follower.wants_changes
         effects = self._drive()
-        self._show(effects)
+        self._carry_out(effects)
+        self._show(effects.answers, effects.reads)
         if effects.commits_wait:
             self._loop.call_later(WAIT_SECONDS, self._tell_commits)
         return effects
@@ -476,19 +477,23 @@ class Node:
         if number is None or self._log_sync.running:
             return False
         if self._may_sync_inline() and self._log_sync.try_inline():
-            self._driver.synced(number)
+            self._show(self._driver.synced(number))
             return True
         self._log_sync.start(number)
         return False
 
-    def _show(self, effects: Effects) -> None:
+    def _show(self, answers: Sequence[Answer], reads: Sequence[ReadPending] = ()) -> None:
         """Tell who follows, then who waits; it all leaves together."""
+        if not answers and not reads and self.machine.revision == self._told_revision:
+            return
         for outlet in self._outlets:
             outlet.hold()
         try:
             if self._follower is not None:
                 self._tell(self._follower)
-            self._deliver(effects)
+            self._answer(answers)
+            for reader in reads:
+                reader.ready()
         finally:
             for outlet in self._outlets:
                 outlet.flush()
@@ -533,7 +538,7 @@ class Node:
 
     def _synced(self, number: int) -> None:
         if not (self._closed or self.failed.done()):
-            self._driver.synced(number)
+            self._show(self._driver.synced(number))
             self._turn()
 
     def _tell_commits(self) -> None:
@@ -550,21 +555,21 @@ class Node:
         self._stall_timer = None
         self._schedule_turn()
 
-    def _deliver(self, effects: Effects) -> None:
+    def _carry_out(self, effects: Effects) -> None:
         for to, frames in effects.frames.items():
             self.peering.send(to, frames)
         for message in effects.snapshots:
             self.peering.send_snapshot(message)
         if effects.installed:
             self._upkeep.installed()
-        for answer in effects.answers:
+
+    def _answer(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
             result = answer.result
             if isinstance(result, RequestError):
                 answer.pending.refused(result)
             else:
                 answer.pending.done(result)
-        for reader in effects.reads:
-            reader.ready()
 
     def _log_leader(self) -> None:
         core = self._core

@@ -341,7 +341,8 @@ class SimMember:
         self.disk.log.sync_to(written)
         self.durable.advance()
         self.disk.power.step()
-        self.driver.synced(number)
+        for answer in self.driver.synced(number):
+            _tell(answer.pending, answer.result)
         self.wake()
 
     # ── upkeep ──────────────────────────────────────────────────────────────
