@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -44,7 +45,7 @@ class Member(Server):
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
-            f"--listen-peer-urls=http://127.0.0.1:{self.peer_port}",
+            f"--listen-peer-urls=http://{self.host}:{self.peer_port}",
             f"--initial-advertise-peer-urls={self.peer_url}",
             f"--initial-cluster={self.initial_cluster}",
             f"--initial-cluster-state={self.state}",
@@ -111,12 +112,15 @@ class Cluster:
         flags: Sequence[str] = (),
         *,
         proxied: bool = False,
+        prepare: Callable[[Member], None] | None = None,
     ) -> None:
+        """`prepare` gives a member its place (`host`, `prefix`) before its URLs are made."""
         self.kind = kind
         self.directory = directory
         self.flags = tuple(flags)
         self.members: list[Member] = []
         self._proxies = Proxies() if proxied else None
+        self._prepare = prepare
         for number in range(1, size + 1):
             self.members.append(self._make(f"m{number}"))
         urls = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
@@ -130,7 +134,9 @@ class Cluster:
         if self._proxies is not None:
             member.proxy = self._proxies.add(member.peer_port)
             reached_at = member.proxy.port
-        member.peer_url = f"http://127.0.0.1:{reached_at}"
+        if self._prepare is not None:
+            self._prepare(member)
+        member.peer_url = f"http://{member.host}:{reached_at}"
         member.id = member_id([member.peer_url], TOKEN)
         return member
 
@@ -205,6 +211,20 @@ class Cluster:
     def followers(self) -> list[Member]:
         leader = self.leader()
         return [member for member in self.running if member is not leader]
+
+    def move_leader(self, to: Member, seconds: float = READY_SECONDS) -> None:
+        """Returns when it leads, and all follow it."""
+
+        def leads() -> bool:
+            leader = self.leader()
+            if leader is not to:
+                request = maintenance_pb2.MoveLeaderRequest(targetID=to.id)
+                with suppress(grpc.RpcError):
+                    reply = maintenance_pb2.MoveLeaderResponse
+                    leader.call("Maintenance/MoveLeader", request, reply)
+            return leader is to
+
+        self.wait(leads, f"{to.name} does not become the leader", seconds)
 
     # ── faults of the network ───────────────────────────────────────────────
 

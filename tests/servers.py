@@ -129,12 +129,13 @@ class Server:
     prefix: tuple[str, ...] = ()  # a wrapper command: strace, setpriv
     port: int = 0
     peer_port: int = 0
+    host: str = "127.0.0.1"
     log_to: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def target(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -199,7 +200,7 @@ class Server:
                 raise ServerFailed(
                     f"{self.kind.name} ended with {self.process.returncode}", self.log()
                 )
-            if _listens(self.port) and _answers(self.target):
+            if _listens(self.host, self.port) and _answers(self.target):
                 return time.monotonic() - begun
             time.sleep(0.01)
         raise ServerFailed(f"{self.kind.name} not ready in {deadline_seconds} s", self.log())
@@ -270,10 +271,10 @@ def _kill_what_runs() -> None:
             process.kill()
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def _answers(target: str) -> bool:

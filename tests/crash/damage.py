@@ -118,6 +118,17 @@ def falsify(data: Path, key: bytes, value: bytes, other: bytes) -> None:
         state.sync()
 
 
+def fill_with(path: Path) -> None:
+    """Another one's file takes all the room that is left."""
+    with path.open("wb", buffering=0) as file:
+        for size in (2**20, 4096):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
 # ── Which file ──────────────────────────────────────────────────────────────
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from chainfire.proto import kv_pb2
 from tests import peers, report
+from tests.crash.damage import fill_with
 from tests.servers import Server
 
 DISK_MIB = 320
@@ -106,7 +107,7 @@ def test_a_disk_filled_by_others_loses_nothing(server: Server, disk: Path) -> No
             key = b"before/%d" % number
             acknowledged[key] = put(channel, key, b"v")
         glutton = disk / "others"
-        _fill_with(glutton)
+        fill_with(glutton)
         for number in range(200):
             try:
                 acknowledged[b"after/%d" % number] = put(
@@ -134,13 +135,3 @@ def test_a_disk_filled_by_others_loses_nothing(server: Server, disk: Path) -> No
     server.start()
     with grpc.insecure_channel(server.target) as channel:
         assert acknowledged.items() <= revisions(channel).items()
-
-
-def _fill_with(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        for size in (2**20, 4096):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue

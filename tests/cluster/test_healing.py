@@ -1,0 +1,145 @@
+"""Real members that lose data, or whose state is not the others', mend themselves under load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chainfire.proto import kv_pb2, maintenance_pb2
+from tests import report
+from tests.cluster.load import Arena, Load
+from tests.clusters import Cluster, Member
+from tests.crash import damage
+from tests.crash.damage import FILES
+from tests.peers import need_chainfire
+
+HEAL_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    kind = need_chainfire()
+    if not kind.is_chainfire:
+        pytest.skip("the files that are damaged are Chainfire's")
+    with Cluster(kind, tmp_path_factory.mktemp("healing")) as made:
+        yield Arena(made.start())
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    kind = need_chainfire()
+    if not kind.is_chainfire:
+        pytest.skip("the files that are falsified are Chainfire's")
+    with Cluster(kind, tmp_path_factory.mktemp("steady")) as made:
+        yield made.start()
+
+
+def healed(member: Member) -> int:
+    return member.log(last_bytes=10_000_000).count("caught up: this member votes again")
+
+
+def wait_healed(arena: Arena, member: Member, before: int) -> None:
+    arena.cluster.wait(lambda: healed(member) > before, "did not heal", HEAL_SECONDS)
+    report.count("members healed by the others", 1)
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_member_whose_log_is_gone_takes_it_from_the_others(arena: Arena, leads: bool) -> None:
+    def faults(load: Load) -> None:
+        load.go_on()
+        victim = arena.cluster.leader() if leads else arena.cluster.followers()[0]
+        before = healed(victim)
+        victim.kill()
+        for path in (victim.data_dir / "log").glob("*.log"):
+            path.unlink()
+        load.go_on(20)
+        victim.start()
+        wait_healed(arena, victim, before)
+        other = next(m for m in arena.cluster.members if m is not victim)
+        other.kill()
+        load.go_on(20)  # which needs the victim
+        other.start()
+
+    arena.under_load(faults)
+
+
+def test_damage_that_is_met_while_it_runs_is_mended_without_a_hand(arena: Arena) -> None:
+    """A block in the middle of a table: the start does not read it, the scrub does."""
+
+    def faults(load: Load) -> None:
+        load.go_on(300)
+        victim = arena.cluster.followers()[0]
+        victim.kill()
+        victim.start()  # RocksDB turns what it replays into tables
+        before = healed(victim)
+        victim.kill()
+        damage.flip_middle(FILES["state SST"](victim.data_dir))
+        victim.spawn()
+        wait_healed(arena, victim, before)
+        victim.wait_ready()
+        load.go_on()
+
+    arena.under_load(faults)
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_member_whose_state_differs_is_found_and_mended(steady: Cluster, leads: bool) -> None:
+    """Nobody asks it meanwhile: within a heartbeat it does not know yet, and may answer wrongly."""
+    key = b"stored%d" % leads
+    victim = steady.followers()[0]
+    others = [member for member in steady.members if member is not victim]
+    before = healed(victim)
+    victim.put(key, b"right")
+    victim.kill()
+    damage.falsify(victim.data_dir, key, b"right", b"wrong")
+    victim.start()
+    if leads:
+        steady.move_leader(victim)
+    compare_and_put(others[0], key)
+    steady.wait(lambda: found(victim), "not found", HEAL_SECONDS)
+    steady.wait(lambda: healed(victim) > before, "did not heal", HEAL_SECONDS)
+    victim.wait_ready()
+    steady.wait(lambda: not alarms(others[0]), "the alarm stays", HEAL_SECONDS)
+    assert victim.get(key) == b"right"
+    for number in range(20):
+        steady.members[number % 3].put(key + b"later%d" % number, b"v")
+    steady.wait_equal()
+    report.count("members healed by the others", 1)
+
+
+def found(member: Member) -> bool:
+    return "this member's state is not that of the majority" in member.log(10_000_000)
+
+
+def compare_and_put(member: Member, key: bytes) -> None:
+    """Its outcome hangs on the value that is stored."""
+    request = kv_pb2.TxnRequest(
+        compare=[kv_pb2.Compare(key=key, target=kv_pb2.Compare.VALUE, value=b"right")],
+        success=[kv_pb2.RequestOp(request_put=kv_pb2.PutRequest(key=key + b"equal", value=b"y"))],
+    )
+    member.call("KV/Txn", request, kv_pb2.TxnResponse)
+
+
+def alarms(member: Member) -> int:
+    request = maintenance_pb2.AlarmRequest()
+    reply = member.call("Maintenance/Alarm", request, maintenance_pb2.AlarmResponse)
+    return len(reply.alarms)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_told_not_to_heal_it_stops_and_says_why(tmp_path: Path) -> None:
+    with Cluster(need_chainfire(), tmp_path, flags=["--auto-heal=false"]) as cluster:
+        cluster.start()
+        victim = cluster.followers()[0]
+        cluster.leader().put(b"k", b"v")
+        cluster.wait_equal()
+        victim.kill()
+        for path in (victim.data_dir / "log").glob("*.log"):
+            path.unlink()
+        victim.spawn()
+        assert victim.wait_exit() == 1
+        assert "this member's disk has lost data" in victim.log()
+        assert not list(victim.data_dir.glob("damaged-*"))
