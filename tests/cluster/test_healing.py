@@ -15,7 +15,8 @@ from tests.crash import damage
 from tests.crash.damage import FILES
 from tests.peers import need_chainfire
 
-HEAL_SECONDS = 60.0
+HEAL_SECONDS = 90.0
+LOSSES = [False, pytest.param(True, marks=pytest.mark.slow)]  # of a follower; of the leader
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def wait_healed(arena: Arena, member: Member, before: int) -> None:
     report.count("members healed by the others", 1)
 
 
-@pytest.mark.parametrize("leads", [False, True])
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("leads", LOSSES)
 def test_a_member_whose_log_is_gone_takes_it_from_the_others(arena: Arena, leads: bool) -> None:
     def faults(load: Load) -> None:
         load.go_on()
@@ -55,16 +57,18 @@ def test_a_member_whose_log_is_gone_takes_it_from_the_others(arena: Arena, leads
         for path in (victim.data_dir / "log").glob("*.log"):
             path.unlink()
         load.go_on(20)
-        victim.start()
+        victim.start(HEAL_SECONDS)
         wait_healed(arena, victim, before)
         other = next(m for m in arena.cluster.members if m is not victim)
         other.kill()
         load.go_on(20)  # which needs the victim
-        other.start()
+        other.start(HEAL_SECONDS)
 
     arena.under_load(faults)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_damage_that_is_met_while_it_runs_is_mended_without_a_hand(arena: Arena) -> None:
     """A block in the middle of a table: the start does not read it, the scrub does."""
 
@@ -78,13 +82,14 @@ def test_damage_that_is_met_while_it_runs_is_mended_without_a_hand(arena: Arena)
         damage.flip_middle(FILES["state SST"](victim.data_dir))
         victim.spawn()
         wait_healed(arena, victim, before)
-        victim.wait_ready()
+        victim.wait_ready(HEAL_SECONDS)
         load.go_on()
 
     arena.under_load(faults)
 
 
-@pytest.mark.parametrize("leads", [False, True])
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("leads", LOSSES)
 def test_a_member_whose_state_differs_is_found_and_mended(steady: Cluster, leads: bool) -> None:
     """Nobody asks it meanwhile: within a heartbeat it does not know yet, and may answer wrongly."""
     key = b"stored%d" % leads
@@ -94,13 +99,13 @@ def test_a_member_whose_state_differs_is_found_and_mended(steady: Cluster, leads
     victim.put(key, b"right")
     victim.kill()
     damage.falsify(victim.data_dir, key, b"right", b"wrong")
-    victim.start()
+    victim.start(HEAL_SECONDS)
     if leads:
         steady.move_leader(victim)
     compare_and_put(others[0], key)
     steady.wait(lambda: found(victim), "not found", HEAL_SECONDS)
     steady.wait(lambda: healed(victim) > before, "did not heal", HEAL_SECONDS)
-    victim.wait_ready()
+    victim.wait_ready(HEAL_SECONDS)
     steady.wait(lambda: not alarms(others[0]), "the alarm stays", HEAL_SECONDS)
     assert victim.get(key) == b"right"
     for number in range(20):

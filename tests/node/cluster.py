@@ -97,7 +97,7 @@ class Cluster:
             voters=self.ids,
             limits=self.limits,
             start_number=self.starts[id_],
-            is_admitted=False,
+            stage=Stage.LOST,
         )
         world.driver.begin(self.now_ms)
         self.members[id_] = world
@@ -116,7 +116,7 @@ class Cluster:
                 admission.met(id_, lost_data=stage is not Stage.FULL)
                 admission.welcomed(id_)
                 admission.reported(id_, other.driver.raft.raft.term)
-        if admission.is_granted and world.driver.standing.stage is Stage.WAITING:
+        if admission.is_granted and world.driver.standing.stage is Stage.LOST:
             world.driver.standing.become_following(admission.term)
         return admission.is_granted
 

@@ -6,9 +6,10 @@ import pytest
 
 from chainfire.node.admission import Admission, leaves_quorum
 from chainfire.node.standing import Stage
+from chainfire.proto.kv_pb2 import LOCAL, SERIALIZABLE
 from chainfire.raft.messages import Message, MessageType
 from chainfire.types import ConfState
-from tests.node.cluster import Cluster, Packet
+from tests.node.cluster import Cluster, Packet, reliable
 from tests.node.world import Caller
 
 
@@ -46,7 +47,7 @@ def test_what_was_committed_with_its_help_is_not_voted_away(type: MessageType) -
     cluster.crash(3)
     cluster.cut = set()
     world = cluster.lose_disk(3)
-    assert world.driver.standing.stage is Stage.WAITING, "one of two is not enough"
+    assert world.driver.standing.stage is Stage.LOST, "one of two is not enough"
     cluster.run(50)
     assert cluster.leader is None
     # Even if it was told by enough others before: it gives no vote.
@@ -136,9 +137,29 @@ def test_it_is_no_leader_before_it_has_caught_up() -> None:
     assert cluster.leader is not None and cluster.leader.me != 3
 
 
+def is_a(packet: Packet, type: MessageType) -> bool:
+    return isinstance(packet.frame, Message) and packet.frame.type is type
+
+
 def is_append(packet: Packet) -> bool:
     frame = packet.frame
     return isinstance(frame, Message) and frame.type in (MessageType.APPEND, MessageType.SNAPSHOT)
+
+
+@pytest.mark.parametrize("level", [LOCAL, SERIALIZABLE])
+def test_while_it_catches_up_it_shows_no_less_than_it_had_shown(level: int) -> None:
+    cluster = elected()
+    cluster.crash(3)
+    world = cluster.lose_disk(3)
+    cluster.network = lambda p: [] if is_a(p, MessageType.READ_INDEX_REPLY) else [p]
+    cluster.run(5)
+    assert world.machine.store.get_row(0, b"k0") is not None
+    read = world.read(level)
+    cluster.run(5)
+    assert not read.answered
+    cluster.network = reliable
+    cluster.run_until(lambda: read.answered)
+    assert read.may_read
 
 
 # ── whom it must ask ────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.logstore import LogStore
+from chainfire.node.standing import Stage
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import PutRequest
 from chainfire.raft.config import Config
@@ -106,7 +107,7 @@ class World:
         voters: tuple[int, ...] = (ME,),
         limits: Limits | None = None,
         start_number: int = 0,
-        is_admitted: bool = True,
+        stage: Stage = Stage.FULL,
         auto_compactor: AutoCompactor | None = None,
     ) -> None:
         if state is None:
@@ -138,7 +139,7 @@ class World:
             duties=Duties(me, self.machine, self.duty_settings(auto_compactor)),
             member_id=me,
             start_number=start_number or self.machine.start_number(me) + 1,
-            is_admitted=is_admitted,
+            stage=stage,
             limits=limits or Limits(pending_max=100, request_timeout_ms=7000),
         )
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from chainfire.sim.run import Outcome, run_shape
-from chainfire.sim.shape import FAULTS, Shape, draw
+from chainfire.sim.shape import EVERY_FAULT, Shape, draw
 from tests import report
 
 SEEDS = 200
@@ -39,9 +39,9 @@ def test_every_promise_is_kept_for_longer(first: int) -> None:
         ran(run_shape(draw(seed, seconds=20)))
 
 
-@pytest.mark.parametrize("kind", sorted(FAULTS))
+@pytest.mark.parametrize("kind", sorted(EVERY_FAULT))
 def test_every_kind_of_fault_strikes(kind: str) -> None:
-    often = 100 / FAULTS[kind]
+    often = 100 / EVERY_FAULT[kind]
     shape = Shape(seed=5, seconds=8, calls_per_second=30, faults=(kind,), faults_per_minute=often)
     outcome = ran(run_shape(shape))
     assert outcome.faults[kind]

@@ -90,10 +90,9 @@ class Driver:
         duties: Duties,
         member_id: int,
         start_number: int,
-        is_admitted: bool,
+        stage: Stage,
         limits: Limits,
     ) -> None:
-        """`is_admitted`: see `admission`; until then it is WAITING (`standing`)."""
         self.raft = raft
         self._core = raft.raft  # read, never written
         self.log = log
@@ -140,7 +139,6 @@ class Driver:
         self._has_written = False  # in this turn; its sync begins before anything is applied
         self._told: Sequence[Entry] = ()  # the last apply whose callers could hear early
         self.reports = Reports(raft, machine, self._effects)
-        stage = Stage.FULL if is_admitted else Stage.WAITING
         self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
         self.standing = self.soundness.standing
         self._divergence = self.soundness.divergence
@@ -212,6 +210,8 @@ class Driver:
         if self._stopped or self._divergence.is_found:
             pending.refused(Stopped() if self._stopped else CorruptCluster())
             return False
+        if self.standing.stage is not Stage.FULL and self.standing.has_lost_data:
+            level = LINEARIZABLE
         return self._gate.may_read(
             level,
             min_revision,
@@ -261,6 +261,7 @@ class Driver:
 
     def lost_data(self, peer: int) -> None:
         """This member says that it lost some of what it had acknowledged."""
+        self._effects.frames.pop(peer, None)
         self.raft.reset_progress(peer)
 
     def move_leader(self, target: int, pending: Pending) -> None:
@@ -283,7 +284,7 @@ class Driver:
     def snapshot_received(self, message: Message, staged: str) -> None:
         """A snapshot's files are durable in the staged state directory of this name, ours now."""
         self._installing.stage(message, staged)
-        if self.standing.stage is not Stage.WAITING:
+        if not self.standing.is_waiting:
             self.raft.step(message)
         wanted = (self._core.log.unstable.snapshot, *(w.snapshot for w in self._appends))
         self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
@@ -316,7 +317,7 @@ class Driver:
     def tick(self, now_ms: int, free_bytes: int) -> None:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms
-        if self.standing.stage is not Stage.WAITING:
+        if not self.standing.is_waiting:
             self.raft.tick()
             self._hand_over.tick(now_ms)
         self.soundness.tick(now_ms, lambda reader: self.read(LINEARIZABLE, 0, None, reader))

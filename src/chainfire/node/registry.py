@@ -12,6 +12,7 @@ from chainfire.errors import Corrupt, Stalled, UnknownFormat
 from chainfire.machine import Machine
 from chainfire.node.handshake import Met
 from chainfire.node.roster import Roster
+from chainfire.node.standing import Stage
 from chainfire.storage.backend import Reader, StorageBackend, WriteBatch
 
 STALL_RETRY_SECONDS = 0.01
@@ -70,6 +71,13 @@ class Registry:
     def has_lost_data(self) -> bool:
         """Whether this directory took the place of one that had lost data, and is not caught up."""
         return has_lost_data(self._backend)
+
+    @property
+    def stage(self) -> Stage:
+        """In which this directory's member begins."""
+        if self.was_admitted:
+            return Stage.FULL
+        return Stage.LOST if self.has_lost_data else Stage.WAITING
 
     def note_admitted(self) -> None:
         """Durable with the next sync of the log, that is, before anything is promised."""

@@ -1,8 +1,10 @@
 """What a member may do in the cluster: all, follow without a vote, or nothing yet. Pure.
 
     WAITING     nothing is heard of the others, time stands still (`admission`)
+    LOST        the same, and it has lost what it had acknowledged
     FOLLOWING   it has lost what it had acknowledged, and catches up: it takes what
-                a leader sends and says what it holds now; it does not vote, nor stand
+                a leader sends and says what it holds now; it does not vote, nor stand;
+                every read is a linearizable one, or it might show less than before
     FULL        all of it
 
 A FOLLOWING member asks for a read index, as a linearizable read does. What it
@@ -36,6 +38,7 @@ _ASKS_FOR_A_VOTE = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
 
 class Stage(Enum):
     WAITING = "waiting"
+    LOST = "lost"
     FOLLOWING = "following"
     FULL = "full"
 
@@ -48,6 +51,14 @@ class Standing:
         raft.bar(stage is not Stage.FULL)
 
     @property
+    def is_waiting(self) -> bool:
+        return self.stage in (Stage.WAITING, Stage.LOST)
+
+    @property
+    def has_lost_data(self) -> bool:
+        return self.stage in (Stage.LOST, Stage.FOLLOWING)
+
+    @property
     def has_caught_up(self) -> bool:
         """A FOLLOWING member holds all that it can have acknowledged."""
         return self._barrier is not None and self._barrier.passed
@@ -56,13 +67,13 @@ class Standing:
         """What may be acted on of what another member sends."""
         if self.stage is Stage.FULL:
             return frames
-        if self.stage is Stage.WAITING:
+        if self.is_waiting:
             return ()
         return [f for f in frames if type(f) is not Message or f.type not in _ASKS_FOR_A_VOTE]
 
     def become_following(self, term: int) -> None:
         """`term`: the newest one that a vote of the past can have been for."""
-        assert self.stage is Stage.WAITING, self.stage
+        assert self.stage is Stage.LOST, self.stage
         self._raft.renounce(term)
         self.stage = Stage.FOLLOWING
 

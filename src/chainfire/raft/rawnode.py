@@ -260,8 +260,10 @@ class RawNode:
 
         Only for a member that says so itself, before it is sent anything else.
         """
-        tracker = self.raft.tracker
+        raft, tracker = self.raft, self.raft.tracker
         tracker.votes.pop(id, None)
+        # A heartbeat on its way would tell it to commit what it does not hold any more.
+        raft.messages = [message for message in raft.messages if message.to != id]
         if id in tracker.progress and id != self.raft.id:
             peer = tracker.new_progress(self.raft.log.last_index + 1)
             peer.is_learner = tracker.progress[id].is_learner

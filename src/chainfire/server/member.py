@@ -267,7 +267,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
         duties=duties,
         member_id=member,
         start_number=opened.start_number,
-        is_admitted=registry.was_admitted,
+        stage=registry.stage,
         limits=DriverLimits(
             request_timeout_ms=5000 + 2 * config.raft.election_timeout_ms,
             election_timeout_ms=config.raft.election_timeout_ms,

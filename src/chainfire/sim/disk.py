@@ -120,6 +120,7 @@ class Disk:
         self._states_made = 1
         self.full = False
         self.stalled = False
+        self.lost_data = False  # it took the place of one that was lost, and has not caught up
         self.slow = 1.0  # how much longer a sync takes
         self._attach()
 
@@ -149,6 +150,15 @@ class Disk:
 
     def discard_state(self, staged: str) -> None:
         del self.staged[staged]
+
+    def replace(self) -> None:
+        """An empty one takes its place."""
+        self.log, self.state = SimBackend(LOG_FAMILIES), SimBackend(STATE_FAMILIES)
+        self.staged.clear()
+        self._states_made += 1
+        self.live = f"state-{self._states_made}"
+        self.lost_data = True
+        self._attach()
 
     # ── failures ────────────────────────────────────────────────────────────
 

@@ -1,4 +1,4 @@
-"""What goes wrong, when, and for how long: one function for each kind of fault in `shape.FAULTS`.
+"""What goes wrong, when, and for how long: one function for each kind in `shape.EVERY_FAULT`.
 
 Whoever is taken down comes back; whoever is cut off is let in again. How many
 suffer at once is not limited: safety must hold all the same.
@@ -15,9 +15,9 @@ from chainfire.raft.ready import Role
 from chainfire.sim.clients import Nobody
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
-from chainfire.sim.opening import described
+from chainfire.sim.opening import described, may_begin_anew
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
-from chainfire.sim.shape import FAULTS, Shape
+from chainfire.sim.shape import EVERY_FAULT, Shape
 
 
 class World(Protocol):
@@ -46,7 +46,7 @@ class Faults:
         self._active = False
 
     def _next(self, kind: str) -> None:
-        per_minute = FAULTS[kind] * self._world.shape.faults_per_minute
+        per_minute = EVERY_FAULT[kind] * self._world.shape.faults_per_minute
         mean = 60 * SECOND / per_minute
         self._world.schedule.after(int(self._dice.expovariate(1 / mean)), self._strike, kind)
 
@@ -158,6 +158,21 @@ class Faults:
         change = ConfChange((ChangeStep(ChangeKind.REMOVE, id),))
         member.driver.propose_conf_change(change, (), Nobody())
         member.wake()
+        return True
+
+    def _lose_disk(self, member: SimMember) -> bool:
+        """One at a time, and only where the others are a quorum, and stay one."""
+        if {"membership", "remove"} & {*self._world.shape.faults}:
+            return False
+        others = [other for other in self._world.members.values() if other is not member]
+        if any(other.disk.lost_data for other in others) or not may_begin_anew(member.disk):
+            return False
+        if member.disk.full or member.disk.stalled:
+            return False
+        self._world.note("loses its disk", member.id)
+        if member.up:
+            member.end("lost its disk", power=self._dice.random() < 0.5)
+        member.lose_disk()
         return True
 
     # ── the network ─────────────────────────────────────────────────────────

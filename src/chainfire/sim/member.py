@@ -16,11 +16,13 @@ from typing import Any, Final, Protocol
 
 from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFailed
 from chainfire.mvcc.compact import Compaction
+from chainfire.node.admission import Admission
 from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
+from chainfire.node.standing import Stage
 from chainfire.raft.config import Config
 from chainfire.raft.messages import Message
 from chainfire.raft.rawnode import RawNode
@@ -28,7 +30,7 @@ from chainfire.raft.ready import Role
 from chainfire.sim.disk import Disk, PowerCut, SimBackend
 from chainfire.sim.durable import DurableLog
 from chainfire.sim.member_watches import MemberWatches
-from chainfire.sim.opening import FOUNDED_AT, Opened, open_member
+from chainfire.sim.opening import FOUNDED_AT, Opened, begin_anew, open_member
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.types import Pending, Result
@@ -55,6 +57,15 @@ class World(Protocol):
 
     def died(self, member: SimMember, why: str) -> None: ...
 
+    def in_reach(self, member: SimMember) -> Sequence[SimMember]:
+        """Who would answer it now."""
+        ...
+
+    def is_unmet(self, member: SimMember, sender: int, life: int) -> bool:
+        """Whether it does not hear what this life of the sender says: it has lost its disk, and
+        there was no handshake yet; or it is an earlier one of such a member."""
+        ...
+
 
 @dataclass(slots=True)
 class Clock:
@@ -80,6 +91,9 @@ class SimMember:
         self.stays_down = False
         self.power_losses = 0
         self.durable = DurableLog()
+        self.forgotten: DurableLog | None = None  # what it had on a disk that is lost
+        self.met: dict[int, int] = {}  # whose life, of those that have lost their disk
+        self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
         self.had_committed = 0  # before this life, as far as its disk knows
         self.opened_at = 0  # what was applied when this life began
@@ -120,6 +134,11 @@ class SimMember:
             self.end("power cut while starting", power=True)
             return
         self.driver = self._make_driver(self.opened)
+        self.met.clear()
+        self._admission = None
+        if self.disk.lost_data:
+            conf = self.opened.machine.conf_state
+            self._admission = Admission(self.id, conf, lost_data=True)
         self.opened_at = self.opened.machine.applied_index
         self.had_committed = self.opened.log.hard_state.commit
         if self.opened_at < self.had_committed:
@@ -173,7 +192,7 @@ class SimMember:
             duties=Duties(self.id, opened.machine, settings),
             member_id=self.id,
             start_number=opened.start_number,
-            is_admitted=True,
+            stage=Stage.LOST if self.disk.lost_data else Stage.FULL,
             limits=Limits(
                 pending_max=200,
                 request_timeout_ms=shape.request_timeout_ms,
@@ -192,6 +211,12 @@ class SimMember:
         else:
             self.disk.kill()
         self._world.died(self, why)
+
+    def lose_disk(self) -> None:
+        """While it is down: an empty one takes its place."""
+        assert self.driver is None
+        begin_anew(self.disk)
+        self.forgotten, self.durable = self.forgotten or self.durable, DurableLog()
 
     def _restart_later(self) -> None:
         self._schedule.after(SECOND, self.start)
@@ -245,11 +270,13 @@ class SimMember:
             _tell(answer.pending, answer.result)
         self.end(type(error).__name__, power=False)
 
-    def receive(self, life: int, sender: int, frames: Sequence[Frame]) -> None:
+    def receive(self, life: int, sender: int, frames: Sequence[Frame], sender_life: int) -> None:
         if life != self.life or self.driver is None:
             return
+        if self._world.is_unmet(self, sender, sender_life):
+            return
         if self.paused_until > self._schedule.now:
-            self._schedule.at(self.paused_until, self.receive, life, sender, frames)
+            self._schedule.at(self.paused_until, self.receive, life, sender, frames, sender_life)
             return
         self.driver.received(sender, frames)
         self.wake()
@@ -279,9 +306,32 @@ class SimMember:
     def _tick(self) -> None:
         assert self.driver is not None
         self._later(self._tick_us(), self._tick)
+        if self.disk.lost_data:
+            self._catch_up(self.driver)
         free = 0 if self.disk.full else PLENTY
         self.driver.tick(self.clock.read_ms(self._schedule.now), free)
         self.wake()
+
+    def _catch_up(self, driver: Driver) -> None:
+        """What `node.peering` does with the handshakes and reports of others."""
+        admission = self._admission
+        for other in self._world.in_reach(self):
+            assert other.driver is not None
+            if other.met.get(self.id) != self.life:
+                other.met[self.id] = self.life
+                other.driver.lost_data(self.id)
+                other.wake()
+            if admission is not None:
+                admission.met(other.id, lost_data=other.disk.lost_data)
+                admission.welcomed(other.id)
+                admission.reported(other.id, other.driver.raft.raft.term)
+        if admission is not None and admission.is_granted:
+            self._admission = None
+            driver.standing.become_following(admission.term)
+        if driver.soundness.has_caught_up:
+            driver.standing.become_full()
+            self.disk.lost_data, self.forgotten = False, None
+            self.branches["lost disks made good"] += 1
 
     # ── a turn ──────────────────────────────────────────────────────────────
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chainfire.machine import Machine
+from chainfire.machine import Machine, rows
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
+from chainfire.node.admission import leaves_quorum
 from chainfire.node.logstore import (
     Identity,
     LogMeta,
@@ -75,6 +76,34 @@ def found_member(disk: Disk, member_id: int, voters: Sequence[int], incarnation:
         vote=0,
     )
     disk.witness = SimWitness(disk.power, promise)
+
+
+def may_begin_anew(disk: Disk) -> bool:
+    """Whether the others are a quorum without the member that has lost this disk."""
+    if disk.witness is None or read_position(disk.state).index < FOUNDED_AT:
+        return False
+    conf = rows.decode_conf_state(rows.required(disk.state, rows.CONF_STATE))
+    voters = {*conf.voters, *conf.voters_outgoing}
+    return leaves_quorum(len(voters | {disk.witness.promise.member_id}), 1)
+
+
+def begin_anew(disk: Disk) -> None:
+    """As `server.rejoining`: of the past nothing is known but the members and the witness."""
+    witness = disk.witness
+    assert witness is not None
+    promise = witness.promise
+    conf = rows.decode_conf_state(rows.required(disk.state, rows.CONF_STATE))
+    members = list(rows.read_members(disk.state).values())
+    disk.replace()
+    Machine.bootstrap(disk.state, members, conf, CLUSTER_VERSION)
+    batch = disk.log.batch()
+    write_identity(batch, recovery.identity_of(promise))
+    write_start_number(batch, promise.start_number)
+    write_hard_state(batch, HardState(promise.term, promise.member_id, 0))
+    disk.log.write(batch)
+    disk.log.sync()
+    anew = replace(promise, last_index=0, last_term=0, vote=promise.member_id)
+    disk.witness = SimWitness(disk.power, anew)
 
 
 def open_member(disk: Disk) -> Opened:

@@ -131,7 +131,13 @@ class Oracle:
         term = new[-1]
         assert term is not None and None not in new
         members = self._members.values()
-        holders = {m.id for m in members if m.durable.holds(high, term)}
+        # Who has lost its disk has held it all the same: it votes again when it does again.
+        holders = {
+            m.id
+            for m in members
+            if m.durable.holds(high, term)
+            or (m.forgotten is not None and m.forgotten.holds(high, term))
+        }
         # A change that was applied in this very turn came after the commit, or before it.
         confs = (seen.conf, raft.tracker.conf)
         if not any(_is_quorum(holders, conf) for conf in confs):

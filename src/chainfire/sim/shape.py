@@ -37,6 +37,13 @@ FAULTS: Final = {
 }
 
 
+# Drawn apart, so that the others' draws stay what they were.
+RARE_FAULTS: Final = {
+    "lose_disk": 6,  # a member begins anew, without what it had acknowledged
+}
+EVERY_FAULT: Final = FAULTS | RARE_FAULTS
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Network:
     delay_us: int = 300  # the least
@@ -77,7 +84,7 @@ class Shape:
     watchers: int = 0
     compaction_ms: int = 0  # between a client's compactions; 0: none
     faults: tuple[str, ...] = ()
-    faults_per_minute: float = 1.0  # times the figures of FAULTS
+    faults_per_minute: float = 1.0  # times the figures of EVERY_FAULT
 
     @property
     def pause_us(self) -> int:
@@ -94,6 +101,8 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
     roll = dice(seed, "shape")
     members = roll.choice((1, 2, 3, 3, 3, 3, 4, 5, 5))
     some = roll.sample(sorted(FAULTS), roll.randint(1, 6))
+    rare = dice(seed, "rare faults")
+    some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.2]
     rough = roll.random() < 0.6
     network = Network(
         delay_us=roll.choice((50, 300, 300, 2000)),

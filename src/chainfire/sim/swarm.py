@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from chainfire.sim.run import Outcome
-from chainfire.sim.shape import FAULTS
+from chainfire.sim.shape import EVERY_FAULT
 
 HOUR_US = 3_600_000_000
 
@@ -62,7 +62,7 @@ def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
         f"{summary.events:,} events, {summary.operations:,} client operations checked "
         f"({summary.answered:,} answered), {summary.writes:,} revisions"
     )
-    yield from _table("faults", summary.faults, sorted(FAULTS))
+    yield from _table("faults", summary.faults, sorted(EVERY_FAULT))
     yield from _table("rare branches", summary.branches, sorted(summary.branches))
     for seed, what in summary.broken[:20]:
         yield f"BROKEN seed {seed}: {what[:300]}"

@@ -118,9 +118,8 @@ class World:
             member.disk.heal()
             member.paused_until = 0
         # Where the membership changes, who is needed is known only to the log.
-        if self._dice.random() < 0.6 and not {"membership", "join", "remove"} & {
-            *self.shape.faults
-        }:
+        whose = {"membership", "join", "remove", "lose_disk"}
+        if self._dice.random() < 0.6 and not whose & {*self.shape.faults}:
             self._heal_a_majority()
         for member in members:
             member.stays_down = False
@@ -305,6 +304,9 @@ class World:
         peer = self.members.get(to)
         if peer is None:
             return
+        if peer.disk.lost_data and sender.met.get(to) != peer.life:  # no connection yet
+            sender.soon(1 * MS, sender.unreachable, to)
+            return
         now, me = self.schedule.now, sender.id
         for frame in frames:
             if isinstance(frame, Message):
@@ -314,11 +316,32 @@ class World:
                 self.lines.append(f"{now:>10}  {me} → {to}  {short(frame)}")
         network, life = self.network, peer.life
         for part in (frames,) if network.is_calm else ((frame,) for frame in frames):
-            if not network.send(me, to, life, part, self._deliver):
+            if not network.send(me, to, life, (sender.life, part), self._deliver):
                 sender.soon(1 * MS, sender.unreachable, to)
 
-    def _deliver(self, sender: int, to: int, life: int, frames: Sequence[Frame]) -> None:
-        self.members[to].receive(life, sender, frames)
+    def _deliver(self, sender: int, to: int, life: int, sent: tuple[int, Sequence[Frame]]) -> None:
+        sender_life, frames = sent
+        self.members[to].receive(life, sender, frames, sender_life)
+
+    def in_reach(self, member: SimMember) -> list[SimMember]:
+        """Handshakes take both directions; where messages get lost, some fail."""
+        blocked, now = self.network.is_blocked, self.schedule.now
+        return [
+            other
+            for other in self.members.values()
+            if other is not member
+            and other.up
+            and other.paused_until <= now
+            and not blocked(member.id, other.id)
+            and not blocked(other.id, member.id)
+            and self._dice.random() >= self.network.weather.loss
+        ]
+
+    def is_unmet(self, member: SimMember, sender: int, life: int) -> bool:
+        met = member.met.get(sender)
+        if met is not None:
+            return life < met
+        return self.members[sender].disk.lost_data
 
     def send_snapshot(self, sender: SimMember, message: Message) -> None:
         """A checkpoint of now, with its own position; it takes a while, and may be lost."""
