@@ -15,7 +15,7 @@ SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native portable proto bench bench-cluster bench-watch \
+.PHONY: help setup run test test-all lint types fmt native portable three-members proto bench bench-cluster bench-watch \
   bench-failover bench-stalls differential compat openapi fuzz swarm faults mutants clean
 
 help: ## list the targets
@@ -85,6 +85,10 @@ differential: setup ## compare 1,000,000 answers with a real etcd's
 
 portable: setup ## the tests that start servers, over the portable door (grpcio)
 	CHAINFIRE_TEST_FLAGS=--door=grpcio $(BIN)/python -m pytest -m 'not slow' tests/compat tests/crash $(ARGS)
+
+three-members: setup ## the tests of one server against a cluster of three; options by ARGS
+	CHAINFIRE_TEST_MEMBERS=3 $(BIN)/python -m pytest -m 'not slow and not lone' tests/compat tests/client \
+	  tests/crash/test_kill.py tests/crash/test_leases.py tests/crash/test_abuse.py $(ARGS)
 
 swarm: setup ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
 	@$(BIN)/chainfire sim swarm --minutes=$(or $(MINUTES),10) --jobs=$(or $(JOBS),1) $(ARGS)

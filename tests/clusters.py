@@ -30,8 +30,6 @@ TOKEN = "test-cluster"
 class Member(Server):
     """One of a cluster's processes."""
 
-    name: str = ""
-    initial_cluster: str = ""
     state: str = "new"
     peer_url: str = ""  # where the others reach it
     id: int = 0

@@ -29,6 +29,10 @@ import grpc
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 30.0
+# How many members a Chainfire server of the tests has: itself, and others beside it that stay up
+# whatever a test does to it. Taken out of the environment as in conftest.py.
+MEMBERS = int(os.environ.pop("CHAINFIRE_TEST_MEMBERS", "1"))
+BESIDE = "test-"  # what their names begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Kind:
     name: str
     command: tuple[str, ...]
     version: tuple[int, ...]
+    members: int = 1  # that a Server of it has, those beside it included
 
     @property
     def is_chainfire(self) -> bool:
@@ -76,7 +81,9 @@ def chainfire() -> Kind | None:
     if not (ROOT / "src/chainfire/__main__.py").exists():
         return None
     extra = os.environ.get("CHAINFIRE_TEST_FLAGS", "").split()
-    return Kind("chainfire", (sys.executable, "-m", "chainfire", "etcd", *extra), (3, 7, 1))
+    return Kind(
+        "chainfire", (sys.executable, "-m", "chainfire", "etcd", *extra), (3, 7, 1), MEMBERS
+    )
 
 
 @cache
@@ -132,6 +139,9 @@ class Server:
     host: str = "127.0.0.1"
     log_to: Path | None = None
     process: subprocess.Popen[bytes] | None = None
+    name: str = "test"
+    initial_cluster: str = ""  # by default of this one, and those beside it
+    beside: list[Server] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -153,18 +163,22 @@ class Server:
     def log(self, last_bytes: int = 4000) -> str:
         return self.log_path.read_bytes()[-last_bytes:].decode(errors="replace")
 
+    @property
+    def own_peer_url(self) -> str:
+        return f"http://127.0.0.1:{self.peer_port}"
+
     def command(self) -> list[str]:
-        peer_url = f"http://127.0.0.1:{self.peer_port}"
+        peer_url = self.own_peer_url
         return [
             *self.prefix,
             *self.kind.command,
-            "--name=test",
+            f"--name={self.name}",
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
             f"--listen-peer-urls={peer_url}",
             f"--initial-advertise-peer-urls={peer_url}",
-            f"--initial-cluster=test={peer_url}",
+            f"--initial-cluster={self.initial_cluster}",
             *self.flags,
         ]
 
@@ -173,6 +187,11 @@ class Server:
         assert self.process is None or self.process.poll() is not None
         self.port = self.port or free_port()
         self.peer_port = self.peer_port or free_port()
+        if not self.initial_cluster:
+            self._found()
+        for other in self.beside:
+            if other.process is None:
+                other.spawn()
         path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "CHAINFIRE_"))}
         with self.log_path.open("ab") as log:
@@ -184,6 +203,19 @@ class Server:
                 env={**env, "PYTHONPATH": path, **self.env},
             )
         _running.add(self.process)
+
+    def _found(self) -> None:
+        """Say who the members are; make those beside this one."""
+        for number in range(2, self.kind.members + 1):
+            directory = self.data_dir.with_name(f"{self.data_dir.name}-{number}")
+            flags = tuple(flag for flag in self.flags if "://" not in flag)
+            other = Server(self.kind, directory, flags, self.env, name=f"{BESIDE}{number}")
+            other.port, other.peer_port = free_port(), free_port()
+            self.beside.append(other)
+        all_of_them = (self, *self.beside)
+        urls = ",".join(f"{server.name}={server.own_peer_url}" for server in all_of_them)
+        for server in all_of_them:
+            server.initial_cluster = urls
 
     def start(self, deadline_seconds: float = READY_SECONDS) -> Server:
         """Start and return when a linearizable read is answered. Raises ServerFailed."""
@@ -259,6 +291,8 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        for other in self.beside:
+            other.kill()
 
 
 _running: set[subprocess.Popen[bytes]] = set()

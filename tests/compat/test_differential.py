@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chainfire.proto import kv_pb2
@@ -16,10 +18,12 @@ from tests.servers import etcd
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("minor", "requests"), [("3.5", 10_000), ("3.4", 2_000)])
-def test_every_answer_is_the_peers(minor: str, requests: int) -> None:
-    peer = peers.need_kind(etcd(minor), f"etcd {minor}")
-    kinds = (peer, peers.need_chainfire())
+@pytest.mark.parametrize(
+    ("minor", "requests", "members"), [("3.5", 10_000, 0), ("3.4", 2_000, 0), ("3.5", 500, 3)]
+)
+def test_every_answer_is_the_peers(minor: str, requests: int, members: int) -> None:
+    peer, ours = peers.need_kind(etcd(minor), f"etcd {minor}"), peers.need_chainfire()
+    kinds = (peer, replace(ours, members=members) if members else ours)
     difference, totals = find_difference(kinds, seed=20_250_101, count=requests)
     if difference is not None:
         pytest.fail(difference.text() + "\n" + repro(kinds, difference, 60.0))

@@ -170,7 +170,13 @@ def _lines(session: str) -> list[tuple[str, str]]:
     return [(command, stdin.replace("\\n", "\n")) for command, _, stdin in cut]
 
 
-@pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.lone] if name == "endpoint and members" else [])
+        for name in SESSIONS
+    ],
+)
 def test_session_prints_what_it_prints_on_etcd(name: str, ctl: Ctl, ctl_of_peer: Ctl) -> None:
     differences = []
     for command, stdin in _lines(SESSIONS[name]):

@@ -273,6 +273,7 @@ def compare(
     return f"{method} {path} {body}\n  etcd {expected}\n  here {found}"
 
 
+@pytest.mark.lone
 @pytest.mark.timeout(120)
 def test_every_answer_is_etcd_s_byte_by_byte(here: int, there: int) -> None:
     differences = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.compat.ctl import Ctl, Output
 
 _HEX = re.compile(r"(?:(?<= ) +)?\b[0-9a-f]{13,16}\b")  # padded by some commands
@@ -59,6 +61,7 @@ def scenario(ctl: Ctl) -> list[Output]:
     return [settled(output) for output in outputs]
 
 
+@pytest.mark.lone
 def test_membership_of_a_lone_member(ctl: Ctl, ctl_of_peer: Ctl) -> None:
     theirs, ours = scenario(ctl_of_peer), scenario(ctl)
     for expected, found in zip(theirs, ours, strict=True):

@@ -54,6 +54,7 @@ def serving(
         server.kill()
 
 
+@pytest.mark.lone
 def test_etcdctl_with_a_client_certificate_and_without(pki: Pki, tmp_path: Path) -> None:
     trust = f"--cacert={pki.file('ca.pem')}"
     shown = f"{trust} --cert={pki.file('client.pem')} --key={pki.file('client.key')}"
@@ -101,6 +102,7 @@ def check_our_client(url: str, pki: Pki) -> None:
     assert (done.returncode, done.stdout) == (0, b"ours\n1\n"), done.stderr
 
 
+@pytest.mark.lone
 def test_auto_tls_makes_a_certificate_that_is_kept(tmp_path: Path) -> None:
     pytest.importorskip("chainfire_native")
     blind = "--insecure-transport=false --insecure-skip-tls-verify"

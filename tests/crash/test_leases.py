@@ -56,6 +56,7 @@ def test_a_lease_that_was_granted_before_a_kill_ends_after_it(server: Server) ->
         assert client.leases() == ()
 
 
+@pytest.mark.lone
 def test_renewals_before_a_kill_count(server: Server) -> None:
     with connect_sync(server.url) as client:
         lease = client.grant(60).id
