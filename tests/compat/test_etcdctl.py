@@ -199,6 +199,7 @@ def _status(ctl: Ctl) -> dict[str, Any]:
     return status
 
 
+@pytest.mark.lone
 def test_endpoint_status_names_version_leader_and_sizes(ctl: Ctl, ours: Server) -> None:
     status = _status(ctl)
     assert status["version"] == ".".join(map(str, ours.kind.version))
@@ -209,6 +210,7 @@ def test_endpoint_status_names_version_leader_and_sizes(ctl: Ctl, ours: Server) 
     assert "errors" not in status
 
 
+@pytest.mark.lone
 def test_endpoint_status_table_has_a_leader(ctl: Ctl, ours: Server) -> None:
     table = ctl("endpoint status -w table").out
     assert "IS LEADER" in table
