@@ -106,6 +106,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),
     "uvicorn": ("gateway/",),
+    "wsproto": ("gateway/native_websocket.py",),
     "h11": ("gateway/http_connection.py",),
     "prometheus_client": ("metrics/",),
     "click": ("cli/",),

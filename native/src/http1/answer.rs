@@ -46,6 +46,11 @@ impl Answer {
             output.extend_from_slice(value);
             output.extend_from_slice(b"\r\n");
         }
+        if status == 101 {
+            self.framing = Framing::Raw;
+            output.extend_from_slice(b"connection: upgrade\r\n\r\n");
+            return;
+        }
         self.framing = if head.is_head || matches!(status, 100..=199 | 204 | 304) {
             Framing::Nothing
         } else if has_length {

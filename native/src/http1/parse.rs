@@ -17,6 +17,7 @@ pub(super) enum Body {
     Length(u64),
     Chunk(u64), // left of this chunk, its line end included; 0: a chunk's line comes next
     Trailers,
+    Tunnel, // the request asks for a WebSocket: what follows is the application's, to the end
     Complete,
 }
 
@@ -93,6 +94,7 @@ fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
         expects_continue: false,
     };
     let (mut content_length, mut chunked, mut hosts) = (None, false, 0);
+    let (mut wants_upgrade, mut to_websocket) = (false, false);
     for header in &*request.headers {
         let name = header.name.to_ascii_lowercase();
         let has = |token: &str| {
@@ -102,6 +104,8 @@ fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
                 .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
         };
         match &*name {
+            "connection" if has("upgrade") => wants_upgrade = true,
+            "upgrade" => to_websocket = has("websocket"),
             "connection" if has("close") => head.keep_alive = false,
             "connection" if has("keep-alive") => head.keep_alive = true,
             "host" => hosts += 1,
@@ -138,8 +142,11 @@ fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
         (true, Some(_)) => return Err(BAD_REQUEST),
         (true, None) => Body::Chunk(0),
         (false, Some(length)) if length > 0 => Body::Length(length),
+        // RFC 6455 §4.1
+        (false, _) if wants_upgrade && to_websocket && version == 1 && method == "GET" => Body::Tunnel,
         (false, _) => Body::Complete,
     };
+    head.keep_alive &= head.body != Body::Tunnel;
     Ok(Some((length, head)))
 }
 
@@ -148,6 +155,7 @@ pub(super) fn next_piece(input: &mut BytesMut, body: &mut Body) -> Result<Option
     loop {
         match body {
             Body::Complete => return Ok(None),
+            Body::Tunnel => return Ok((!input.is_empty()).then(|| input.split().freeze())),
             Body::Length(left) => {
                 let length = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= length as u64;
@@ -269,6 +277,16 @@ mod tests {
         assert!(head("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").is_err());
         assert!(head("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
         assert!(head("GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
+    }
+
+    #[test]
+    fn only_a_get_that_asks_for_a_websocket_becomes_a_tunnel() {
+        let asking = "HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let body = |text: &str| head(text).unwrap().unwrap().1.body;
+        assert_eq!(body(&format!("GET / {asking}")), Body::Tunnel);
+        assert_eq!(body(&format!("POST / {asking}")), Body::Complete);
+        assert_eq!(body(&format!("GET / {}", asking.replace("websocket", "h2c"))), Body::Complete);
+        assert_eq!(body(&format!("GET / {}", asking.replace("Upgrade\r\n", "x\r\n"))), Body::Complete);
     }
 
     #[test]

@@ -53,6 +53,11 @@ class Access:
         origin = _find(headers, b"origin")
         return _headers(origin) if origin in self._origins else ()
 
+    def lets_in(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether the page that asks for a WebSocket may have one: no browser will ask for us."""
+        origin = _find(headers, b"origin")
+        return self._any_origin or not origin or origin in self._origins
+
 
 def _headers(origin: str) -> tuple[Header, ...]:
     return (*_ALLOWED, ("access-control-allow-origin", origin))

@@ -51,18 +51,16 @@ class Exchange(Protocol):
         ...
 
 
-async def serve(application: Application, head: RequestHead, exchange: Exchange) -> bool:
-    """Run the application once. False: it did not answer, or not to the end.
-
-    Raises what the application raises.
-    """
+def scope(kind: str, head: RequestHead) -> Message:
+    """What an application is told of a request; `kind`: "http" or "websocket"."""
     path, _, query = head.target.partition("?")
-    scope: Message = {
-        "type": "http",
+    scheme = {"http": "http", "websocket": "ws"}[kind] + ("s" if head.is_tls else "")
+    return {
+        "type": kind,
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": head.version,
         "method": head.method,
-        "scheme": "https" if head.is_tls else "http",
+        "scheme": scheme,
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode(),
@@ -72,6 +70,13 @@ async def serve(application: Application, head: RequestHead, exchange: Exchange)
         "server": None,
         "state": {},
     }
+
+
+async def serve(application: Application, head: RequestHead, exchange: Exchange) -> bool:
+    """Run the application once. False: it did not answer, or not to the end.
+
+    Raises what the application raises.
+    """
     complete = False
 
     async def receive() -> Message:
@@ -91,5 +96,5 @@ async def serve(application: Application, head: RequestHead, exchange: Exchange)
                 await exchange.send(bytes(body))
             complete = not message.get("more_body", False)
 
-    await application(scope, receive, send)
+    await application(scope("http", head), receive, send)
     return complete

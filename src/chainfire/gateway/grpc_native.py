@@ -34,6 +34,7 @@ from chainfire.gateway.native_cast import NativeCaster
 from chainfire.gateway.native_http import HttpExchange, request_head
 from chainfire.gateway.native_json import Complete, JsonExchange
 from chainfire.gateway.native_stream import MessageStream, Peer
+from chainfire.gateway.native_websocket import WebSocketExchange, is_asked_for
 from chainfire.gateway.routes import Route
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
 from chainfire.gateway.tls import REFRESH_SECONDS, Certificates
@@ -291,7 +292,8 @@ class NativeServer:
                 self.loop.call_later(BODY_SECONDS_MAX / 2, self._watch_bodies)
             return
         head = request_head(metadata, self.peer_of(id_))
-        exchange = HttpExchange(self, id_, head, self._application_made)
+        made = WebSocketExchange if is_asked_for(head) else HttpExchange
+        exchange = made(self, id_, head, self._application_made)
         self.streams[id_] = exchange
         exchange.start(exchange.serve(), self.streams)
 

@@ -3,6 +3,7 @@
     access       host whitelist and CORS (gateway/access.py)
     /v3/…, /chainfire/v1/…   the method table in JSON (routes.py, json_unary.py, json_stream.py)
     everything else          pages.py
+    WebSockets               web_socket.py, for streams only
 
 What etcd's mux does with paths is done here: /v3beta/ means /v3/, a path that
 is not clean is redirected to the clean one.
@@ -35,6 +36,7 @@ from chainfire.gateway.json_unary import (
 )
 from chainfire.gateway.pages import go_error, pages, probes
 from chainfire.gateway.routes import ROUTES, Route
+from chainfire.gateway.web_socket import Messages, refuse
 from chainfire.metrics import Metrics
 
 _GATEWAYS: Final = ("/v3/", "/chainfire/v1/")
@@ -61,6 +63,9 @@ class HttpApp:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = scope["headers"]
+        if scope["type"] == "websocket":
+            await self._web_socket(scope, receive, send)
+            return
         send = _with_headers(send, self._access.headers(headers))
         if scope["scheme"] != "https" and (refusal := self._access.refusal(headers)):
             await go_error(refusal, 421)(scope, receive, send)
@@ -104,6 +109,20 @@ class HttpApp:
         stream = JsonStream(self._services, route, scope, receive, send)
         with self._kept(stream):
             await stream.serve()
+
+    async def _web_socket(self, scope: Message, receive: Receive, send: Send) -> None:
+        headers, access = scope["headers"], self._access
+        route = self._routes.get(scope["path"])
+        if scope["scheme"] != "wss" and access.refusal(headers):
+            await refuse(receive, send, 421)
+        elif route is None or not route.is_stream:
+            await refuse(receive, send, 404)
+        elif not access.lets_in(headers):
+            await refuse(receive, send, 403)
+        else:
+            messages = Messages(receive, send)
+            await messages.accept()
+            await self._stream(route, scope, messages.receive, messages.send)
 
     @contextmanager
     def _kept(self, stream: JsonStream) -> Iterator[None]:

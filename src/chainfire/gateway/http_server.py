@@ -51,7 +51,7 @@ class HttpServer:
             http=HttpConnection,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             timeout_keep_alive=IDLE_SECONDS_MAX,
-            ws="none",
+            ws="auto",
             lifespan="off",
             log_config=None,
             log_level="warning",
