@@ -59,6 +59,7 @@ class Mvcc(StoreState):
             if found.count(None) > GETS_MAX:
                 return None
             found = [row or self._read(key) for key, row in zip(row_keys, found, strict=True)]
+            assert all(found), "a key that is known has no row"
         head = rows.ROW_HEAD_BYTES
         return [row[head:] for row in found if row is not None]
 
