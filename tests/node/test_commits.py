@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from chainfire.node.driver import Driver
 from chainfire.node.frames import Frame
-from chainfire.raft.messages import Message
+from chainfire.raft.messages import Message, MessageType
 from tests.node.cluster import Cluster, Packet
 
 
@@ -64,6 +64,29 @@ def test_the_others_hear_a_little_later_or_with_the_next_entries() -> None:
                 cluster.step()
     behind = {committed(leader.driver) - committed(world.driver) for world in cluster.followers}
     assert behind == {1}  # the last one
+
+
+def test_an_answer_that_changes_nothing_needs_no_turn() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.held.clear()
+
+    def hold(packet: Packet) -> list[Packet]:
+        frame = packet.frame
+        if isinstance(frame, Message) and frame.type is MessageType.APPEND_REPLY:
+            cluster.held.append(packet)
+            return []
+        return [packet]
+
+    cluster.network = hold
+    put = leader.put(b"k")
+    cluster.settle()
+    first, second = cluster.held
+    assert put.result is None
+    assert leader.driver.received(first.sender, [first.frame])
+    cluster.settle()
+    assert put.result is not None
+    assert not leader.driver.received(second.sender, [second.frame])
 
 
 def test_a_member_that_is_down_is_not_waited_for() -> None:

@@ -66,6 +66,7 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.types import Entry, Pending
 
+_MERE_ANSWERS = frozenset({MessageType.APPEND_REPLY, MessageType.HEARTBEAT_REPLY})
 APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
 
 
@@ -221,14 +222,21 @@ class Driver:
             barred=self._stalled or not self.machine.may_be_read,
         )
 
-    def received(self, sender: int, frames: Iterable[Frame]) -> None:
-        """What another member says; the transport vouches for `sender`."""
+    def received(self, sender: int, frames: Iterable[Frame]) -> bool:
+        """What another member says; the transport vouches for `sender`.
+
+        False: no turn is needed for it. Every write and every round of reads is answered
+        by each member, and most answers come when the others have been enough.
+        """
+        needs_turn = self._hand_over.is_leaving
         for frame in self.standing.heard(frames):
             match frame:
                 case Message(type=MessageType.READ_INDEX) if self._core.role is not Role.LEADER:
                     pass  # who asks finds the leader by itself
                 case Message():
                     self.raft.step(frame)
+                    if frame.type in _MERE_ANSWERS:
+                        continue
                 case Chain():
                     self._divergence.heard(sender, frame)
                 case Forward(commands):
@@ -239,6 +247,8 @@ class Driver:
                     self.reports.heard(sender, frame, self._now_ms)
                 case Refused():
                     self._proposer.refused(frame)
+            needs_turn = True
+        return needs_turn or self.raft.has_ready()
 
     def unreachable(self, peer: int) -> None:
         """Something for this member was dropped."""

@@ -41,6 +41,11 @@ class HandOver:
         self._unsynced = (0, 0)  # the oldest log write without a sync, and since when (ms)
         self._leaving_ms: int | None = None  # since when it tries to
 
+    @property
+    def is_leaving(self) -> bool:
+        """This leader waits for somebody who could take over."""
+        return self._leaving_ms is not None
+
     def move(self, target: int, pending: Pending) -> None:
         """Make this voter the leader; `pending` hears when it leads, or that it will not."""
         core = self._core

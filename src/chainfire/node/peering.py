@@ -132,8 +132,8 @@ class Peering:
                 if isinstance(frame, Report):
                     self._admission.reported(sender, frame.term)
                     self._admit_if_granted()
-        self._driver.received(sender, frames)
-        self._wake()
+        if self._driver.received(sender, frames):
+            self._wake()
 
     def connected(self, peer: int, hello: Hello, *, welcomed: bool) -> None:
         if not hello.lost_data:
