@@ -49,13 +49,11 @@ def broadcast_entries(raft: Raft) -> None:
 
 
 def broadcast_commit(raft: Raft) -> None:
-    """The commit index has moved; with `commits_wait` it goes with entries where that is no harm.
+    """The commit index has moved; with `commits_wait` it goes with the next entries.
 
     Of a membership change all must hear now: whom it removes is not spoken with afterwards.
     """
-    if raft.config.commits_wait and raft.log.applied >= raft.pending_conf_index:
-        broadcast_entries(raft)
-    else:
+    if not raft.config.commits_wait or raft.log.applied < raft.pending_conf_index:
         broadcast_append(raft)
 
 

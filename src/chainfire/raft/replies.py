@@ -66,7 +66,8 @@ def _on_match(raft: Raft, id: int, peer: Progress) -> None:
         maybe_send_append(raft, id, peer, even_empty=True)
     if id == raft.id:
         return
-    while maybe_send_append(raft, id, peer, even_empty=False):
+    last_index = raft.log.last_index
+    while peer.next <= last_index and maybe_send_append(raft, id, peer, even_empty=False):
         pass  # as much as the window, freed just now, allows
     if id == raft.transferee and peer.match == raft.log.last_index:
         send_timeout_now(raft, id)
