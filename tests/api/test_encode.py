@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,7 +121,28 @@ def test_a_stream_chunk_holds_the_reply(result: RangeResult) -> None:
 def test_a_range_reply_in_slices_is_the_same_reply(count: int) -> None:
     row = KeyValue(key=b"k", value=b"v", version=1).SerializeToString()
     result = RangeResult(7, [row] * count, more=True, count=count)
-    steps = encode.range_reply_steps(b"\x0a\x00", result)
-    assert run(steps) == encode.range_reply(b"\x0a\x00", result)
+    expected = encode.range_reply(b"\x0a\x00", result)
+    steps = encode.range_reply_steps(b"\x0a\x00", copy(result))
+    assert run(steps) == expected
     slices = sum(1 for _ in encode.range_reply_steps(b"", result))
     assert slices == (0 if count <= 1000 else -(-count // 1000))
+
+
+@pytest.mark.parametrize("size", [100, 700_000])
+def test_a_slice_of_a_reply_is_bounded_in_bytes_too(size: int) -> None:
+    row = KeyValue(key=b"k", value=bytes(size), version=1).SerializeToString()
+    result = RangeResult(7, [row] * 6, more=False, count=6)
+    expected = encode.range_reply(b"", copy(result))
+    steps = encode.range_reply_steps(b"", copy(result))
+    assert run(steps) == expected
+    assert sum(1 for _ in encode.range_reply_steps(b"", result)) == (0 if size == 100 else 3)
+
+
+@pytest.mark.parametrize("count", [3, 2500])
+def test_a_transactions_reply_in_slices_is_the_same_reply(count: int) -> None:
+    row = KeyValue(key=b"k", value=bytes(1000), version=1).SerializeToString()
+    many = RangeResult(7, [row] * count, more=False, count=count)
+    few = RangeResult(7, [row], more=False, count=1)
+    result = TxnResult(7, True, [few, PutResult(7), many, few])
+    expected = encode.txn_reply(b"\x0a\x00", result)
+    assert run(encode.txn_reply_steps(b"\x0a\x00", result)) == expected

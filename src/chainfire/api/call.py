@@ -81,6 +81,10 @@ class Call:
     def send_error(self, error: RequestError) -> None:
         raise NotImplementedError
 
+    def has_room(self) -> bool:
+        """Whether this client, and all of them together, have read enough of earlier answers."""
+        return True
+
     # ── for handlers ────────────────────────────────────────────────────────
 
     def reply(self, body: bytes) -> None:

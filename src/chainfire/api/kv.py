@@ -106,8 +106,9 @@ def _rows_ready(call: Call) -> None:
 
 def _range_ready(call: Call) -> None:
     node = call.services.node
-    call.then = _range_done
-    call.run_steps(_range_reply_steps(call.services, node.store, call.message))
+    call.then = _long_reply_done
+    services, store, request = call.services, node.store, call.message
+    services.long_replies.run(call, lambda: _range_reply_steps(services, store, request))
 
 
 def _range_reply_steps(services: Services, store: Mvcc, request: RangeRequest) -> Steps[bytes]:
@@ -115,7 +116,7 @@ def _range_reply_steps(services: Services, store: Mvcc, request: RangeRequest) -
     return (yield from encode.range_reply_steps(services.header(result.revision), result))
 
 
-def _range_done(call: Call, reply: bytes) -> None:
+def _long_reply_done(call: Call, reply: bytes) -> None:
     call.reply(reply)
 
 
@@ -204,9 +205,14 @@ def txn(services: Services, call: Call) -> None:
 
 def _read_only_txn_ready(call: Call) -> None:
     node = call.services.node
-    steps = read_txn_steps(node.store.view, node.store, _KEYSPACE, call.message)
-    call.then = _txn_done
-    call.run_steps(steps)
+    call.then = _long_reply_done
+    services, store, request = call.services, node.store, call.message
+    services.long_replies.run(call, lambda: _txn_reply_steps(services, store, request))
+
+
+def _txn_reply_steps(services: Services, store: Mvcc, request: TxnRequest) -> Steps[bytes]:
+    result = yield from read_txn_steps(store.view, store, _KEYSPACE, request)
+    return (yield from encode.txn_reply_steps(services.header(result.revision), result))
 
 
 def _txn_done(call: Call, result: TxnResult) -> None:

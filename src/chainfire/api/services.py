@@ -15,6 +15,7 @@ from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
 from chainfire.api.leaderless import Leaderless
+from chainfire.api.longreplies import LongReplies
 from chainfire.api.renewing import Renewing
 from chainfire.api.rounds import WatchRounds
 from chainfire.errors import FatalError, Stopped
@@ -197,9 +198,11 @@ class Services:
     rounds: WatchRounds = field(init=False)
     leaderless: Leaderless = field(init=False)
     renewing: Renewing = field(init=False)
+    long_replies: LongReplies = field(init=False)
 
     def __post_init__(self) -> None:
         node = self.node
+        self.long_replies = LongReplies(node.run_steps, self.serving.waiting)
         self.headers = Headers(node.cluster_id, node.member_id)
         self.watches = Hub(
             node,

@@ -1,7 +1,8 @@
 """Ranges as etcd answers them: revision, limit, filters, sort, keys only, count.
 
 Everything is a generator that yields where the caller may give the loop back
-for a while; nothing is read before the first step. Rules that surprise:
+for a while, after so many rows or bytes; nothing is read before the first
+step. Rules that surprise:
 
 - `count` ignores limit and filters; `more` says that the limit cut something
   that had passed the filters.
@@ -15,9 +16,11 @@ for a while; nothing is read before the first step. Rules that surprise:
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import TypeVar
 
 from chainfire.errors import Compacted, FutureRevision
@@ -28,7 +31,8 @@ from chainfire.proto.kv_pb2 import KeyValue, RangeRequest
 from chainfire.storage.backend import Reader
 from chainfire.types import RangeResult
 
-ROWS_PER_SLICE = 1000
+ROWS_PER_SLICE = 250  # half a millisecond
+BYTES_PER_SLICE = 1 << 20
 NOTED_ROWS_MAX = 100  # of a walk that is noted (mvcc.spans); a millisecond at most
 _T = TypeVar("_T")
 Steps = Generator[None, None, _T]  # the generator's return value is the result
@@ -129,20 +133,20 @@ def range_at(
     limit = max(request.limit, 0)
     descending = _key_order(request) == RangeRequest.DESCEND
     pageable = _limit_before_sort(request) or (descending and at.newest)
-    found: Sequence[bytes]
     if limit and pageable and not _has_filters(request):
         page = yield from _page(view, store, bounds, limit, at, descending, rows_per_slice)
         found, count = page.rows, page.count
     else:
         page = yield from _all(view, store, request, bounds, at, rows_per_slice)
         found, count = page.rows[::-1] if descending else page.rows, page.count
+    del page  # who makes the reply lets go of rows as it goes
     if request.sort_target != RangeRequest.KEY:
-        found = _sorted(found, request)
+        found = yield from _sorted_steps(found, request, rows_per_slice)
     more = 0 < limit < len(found)
     if more:
         found = found[:limit]
     if request.keys_only:
-        found = [rows.without_value(row) for row in found]
+        yield from _drop_values_steps(found, rows_per_slice)
     return RangeResult(at.header_revision, found, more, count)
 
 
@@ -196,12 +200,14 @@ def _all(
         walk = (row[rows.ROW_HEAD_BYTES :] for _, row in pairs)
     else:
         walk = at.rows(view, bounds)
-    seen = len(found)
+    seen, size = len(found), 0
     for row in walk:
         if not filtered or _passes(row, request):
             found.append(row)
         seen += 1
-        if seen % rows_per_slice == 0:
+        size += len(row)
+        if seen % rows_per_slice == 0 or size > BYTES_PER_SLICE:
+            size = 0
             yield
             at.ensure_not_compacted(store)
     return _Found(found, seen)
@@ -222,11 +228,14 @@ def _page(
     changes = counts.changes
     walk = current_rows(view, bounds, reverse=True) if descending else at.rows(view, bounds)
     found: list[bytes] = []
+    size = 0
     for row in walk:
         found.append(row)
         if len(found) > limit:
             break
-        if len(found) % rows_per_slice == 0:
+        size += len(row)
+        if len(found) % rows_per_slice == 0 or size > BYTES_PER_SLICE:
+            size = 0
             yield
             at.ensure_not_compacted(store)
     else:
@@ -327,7 +336,32 @@ def _limit_before_sort(request: RangeRequest) -> bool:
     return request.sort_order == RangeRequest.NONE or _key_order(request) == RangeRequest.ASCEND
 
 
-def _sorted(found: Sequence[bytes], request: RangeRequest) -> list[bytes]:
+def _sorted_steps(
+    found: Sequence[bytes], request: RangeRequest, rows_per_slice: int
+) -> Steps[list[bytes]]:
+    """Runs of a slice each are sorted, and then merged; both keep the order of equal keys."""
     key_of = _SORT_KEYS[request.sort_target]
     descending = request.sort_order == RangeRequest.DESCEND
-    return sorted(found, key=lambda row: key_of(rows.decode(row)), reverse=descending)
+    by_key = itemgetter(0)
+    runs = []
+    for first in range(0, len(found), rows_per_slice):
+        run = [(key_of(rows.decode(row)), row) for row in found[first : first + rows_per_slice]]
+        run.sort(key=by_key, reverse=descending)
+        runs.append(run)
+        if len(run) == rows_per_slice:
+            yield
+    merged: list[bytes] = []
+    for _, row in heapq.merge(*runs, key=by_key, reverse=descending):
+        merged.append(row)
+        if len(merged) % rows_per_slice == 0:
+            yield
+    return merged
+
+
+def _drop_values_steps(found: list[bytes], rows_per_slice: int) -> Steps[None]:
+    """In place."""
+    for first in range(0, len(found), rows_per_slice):
+        part = slice(first, first + rows_per_slice)
+        found[part] = map(rows.without_value, found[part])
+        if len(found) > rows_per_slice:
+            yield

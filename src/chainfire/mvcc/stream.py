@@ -11,7 +11,14 @@ from collections.abc import Generator
 
 from chainfire.mvcc import rows
 from chainfire.mvcc.ranges import Bounds
-from chainfire.mvcc.read import ROWS_PER_SLICE, Moment, Steps, count_steps, range_at
+from chainfire.mvcc.read import (
+    BYTES_PER_SLICE,
+    ROWS_PER_SLICE,
+    Moment,
+    Steps,
+    count_steps,
+    range_at,
+)
 from chainfire.mvcc.state import StoreState
 from chainfire.proto.kv_pb2 import RangeRequest
 from chainfire.storage.backend import Reader
@@ -74,11 +81,14 @@ def _rows(
     view: Reader, store: StoreState, bounds: Bounds, wanted: int, at: Moment, rows_per_slice: int
 ) -> Steps[list[bytes]]:
     found: list[bytes] = []
+    size = 0
     for row in at.rows(view, bounds):
         found.append(row)
         if len(found) == wanted:
             break
-        if len(found) % rows_per_slice == 0:
+        size += len(row)
+        if len(found) % rows_per_slice == 0 or size > BYTES_PER_SLICE:
+            size = 0
             yield
             at.ensure_not_compacted(store)
     return found
