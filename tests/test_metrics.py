@@ -69,6 +69,7 @@ def metrics_of(api: Api) -> Metrics:
             state_syncs=Durations((0.001, 0.002), (1, 1, 1), 0.25),
             scrub_passes=6,
             tick_lateness_seconds_max=0.25,
+            collector_pause_seconds_max=0.003,
             disk_free_bytes=10**9,
             log=backend,
             state=backend,

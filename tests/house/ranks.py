@@ -67,7 +67,7 @@ UNITS: dict[str, Unit] = {
         except_in=only(
             *("shell", "steps", "scrub", "upkeep", "compacting", "logsync", "worker"),
             *("peers", "link", "dialer", "accepting", "transport", "peertls", "peering"),
-            *("registry", "snapshots", "sending", "receiving", "archive", "archiving"),
+            *("registry", "snapshots", "sending", "receiving", "archive", "archiving", "pauses"),
         ),
     ),
     # 5

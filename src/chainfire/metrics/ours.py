@@ -35,6 +35,11 @@ def ours(sample: Sample) -> Iterator[Metric]:
         "The longest that the event loop was late for a tick.",
         node.tick_lateness_seconds_max,
     )
+    yield gauge(
+        "chainfire_collector_pause_seconds_max",
+        "The longest that Python's garbage collector stopped everything.",
+        node.collector_pause_seconds_max,
+    )
     logical = GaugeMetricFamily(
         "chainfire_keyspace_bytes", "Logical bytes, as quotas count them.", labels=("kind",)
     )

@@ -34,6 +34,7 @@ from chainfire.node.driver import Driver
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.frames import Report
 from chainfire.node.logsync import LogSync
+from chainfire.node.pauses import CollectorPauses
 from chainfire.node.peering import Peering, removed
 from chainfire.node.peers import PeerTransport
 from chainfire.node.reads import ReadPending
@@ -162,6 +163,7 @@ class Node:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._tick_lateness_max = 0.0
+        self.collector_pauses = CollectorPauses()
         self._membership_changes: tuple[int, int] | None = None  # as last looked at
         self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
@@ -222,6 +224,7 @@ class Node:
             if timer is not None:
                 timer.cancel()
         self._end_waits()
+        self.collector_pauses.end()
         await self.peering.aclose()
         await self._upkeep.aclose()
         await self._log_sync.aclose()
@@ -412,6 +415,7 @@ class Node:
             state_syncs=self._upkeep.state_sync_times(),
             scrub_passes=self._upkeep.scrub.passes,
             tick_lateness_seconds_max=self._tick_lateness_max,
+            collector_pause_seconds_max=self.collector_pauses.seconds_max,
             disk_free_bytes=self._upkeep.free_bytes,
             log=self._log_backend.statistics(),
             state=self.backend.statistics(),

@@ -134,6 +134,7 @@ class NodeStatistics:
     state_syncs: Durations
     scrub_passes: int  # over all that lies on the disk
     tick_lateness_seconds_max: float
+    collector_pause_seconds_max: float  # of CPython's garbage collector, since the start
     disk_free_bytes: int
     log: StorageStatistics
     state: StorageStatistics

@@ -80,6 +80,8 @@ async def _life(config: Config, stopping: asyncio.Event, *, is_last: bool) -> in
         return EXIT_FAILED
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again
+    assert member.node is not None
+    member.node.collector_pauses.begin()
     log.info("ready to serve client requests", extra=_ready_fields(config, member))
     failed = asyncio.create_task(member.failed())
     await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)

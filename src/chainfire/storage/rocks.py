@@ -255,10 +255,12 @@ class RocksBackend:
 
     def compact(self) -> None:
         db = self._db
+        beside_others = rocksdict.CompactOptions()
+        beside_others.set_exclusive_manual_compaction(False)
         try:
             for family in list(self._families.values()):
                 if not self._compact_cancelled and db is self._db:
-                    family.compact_range(None, None)
+                    family.compact_range(None, None, beside_others)
         except Exception as exc:
             if not self._compact_cancelled and db is self._db:
                 raise self._care_error(exc) from exc

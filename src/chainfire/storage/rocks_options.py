@@ -73,7 +73,9 @@ def database_options(
     database.set_recycle_log_file_num(options.wal_recycle_files)
     database.set_max_total_wal_size(options.wal_bytes_max)
     database.set_db_write_buffer_size(options.memtable_bytes_max)
-    database.set_max_background_jobs(2)
+    # One flushes, two compact: a long compaction (a defragment) leaves a thread to those that keep
+    # writes from stalling.
+    database.set_max_background_jobs(3)
     database.set_bytes_per_sync(
         MIB
     )  # of SST files: spreads write-back, so that WAL syncs stay short
