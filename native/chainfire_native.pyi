@@ -93,6 +93,12 @@ class Door:
     def close(self) -> None:
         """End everything; returns when the thread is gone. Idempotent."""
 
+    def has_room(self, id: int) -> bool:
+        """Whether the call's connection, and all together, have little enough unsent for more.
+
+        Where they have not, the connection takes in no calls either.
+        """
+
     def statistics(self) -> dict[str, int]:
         """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct."""
 

@@ -287,14 +287,25 @@ impl Border {
 
     /// Connections take in no new requests while this is so.
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire) || self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX
+        self.full.load(Ordering::Acquire)
     }
 
     /// A connection with so much unsent takes in no new requests for now.
     pub fn holds_up(&self, unsent_bytes: usize) -> bool {
         self.is_full()
             || unsent_bytes > CONNECTION_UNSENT_BYTES_MAX
-            || (unsent_bytes > 0 && self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX)
+            || (unsent_bytes > 0 && self.is_crowded())
+    }
+
+    /// Whether the call's connection may be given another large answer. One that is gone may.
+    pub fn has_room(&self, id: CallId) -> bool {
+        let own = self.unsent_bytes_of(id);
+        own.is_none_or(|bytes| !self.is_crowded() && !self.holds_up(bytes.load(Ordering::Relaxed)))
+    }
+
+    /// Whether answers that nobody takes fill the memory.
+    pub fn is_crowded(&self) -> bool {
+        self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX
     }
 
     /// Up to `max` events, oldest first. True: nothing is left, and the next event writes the
@@ -491,6 +502,14 @@ mod tests {
         assert!(border.is_full());
         border.drain(QUEUE_EVENTS_MAX);
         assert!(!border.is_full());
+    }
+
+    #[test]
+    fn answers_that_others_do_not_read_hold_up_large_answers_only() {
+        let border = Border::new(Settings::default(), Methods::new()).unwrap();
+        border.unsent_bytes.store(UNSENT_BYTES_MAX + 1, Ordering::Relaxed);
+        assert!(!border.is_full() && !border.holds_up(0) && border.holds_up(1));
+        assert!(border.is_crowded());
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub struct Wire {
     blocked: bool, // h2 was told to wait, perhaps in the middle of a frame
     pub scan: FrameScan,
     pub answers: AnswerScan,
-    pub reads: u64, // counts up with each piece that the peer sent
+    pub reads: u64,  // counts up with each piece that the peer sent
+    pub writes: u64, // and with each that it took
 }
 
 impl Wire {
@@ -78,6 +79,7 @@ impl Wire {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.sent += written,
             }
+            self.writes += 1;
         }
         self.sent = 0;
         self.out.clear();
@@ -117,6 +119,7 @@ impl Gathered {
             scan: FrameScan::default(),
             answers: AnswerScan::default(),
             reads: 0,
+            writes: 0,
         })))
     }
 }

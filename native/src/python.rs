@@ -116,6 +116,10 @@ impl Door {
         py.detach(|| self.thread.close());
     }
 
+    fn has_room(&self, id: u64) -> bool {
+        self.thread.border.has_room(id)
+    }
+
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let border = &self.thread.border;
         let found = PyDict::new(py);

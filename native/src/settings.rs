@@ -19,7 +19,7 @@ pub struct Settings {
     pub message_bytes_max: usize, // of a request
     pub header_list_bytes_max: u32,
     pub handshake: Duration, // TLS, preface or HTTP/1 head
-    pub write: Duration,     // HTTP/1: without a byte taken so long, the client is given up
+    pub write: Duration,     // without a byte taken so long, the client is given up (HTTP/2: in need only)
     pub ping_interval_min: Duration,
     pub keepalive_interval: Duration, // zero: no pings of ours
     pub keepalive_timeout: Duration,  // zero: wait for ever

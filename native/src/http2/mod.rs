@@ -180,6 +180,8 @@ impl Connection for Http2 {
     fn deliver(self: Arc<Self>, replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>> {
         let mut guard = if wait {
             lock(&self.state)
+        } else if self.unsent_bytes.load(Ordering::Relaxed) > 0 {
+            return Err(replies); // Python's thread would carry large answers, too, and for long
         } else {
             match self.state.try_lock() {
                 Ok(guard) => guard,
@@ -207,7 +209,12 @@ impl Connection for Http2 {
         let waker = Waker::from(self.clone());
         let now = Instant::now();
         let expired = state.expire(&self, now);
-        match state.keep_alive(&self.border, now, &mut Context::from_waker(&waker)) {
+        let unsent_bytes = self.unsent_bytes.load(Ordering::Relaxed);
+        let alive = match state.is_in_the_way(&self.border, unsent_bytes, now) {
+            true => Alive::Dead,
+            false => state.keep_alive(&self.border, now, &mut Context::from_waker(&waker)),
+        };
+        match alive {
             Alive::Quiet if expired || (state.held_up && !self.is_held_up()) => {}
             Alive::Quiet => return,
             Alive::Pinged => {}

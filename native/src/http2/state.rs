@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) newest_stream: u32,
     pub(super) next_deadline: Option<Instant>, // no later than the earliest one
     keepalive: Keepalive,
+    taken: (u64, Instant),    // what the client took last, and when
     pub(super) held_up: bool, // by a full border, or by answers that its client does not read
 }
 
@@ -63,6 +64,7 @@ impl State {
             newest_stream: 0,
             next_deadline: None,
             keepalive,
+            taken: (0, now),
             held_up: false,
         }
     }
@@ -154,6 +156,15 @@ impl State {
         }
         self.next_deadline = self.calls.values().filter_map(|call| call.deadline).min();
         !expired.is_empty()
+    }
+
+    /// A client that takes nothing of what it asked for, while such answers fill the memory.
+    pub(super) fn is_in_the_way(&mut self, border: &Border, unsent_bytes: usize, now: Instant) -> bool {
+        let writes = lock(&self.wire).writes;
+        if unsent_bytes == 0 || writes != self.taken.0 {
+            self.taken = (writes, now);
+        }
+        border.is_crowded() && now.duration_since(self.taken.1) >= border.settings.write
     }
 
     /// A peer that says nothing is asked, and given up when it stays silent.

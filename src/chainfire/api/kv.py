@@ -96,7 +96,7 @@ def _rows_ready(call: Call) -> None:
     store = services.node.store
     key, range_end, _ = call.message
     rows = store.get_rows(_KEYSPACE, key, range_end)
-    if rows is None:
+    if rows is None or sum(map(len, rows)) > encode.BYTES_PER_SLICE:
         call.message = _decode_range(call.request)
         _range_ready(call)
     else:

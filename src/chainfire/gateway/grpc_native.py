@@ -244,6 +244,9 @@ class NativeServer:
             replies, self.replies = self.replies, []
             self._door.send(replies)
 
+    def has_room(self, id_: int) -> bool:
+        return self._door is None or self._door.has_room(id_)
+
     def peer_of(self, id_: int) -> Peer | None:
         return self._peers.get(id_ >> _CONNECTION_SHIFT)
 

@@ -31,6 +31,10 @@ class Served:
 class CallServer(Server, Protocol):
     calls: dict[int, NativeCall]  # not yet answered
 
+    def has_room(self, id_: int) -> bool:
+        """Whether its connection, and all of them together, have taken enough of what was sent."""
+        ...
+
 
 class NativeCall(Call):
     """A unary call: its answer joins the turn's replies."""
@@ -63,6 +67,9 @@ class NativeCall(Call):
     def peer(self) -> str:  # type: ignore[override]
         peer = self.server.peer_of(self.id)
         return "" if peer is None else peer.address
+
+    def has_room(self) -> bool:
+        return self.server.has_room(self.id)
 
     def send_reply(self, body: bytes) -> None:
         server = self.server
