@@ -48,7 +48,9 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, stopping.set)
     code = await _life(config, stopping, is_last=False)
     if code is None:  # once: a disk that goes on losing data wants an operator
+        # What failed may hold iterators of a database, which stays open, and locked, by them.
         gc.unfreeze()
+        gc.collect()
         log.warning("starting anew, with what the other members hold")
         code = await _life(config, stopping, is_last=True)
     assert code is not None
