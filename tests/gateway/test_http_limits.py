@@ -84,6 +84,20 @@ def test_a_request_that_is_broken_or_cut_off_is_told_so(door: HttpDoor, sent: by
         assert rest(client).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
+def test_a_transfer_coding_that_is_not_there_is_told_so(door: HttpDoor) -> None:
+    with connect(door) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n")
+        assert rest(client).startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+
+
+def test_who_asks_to_close_is_heard_beside_an_upgrade(door: HttpDoor) -> None:
+    with connect(door) as client:
+        client.sendall(
+            b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: h2c\r\n\r\n"
+        )
+        assert rest(client).endswith(b"ok\n")
+
+
 def test_who_closes_only_its_own_side_is_answered(door: HttpDoor) -> None:
     request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
     with connect(door) as client:

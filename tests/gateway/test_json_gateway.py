@@ -123,6 +123,10 @@ def test_headers_that_cannot_be_read_are_refused(
     assert (status, json.loads(body)["error"]) == (400, text)
 
 
+def test_a_timeout_of_zero_is_none(door: HttpDoor) -> None:
+    assert door.post("/v3/kv/range", '{"key":"Zm9v"}', grpc_timeout="0S")[0] == 200
+
+
 def test_a_deadline_ends_the_call(door: HttpDoor) -> None:
     door.api.node.held = True
     status, body = door.post("/v3/kv/range", '{"key":"Zm9v"}', grpc_timeout="20m")

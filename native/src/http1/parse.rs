@@ -9,6 +9,7 @@ const HEADERS_USUAL: usize = 100; // more take memory of their own
 const HEADERS_MAX: usize = 1000;
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 pub(super) const BAD_REQUEST: &str = "400 Bad Request";
+const NOT_IMPLEMENTED: &str = "501 Not Implemented"; // a transfer coding that is not ours, RFC 9112 §6.1
 pub(super) const HEAD_TOO_LARGE: &str = "431 Request Header Fields Too Large";
 
 /// How much of a request's body is still to come.
@@ -104,10 +105,11 @@ fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
                 .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
         };
         match &*name {
-            "connection" if has("upgrade") => wants_upgrade = true,
+            "connection" => {
+                wants_upgrade |= has("upgrade");
+                head.keep_alive = !has("close") && (head.keep_alive || has("keep-alive"));
+            }
             "upgrade" => to_websocket = has("websocket"),
-            "connection" if has("close") => head.keep_alive = false,
-            "connection" if has("keep-alive") => head.keep_alive = true,
             "host" => hosts += 1,
             "expect" => head.expects_continue = has("100-continue"),
             // RFC 9112 §6.3: a length that can be read in two ways is an attack.
@@ -122,8 +124,11 @@ fn parse_head(input: &[u8]) -> Result<Option<(usize, Head)>, &'static str> {
                 }
             }
             "transfer-encoding" => {
-                if chunked || version == 0 || !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                if chunked || version == 0 {
                     return Err(BAD_REQUEST);
+                }
+                if !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(NOT_IMPLEMENTED);
                 }
                 chunked = true;
             }
@@ -277,6 +282,14 @@ mod tests {
         assert!(head("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").is_err());
         assert!(head("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
         assert!(head("GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
+    }
+
+    #[test]
+    fn who_asks_to_close_is_heard_beside_an_upgrade() {
+        let asking = |text: &str| head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{text}\r\n\r\n")).unwrap().unwrap().1;
+        assert!(!asking("Connection: Upgrade, close\r\nUpgrade: h2c").keep_alive);
+        assert!(!asking("Connection: close\r\nConnection: Upgrade\r\nUpgrade: h2c").keep_alive);
+        assert!(asking("Connection: Upgrade\r\nUpgrade: h2c").keep_alive);
     }
 
     #[test]

@@ -4,6 +4,7 @@
     a head that is not there in time      408
     a head larger than HEAD_BYTES_MAX     431
     a request that ends too early         400
+    a transfer coding but `chunked`       501
     a client that closes its own side     answered, for a moment
 
 Bodies are the application's affair (413, 408).
@@ -27,6 +28,10 @@ IDLE_SECONDS_MAX: Final = 120  # between requests
 LINGER_SECONDS: Final = 1.0  # in which a last word can be read, or is still said
 _TURNED_AWAY_MAX: Final = 64  # connections over the limit that are told so at once
 
+_REFUSALS: Final = {  # by what h11 suggests
+    431: "431 Request Header Fields Too Large",
+    501: "501 Not Implemented",  # a transfer coding that is not ours
+}
 _TOO_MANY: Final = "too many connections"
 _TOO_MANY_BODY: Final = f'{{"error":"{_TOO_MANY}","code":14,"message":"{_TOO_MANY}","details":[]}}'
 
@@ -88,8 +93,7 @@ class HttpConnection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         error = sys.exc_info()[1]
         hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        too_large = hint == 431
-        self._refuse("431 Request Header Fields Too Large" if too_large else "400 Bad Request")
+        self._refuse(_REFUSALS.get(hint, "400 Bad Request"))
 
     def _expect_head(self) -> None:
         if self._deadline is None:

@@ -101,11 +101,13 @@ def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
         raise BadHeader(f"invalid binary header {shown}: {exc}") from exc
 
 
-def _timeout(value: bytes) -> float:
+def _timeout(value: bytes) -> float | None:
     match = _TIMEOUT.fullmatch(value)
     if match is None:
         raise BadHeader(f"invalid grpc-timeout: {value.decode('latin-1')}")
     seconds = int(match[1]) * _UNIT_SECONDS[match[2]]
+    if seconds == 0:
+        return None  # as etcd's gateway has it
     if seconds < TIMEOUT_SECONDS_MIN:
         raise DeadlineExceeded
     return seconds
