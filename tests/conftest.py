@@ -13,6 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import report
 
@@ -26,6 +27,10 @@ EXCUSED = (
 
 # Taken out of the environment: Chainfire refuses variables of its prefix that it does not know.
 PEERS_REQUIRED = os.environ.pop("CHAINFIRE_REQUIRE_PEERS", "") == "1"
+
+# No test fails on a duration: not on that of an example either.
+settings.register_profile("chainfire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("chainfire")
 
 
 def reason_of(skipped: pytest.TestReport | pytest.CollectReport) -> str:

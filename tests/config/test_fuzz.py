@@ -18,9 +18,7 @@ from chainfire.errors import ConfigError
 
 Load = Callable[[Sequence[str], Mapping[str, str]], Loaded]
 BOTH = pytest.mark.parametrize("load", [serve.load, etcd.load], ids=["serve", "etcd"])
-QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 flags = st.sampled_from([*BY_FLAG, *FOREIGN, "feature-gates"])
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)

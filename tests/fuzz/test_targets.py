@@ -37,7 +37,7 @@ def test_foreign_bytes_end_in_a_value_or_the_promised_error(name: str) -> None:
     for seed in seeds:
         target(seed)
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(near(seeds))
     @example(b"")
     @example(b"\xff" * 64)

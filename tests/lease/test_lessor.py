@@ -86,7 +86,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(STEPS)
 def test_does_what_a_dict_of_leases_would_do(steps: list[tuple[str, int, int, int]]) -> None:
     world, twin = World(), Twin()

@@ -156,7 +156,7 @@ def small_batches(bytes_max: int) -> Iterator[None]:
         machine_module.BATCH_BYTES_MAX = usual  # type: ignore[misc]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(logs(), st.data(), st.sampled_from([1, 300, 4_000_000]))
 def test_where_turns_and_batches_are_cut_changes_nothing(
     log: list[Entry], data: st.DataObject, bytes_max: int
@@ -177,7 +177,7 @@ def test_where_turns_and_batches_are_cut_changes_nothing(
         assert other.hash_at(index) == machine.hash_at(index)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(logs(), st.data())
 def test_a_crash_at_any_batch_border_is_made_good_by_the_log(
     log: list[Entry], data: st.DataObject
@@ -196,7 +196,7 @@ def test_a_crash_at_any_batch_border_is_made_good_by_the_log(
     assert again.revision == machine.revision
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(logs())
 def test_void_commands_leave_the_data_as_if_they_had_never_been_sent(log: list[Entry]) -> None:
     _, backend, results = one_by_one(log)
@@ -210,7 +210,7 @@ def test_void_commands_leave_the_data_as_if_they_had_never_been_sent(log: list[E
     assert data(rows_of(other)) == data(rows_of(backend))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(logs())
 def test_every_command_id_is_applied_at_most_once(log: list[Entry]) -> None:
     _, _, results = one_by_one(log)

@@ -113,7 +113,7 @@ def test_where_the_slices_are_cut_does_not_show(monkeypatch: pytest.MonkeyPatch,
     assert rows_of(other_backend) == rows_of(backend)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_crash_between_any_two_slices_goes_on_from_there(data: st.DataObject) -> None:
     machine, backend = finished()

@@ -272,7 +272,7 @@ def consistent(machine: Machine, backend: MemoryBackend) -> None:
         assert state.leases == sum(owner == keyspace for owner, _ in leases)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(logs())
 def test_every_key_with_a_lease_is_attached_to_it_and_no_other_is(log: list[Entry]) -> None:
     machine, backend, _ = one_by_one(log)

@@ -133,7 +133,7 @@ def without_codec(backend: MemoryBackend) -> Machine:
     return machine
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(mostly_plain(), mostly_plain(), logs()), st.booleans())
 def test_with_and_without_the_codec_a_log_leaves_the_same(log: list[Entry], at_once: bool) -> None:
     backends = bootstrapped(), bootstrapped()
@@ -155,7 +155,6 @@ def test_with_and_without_the_codec_a_log_leaves_the_same(log: list[Entry], at_o
     report.count("of these plain", len(plain) - plain.count(None))
 
 
-@settings(deadline=None)
 @given(
     st.one_of(plain_puts, plain_deletes, txns, plain_txns), st.integers(1, (1 << 64) - 1), st.data()
 )
@@ -218,7 +217,7 @@ def _keys(body: PutRequest | DeleteRangeRequest | TxnRequest) -> list[bytes]:
     return [named.key for named in (*body.compare, *operations)]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.one_of(txns, plain_txns), st.integers(0, 20))
 def test_a_txn_that_is_said_to_be_plain_passes_the_checks(txn: TxnRequest, max_ops: int) -> None:
     if native.is_plain_txn(txn.SerializeToString(), max_ops):

@@ -179,7 +179,7 @@ def write(world: World, key: bytes, kind: str) -> None:
 
 
 @given(ops=OPS, targets=st.lists(st.integers(1, 26), max_size=5), data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_goes_and_what_it_frees_depends_on_the_last_target_alone(
     ops: list[tuple[bytes, str]], targets: list[int], data: st.DataObject
 ) -> None:

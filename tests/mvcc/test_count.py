@@ -218,7 +218,7 @@ STEPS = [step for step in vars(Paging) if not step.startswith("_")]
         max_size=60,
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_counts_are_exact_whatever_is_read_and_written_in_between(
     steps: list[tuple[str, int, int]],
 ) -> None:

@@ -317,5 +317,5 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.world.store.get_row(5, key) == expected
 
 
-StoreMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40)
 TestStoreMachine = StoreMachine.TestCase

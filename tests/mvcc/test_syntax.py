@@ -239,7 +239,7 @@ def twin_overlaps(branch: Any) -> tuple[list[bytes], list[tuple[bytes, bytes]]] 
 
 
 @given(txns)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_duplicates_are_found_where_etcd_finds_them(txn: TxnRequest) -> None:
     found = refused(check_txn, txn, 10_000)
     if found in (None, DuplicateKey):

@@ -56,7 +56,7 @@ def test_what_was_packed_comes_out(packed: bytes, tmp_path: Path) -> None:
 
 
 @given(at=st.integers(0, 543), bit=st.integers(0, 7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_flipped_bit_anywhere_is_noticed(
     packed: bytes, at: int, bit: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -115,7 +115,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(steps, st.integers(0, 200))
 def test_the_log_behaves_like_a_list(script: list[tuple[str, int, int]], tail_max: int) -> None:
     backend, log = new_log(tail_max)

@@ -148,7 +148,7 @@ def act(twin: Twin, name: str, argument: Any = None) -> None:
             getattr(twin, name)(*([] if argument is None else [argument]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(ACTIONS, max_size=60))
 def test_the_short_way_leads_where_the_general_way_leads(actions: list[tuple[Any, ...]]) -> None:
     short, general = Twin(takes_short_way=True), Twin(takes_short_way=False)

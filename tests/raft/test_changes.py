@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.errors import UnknownFormat
@@ -13,13 +13,11 @@ CHANGES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(CHANGES)
 def test_what_is_encoded_is_decoded(change: ConfChange) -> None:
     assert ConfChange.decode(change.encode()) == change
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=1))
 def test_bytes_of_no_known_format_are_refused_and_never_guessed(data: bytes) -> None:
     try:

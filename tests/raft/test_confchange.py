@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
@@ -18,7 +18,6 @@ def tracker(conf: ConfState) -> Tracker:
     return made
 
 
-@settings(deadline=None)
 @given(st.lists(CHANGES, max_size=8))
 def test_any_sequence_keeps_the_invariants_and_old_and_new_quorums_overlap(
     changes: list[ConfChange],

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.raft.inflights import Inflights
@@ -40,7 +40,6 @@ def test_limit_may_grow_while_in_use() -> None:
     assert len(window) == 3 and window.full
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.integers(0, 30)), max_size=60))
 def test_same_as_a_plain_list(steps: list[tuple[bool, int, int]]) -> None:
     window, plain, last = Inflights(5, 70), [], 0

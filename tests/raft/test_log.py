@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.errors import Damaged
@@ -74,7 +74,6 @@ def test_conflict_with_a_committed_entry_is_never_written() -> None:
         log.maybe_append(1, 1, entries(2, 2), 2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.integers(0, 15), st.integers(0, 8))
 def test_search_by_term_is_what_a_walk_finds(steps: list[int], index: int, term: int) -> None:
     log_terms = [sum(steps[: at + 1]) + 1 for at in range(len(steps))]
@@ -93,7 +92,6 @@ def test_search_by_term_is_what_a_walk_finds(steps: list[int], index: int, term:
     assert log.last_index_not_above(index, term) == walk(index)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(0, 120))
 def test_limit_takes_the_longest_prefix_that_fits_and_at_least_one(
     sizes: list[int], bytes_max: int

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.raft.inflights import Inflights
@@ -63,7 +63,6 @@ def test_refused_entries_take_back_what_commit_was_told() -> None:
     assert peer.can_bump_commit(9)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 20),
     st.lists(st.tuples(st.sampled_from("udrps"), st.integers(0, 30), st.integers(0, 30))),

@@ -41,7 +41,7 @@ def slow_verdict(voters: set[int], votes: dict[int, bool]) -> Verdict:
     return Verdict.LOST if outcomes == {False} else Verdict.PENDING
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(IDS, MATCHES)
 def test_committed_index_is_what_a_head_count_finds(
     voters: set[int], matches: dict[int, int]
@@ -49,7 +49,7 @@ def test_committed_index_is_what_a_head_count_finds(
     assert committed_index(voters, matches) == slow_committed(voters, matches)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(IDS, VOTES)
 def test_verdict_is_final_exactly_when_no_missing_vote_can_change_it(
     voters: set[int], votes: dict[int, bool]
@@ -57,7 +57,6 @@ def test_verdict_is_final_exactly_when_no_missing_vote_can_change_it(
     assert vote_verdict(voters, votes) is slow_verdict(voters, votes)
 
 
-@settings(deadline=None)
 @given(IDS, IDS, MATCHES)
 def test_joint_quorum_commits_what_both_halves_commit(
     incoming: set[int], outgoing: set[int], matches: dict[int, int]
@@ -66,7 +65,6 @@ def test_joint_quorum_commits_what_both_halves_commit(
     assert joint_committed_index(incoming, outgoing, matches) == both
 
 
-@settings(deadline=None)
 @given(IDS, IDS, VOTES)
 def test_joint_vote_is_won_by_both_halves_and_lost_by_either(
     incoming: set[int], outgoing: set[int], votes: dict[int, bool]

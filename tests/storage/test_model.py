@@ -157,7 +157,7 @@ def _compare(
     assert list(reader.keys(name, lower, upper)) == [key for key, _ in expected]
 
 
-_SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=25)
+_SETTINGS = settings(suppress_health_check=list(HealthCheck), stateful_step_count=25)
 Against.TestCase.settings = settings(_SETTINGS, max_examples=40)
 test_the_backends_behave_like_a_dict = Against.TestCase
 

@@ -168,4 +168,4 @@ class Watching(RuleBasedStateMachine):
 
 
 TestWatching = Watching.TestCase
-TestWatching.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestWatching.settings = settings(max_examples=60, stateful_step_count=40)

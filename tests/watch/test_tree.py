@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.watch.groups import Span, united
@@ -12,7 +12,6 @@ keys = st.binary(min_size=0, max_size=3)
 ranges = st.tuples(keys, keys).map(sorted).filter(lambda pair: pair[0] < pair[1]).map(tuple)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), ranges), max_size=60), st.lists(keys, min_size=1))
 def test_a_tree_answers_as_a_list_does(
     steps: list[tuple[bool, tuple[bytes, bytes]]], asked: list[bytes]
@@ -43,7 +42,6 @@ def test_a_tree_stays_shallow_whatever_order_ranges_come_in() -> None:
         assert tree._root.height <= 15
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(keys, ranges), min_size=1, max_size=8), st.lists(keys))
 def test_united_spans_hold_the_same_keys_each_in_one_of_them(
     spans: list[Span], asked: list[bytes]
