@@ -253,8 +253,8 @@ def test_hosts_and_origins_are_held_against_the_lists() -> None:
         assert door.ask("/version", headers={"Host": "good.example:2379"})[0] == 200
         status, body, _ = door.ask("/v3/kv/range", "POST", "{}", {"Host": "evil.example"})
         assert status == 421
-        assert body.startswith("\netcd received your request, but the Host header was unrecognized")
-        assert '--host-whitelist "evil.example"' in body
+        assert '"evil.example"' in body
+        assert "--host-whitelist" in body
         for origin, allowed in (("http://good", "http://good"), ("http://evil", None)):
             headers = {"Host": "good.example", "Origin": origin}
             assert (

@@ -22,6 +22,7 @@ from wsproto.events import (
     Ping,
     Pong,
     RejectConnection,
+    RejectData,
     Request,
     TextMessage,
 )
@@ -137,6 +138,14 @@ def test_only_streams_have_web_sockets(door: HttpDoor, path: str) -> None:
     with Client(door.port, path) as client:
         assert isinstance(client.answer, RejectConnection)
         assert client.answer.status_code == 404
+        refusal = client.next()
+        assert isinstance(refusal, RejectData)
+        assert refusal.data == b"Not Found\n"
+
+
+def test_a_path_of_old_clients_has_them_too(door: HttpDoor) -> None:
+    with Client(door.port, "/v3beta/watch") as client:
+        assert isinstance(client.answer, AcceptConnection)
 
 
 @pytest.mark.skipif(not HAS_NATIVE, reason="no native door")

@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn who_asks_to_close_is_heard_beside_an_upgrade() {
-        let asking = |text: &str| head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{text}\r\n\r\n")).unwrap().unwrap().1;
+        let asking =
+            |text: &str| head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{text}\r\n\r\n")).unwrap().unwrap().1;
         assert!(!asking("Connection: Upgrade, close\r\nUpgrade: h2c").keep_alive);
         assert!(!asking("Connection: close\r\nConnection: Upgrade\r\nUpgrade: h2c").keep_alive);
         assert!(asking("Connection: Upgrade\r\nUpgrade: h2c").keep_alive);

@@ -15,15 +15,9 @@ _ALLOWED: Final = (
     ("access-control-allow-headers", "accept, content-type, authorization"),
     ("access-control-allow-methods", "POST, GET, OPTIONS, PUT, DELETE"),
 )
-_MISDIRECTED: Final = """
-etcd received your request, but the Host header was unrecognized.
-
-To fix this, choose one of the following options:
-- Enable TLS, then any HTTPS request will be allowed.
-- Add the hostname you want to use to the whitelist in settings.
-  - e.g. etcd --host-whitelist "{host}"
-This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-2018-5702).
-"""
+_MISDIRECTED: Final = (
+    'this member does not go by the host name "{host}": add it to --host-whitelist, or use TLS\n'
+)
 
 Header = tuple[str, str]
 

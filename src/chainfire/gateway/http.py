@@ -73,9 +73,8 @@ class HttpApp:
         if scope["method"] == "OPTIONS":
             await Response()(scope, receive, send)
             return
-        path = scope["path"] = _origin_form(scope["path"])
-        if path.startswith("/v3beta/"):
-            path = "/v3/" + path[len("/v3beta/") :]
+        scope["path"] = _origin_form(scope["path"])
+        path = _of_today(scope["path"])
         route = self._routes.get(path)
         if route is None:
             await self._page(path, scope, receive, send)
@@ -112,7 +111,7 @@ class HttpApp:
 
     async def _web_socket(self, scope: Message, receive: Receive, send: Send) -> None:
         headers, access = scope["headers"], self._access
-        route = self._routes.get(scope["path"])
+        route = self._routes.get(_of_today(scope["path"]))
         if scope["scheme"] != "wss" and access.refusal(headers):
             await refuse(receive, send, 421)
         elif route is None or not route.is_stream:
@@ -144,6 +143,11 @@ def _starlette(routes: list[PageRoute]) -> Starlette:
     app = Starlette(routes=routes, exception_handlers={404: _not_found})
     app.router.redirect_slashes = False  # etcd's mux does not, and the Host header is the client's
     return app
+
+
+def _of_today(path: str) -> str:
+    """The path without the `beta` that etcd's first gateways had."""
+    return path.replace("/v3beta/", "/v3/", 1) if path.startswith("/v3beta/") else path
 
 
 def _origin_form(path: str) -> str:

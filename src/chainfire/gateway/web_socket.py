@@ -6,10 +6,10 @@ request's body and writes lines, here messages.
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from chainfire.gateway.asgi import Message
 from chainfire.gateway.json_stream import Receive, Send
-
-REFUSED = "Bad Request"  # in Go's words: a path that is no stream, or an origin that is not allowed
 
 
 async def refuse(receive: Receive, send: Send, status: int) -> None:
@@ -18,7 +18,8 @@ async def refuse(receive: Receive, send: Send, status: int) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
     await send(start)
-    await send({"type": "websocket.http.response.body", "body": f"{REFUSED}\n".encode()})
+    body = f"{HTTPStatus(status).phrase}\n".encode()
+    await send({"type": "websocket.http.response.body", "body": body})
 
 
 class Messages:
