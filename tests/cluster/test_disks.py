@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tests.crash.damage import fill_with
 from tests.faults.shim import Switches, library
 from tests.peers import need_chainfire
 from tests.servers import ServerFailed
+from tests.small_disk import mounted
 
 DISK_MIB = 400
 STALL_SECONDS = 10.0
@@ -23,15 +22,8 @@ STALL_SECONDS = 10.0
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "chainfire-test", str(place)]
-    if subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", DISK_MIB) as place:
+        yield place
 
 
 @pytest.mark.slow

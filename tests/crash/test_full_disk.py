@@ -6,7 +6,6 @@ Mounting needs root; without it the tests are skipped with that word.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from chainfire.proto import kv_pb2
 from tests import peers, report
 from tests.crash.damage import fill_with
 from tests.servers import Server
+from tests.small_disk import mounted
 
 DISK_MIB = 320
 VALUE = 100_000
@@ -26,15 +26,8 @@ NO_SPACE = "etcdserver: mvcc: database space exceeded"
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "chainfire-test", str(place)]
-    if subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", DISK_MIB) as place:
+        yield place
 
 
 @pytest.fixture

@@ -20,13 +20,10 @@ from typing import Any, Final
 
 import grpc
 
-from chainfire.proto import kv_pb2, lease_pb2, lock_pb2, watch_pb2
-from chainfire.sim.check_kv import COMPACTED, FUTURE
+from chainfire.proto import lease_pb2, lock_pb2, watch_pb2
 from chainfire.sim.history import (
     Compare,
     Delete,
-    DeleteDone,
-    Event,
     History,
     Kv,
     LeaseCall,
@@ -44,6 +41,7 @@ from chainfire.sim.history import (
     Watch,
     WatchResponse,
 )
+from tests.cluster.wire import ask, event_of
 
 CALL_SECONDS: Final = 1.0  # what hangs on a member that is cut off is given up soon, as unknown
 REGISTERS: Final = 24
@@ -57,17 +55,6 @@ _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
-_TARGETS: Final = {
-    "version": kv_pb2.Compare.VERSION,
-    "mod": kv_pb2.Compare.MOD,
-    "create": kv_pb2.Compare.CREATE,
-}
-_SIGNS: Final = {
-    "=": kv_pb2.Compare.EQUAL,
-    ">": kv_pb2.Compare.GREATER,
-    "<": kv_pb2.Compare.LESS,
-}
-_FIELDS: Final = {"version": "version", "mod": "mod_revision", "create": "create_revision"}
 
 
 @dataclass(slots=True, frozen=True)
@@ -231,16 +218,12 @@ class _Client:
         session = self._number * MEMBERS_MAX + member
         operation = Operation(self._number, member, session, time.monotonic_ns(), request)
         self._record.history.operations.append(operation)
-        path, message, reply, read = _SENT[type(request)](request)
-        try:
-            answer = await self._call(channel, path, message, reply)
-        except grpc.aio.AioRpcError as error:
-            operation.response = _refusal(error)
-            if operation.response is not None:
-                operation.ret = time.monotonic_ns()
-            return operation.response
+        operation.response = response = await ask(channel, request, CALL_SECONDS)
+        if response is None:
+            return None
         operation.ret = time.monotonic_ns()
-        operation.response = response = read(answer)
+        if isinstance(response, Refused):
+            return response
         self._all.highest = max(self._all.highest, response.revision)
         if isinstance(response, PutDone) or (isinstance(response, TxnDone) and response.succeeded):
             self._record.acknowledged += 1
@@ -414,7 +397,7 @@ class _Client:
                     WatchResponse(now, revision, compacted=response.compact_revision)
                 )
             return False
-        events = tuple(map(_event, response.events))
+        events = tuple(map(event_of, response.events))
         seen.responses.append(WatchResponse(now, revision, events))
         for event in events:
             self._record.count("event seen")
@@ -451,108 +434,3 @@ def _next_start(seen: Watch) -> int:
     if events:
         return events[-1].kv.mod + 1
     return seen.created + 1 if seen.created and not seen.start else 0
-
-
-def _refusal(error: grpc.aio.AioRpcError) -> Refused | None:
-    """What has surely left no trace; None where the outcome is unknown."""
-    if error.code() is grpc.StatusCode.OUT_OF_RANGE:
-        return Refused(COMPACTED if "compacted" in (error.details() or "") else FUTURE)
-    if error.code() is grpc.StatusCode.NOT_FOUND:
-        return Refused("LeaseNotFound")
-    return None
-
-
-# ── between the record's words and protobuf's ───────────────────────────────
-
-
-def _put_message(put: Put) -> kv_pb2.PutRequest:
-    return kv_pb2.PutRequest(key=put.key, value=put.value, lease=put.lease, prev_kv=put.want_prev)
-
-
-def _delete_message(delete: Delete) -> kv_pb2.DeleteRangeRequest:
-    return kv_pb2.DeleteRangeRequest(key=delete.key, range_end=delete.end, prev_kv=delete.want_prev)
-
-
-def _range_message(request: Range) -> kv_pb2.RangeRequest:
-    return kv_pb2.RangeRequest(
-        key=request.key,
-        range_end=request.end,
-        revision=request.revision,
-        limit=request.limit,
-        consistency=request.level,  # type: ignore[arg-type]  # the same numbers
-    )
-
-
-def _op_message(op: Put | Delete | Range) -> kv_pb2.RequestOp:
-    if isinstance(op, Put):
-        return kv_pb2.RequestOp(request_put=_put_message(op))
-    if isinstance(op, Delete):
-        return kv_pb2.RequestOp(request_delete_range=_delete_message(op))
-    return kv_pb2.RequestOp(request_range=_range_message(op))
-
-
-def _compare_message(compare: Compare) -> kv_pb2.Compare:
-    message = kv_pb2.Compare(
-        key=compare.key, target=_TARGETS[compare.target], result=_SIGNS[compare.sign]
-    )
-    setattr(message, _FIELDS[compare.target], compare.operand)
-    return message
-
-
-def _txn_message(txn: Txn) -> kv_pb2.TxnRequest:
-    return kv_pb2.TxnRequest(
-        compare=map(_compare_message, txn.compares),
-        success=map(_op_message, txn.success),
-        failure=map(_op_message, txn.failure),
-    )
-
-
-def _put_done(reply: Any) -> PutDone:
-    prev = _kv(reply.prev_kv) if reply.HasField("prev_kv") else None
-    return PutDone(reply.header.revision, prev)
-
-
-def _delete_done(reply: Any) -> DeleteDone:
-    return DeleteDone(reply.header.revision, reply.deleted, tuple(map(_kv, reply.prev_kvs)))
-
-
-def _range_done(reply: Any) -> RangeDone:
-    rows = tuple(map(_kv, reply.kvs))
-    return RangeDone(reply.header.revision, rows, reply.more, reply.count)
-
-
-def _txn_done(reply: Any) -> TxnDone:
-    results = tuple(map(_result, reply.responses))
-    return TxnDone(reply.header.revision, reply.succeeded, results)
-
-
-def _result(response: Any) -> PutDone | DeleteDone | RangeDone:
-    kind = response.WhichOneof("response")
-    read = {
-        "response_put": _put_done,
-        "response_delete_range": _delete_done,
-        "response_range": _range_done,
-    }
-    return read[kind](getattr(response, kind))  # type: ignore[no-any-return, operator]
-
-
-def _kv(row: Any) -> Kv:
-    return Kv(row.key, row.value, row.create_revision, row.mod_revision, row.version, row.lease)
-
-
-def _event(event: Any) -> Event:
-    prev = _kv(event.prev_kv) if event.HasField("prev_kv") else None
-    return Event(_kv(event.kv), event.type == kv_pb2.Event.DELETE, prev)
-
-
-_SENT: Final[dict[type, Callable[[Any], tuple[str, Any, Any, Callable[[Any], Any]]]]] = {
-    Put: lambda r: ("KV/Put", _put_message(r), kv_pb2.PutResponse, _put_done),
-    Delete: lambda r: (
-        "KV/DeleteRange",
-        _delete_message(r),
-        kv_pb2.DeleteRangeResponse,
-        _delete_done,
-    ),
-    Range: lambda r: ("KV/Range", _range_message(r), kv_pb2.RangeResponse, _range_done),
-    Txn: lambda r: ("KV/Txn", _txn_message(r), kv_pb2.TxnResponse, _txn_done),
-}

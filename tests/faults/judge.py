@@ -2,67 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import grpc
-
-from chainfire.proto import kv_pb2, lease_pb2, watch_pb2
+from chainfire.proto import lease_pb2
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import LeaseEnd, check_leases
 from chainfire.sim.check_watch import check_watches
-from chainfire.sim.history import Change, Kv, Revision, Violation
+from chainfire.sim.history import Revision, Violation
 from tests.clusters import Member
 from tests.faults.clients import LockHeld, Record
 
 LEASE_GRACE_SECONDS: Final = 20  # a second, a change of leader, and a busy machine
 _NANOSECONDS: Final = 1_000_000_000
-
-
-def feed(member: Member, first: int, last: int) -> Iterator[Revision]:
-    """All that happened from revision `first` to `last`, by a watch on one member."""
-    if first > last:
-        return
-    with grpc.insecure_channel(member.target) as channel:
-        watch = channel.stream_stream(
-            "/etcdserverpb.Watch/Watch",
-            request_serializer=lambda body: body.SerializeToString(),
-            response_deserializer=watch_pb2.WatchResponse.FromString,
-        )
-        create = watch_pb2.WatchCreateRequest(
-            key=b"\0", range_end=b"\0", start_revision=first, reasons=True
-        )
-        responses = watch(iter([watch_pb2.WatchRequest(create_request=create)]), timeout=60)
-        for response in responses:  # which never splits a revision
-            if response.canceled:
-                raise Violation(f"{member.name} would not tell from {first} on: {response}")
-            for main, group in itertools.groupby(
-                response.events, lambda event: event.kv.mod_revision
-            ):
-                yield _revision(main, list(group))
-                if main >= last:
-                    return
-
-
-def _revision(main: int, events: Sequence[kv_pb2.Event]) -> Revision:
-    ended = (kv_pb2.Event.LEASE_EXPIRED, kv_pb2.Event.LEASE_REVOKED)
-    changes = tuple(
-        Change(
-            Kv(
-                event.kv.key,
-                event.kv.value,
-                event.kv.create_revision,
-                event.kv.mod_revision,
-                event.kv.version,
-                event.kv.lease,
-            ),
-            event.type == kv_pb2.Event.DELETE,
-        )
-        for event in events
-    )
-    return Revision(main, changes, by_lease=any(event.reason in ended for event in events))
 
 
 def judge(

@@ -19,6 +19,7 @@ from chainfire.proto import maintenance_pb2
 from tests.clusters import Member
 from tests.crash import damage
 from tests.faults.crashing import POINTS
+from tests.faults.shim import Switches
 from tests.servers import ServerFailed
 
 if TYPE_CHECKING:
@@ -130,35 +131,31 @@ def slow_network(scene: Scene, rng: random.Random) -> Strike:
 
 
 def full_disk(scene: Scene, rng: random.Random) -> Strike:
-    victim = scene.pick(rng)
-    switches = scene.switches[victim.name]
-    before = switches.done
-    switches.fill_disk()
-    yield {victim.name}
-    _landed(switches.done > before, "no write met the full disk")
-    switches.heal_disk()
+    victim = yield from _on_disk(scene, rng, Switches.fill_disk)
     _again(victim)
 
 
 def failing_sync(scene: Scene, rng: random.Random) -> Strike:
-    victim = scene.pick(rng)
-    switches = scene.switches[victim.name]
-    before = switches.done
-    switches.fail_syncs()
-    yield {victim.name}
-    _landed(switches.done > before, "no sync failed")
-    switches.heal_disk()
+    victim = yield from _on_disk(scene, rng, Switches.fail_syncs)
     _again(victim)
 
 
 def slow_sync(scene: Scene, rng: random.Random) -> Strike:
+    seconds = rng.uniform(0.1, 3)
+    yield from _on_disk(scene, rng, lambda switches: switches.slow_syncs(seconds))
+
+
+def _on_disk(
+    scene: Scene, rng: random.Random, act: Callable[[Switches], None]
+) -> Generator[set[str], None, Member]:
     victim = scene.pick(rng)
     switches = scene.switches[victim.name]
     before = switches.done
-    switches.slow_syncs(rng.uniform(0.1, 3))
+    act(switches)
     yield {victim.name}
-    _landed(switches.done > before, "no sync was slow")
+    _landed(switches.done > before, "the disk was not used")
     switches.heal_disk()
+    return victim
 
 
 def flip_bits(scene: Scene, rng: random.Random) -> Strike:
@@ -215,15 +212,12 @@ def wiped_disk(scene: Scene, rng: random.Random) -> Strike:
 def skewed_clock(scene: Scene, rng: random.Random) -> Strike:
     """A member whose clock runs up to a fifth fast or slow, and whose wall clock jumps."""
     victim = scene.pick(rng)
-    rate = rng.choice(CLOCK_RATES)
-    scene.rate_max = max(scene.rate_max, rate)
-    switches = scene.switches[victim.name]
-    victim.kill()
-    switches.clock_rate(rate)
-    victim.start()
-    switches.step_wall_clock(rng.choice((-10, 10)))
+    clock = scene.bend_clock(victim, rng.choice(CLOCK_RATES))
+    clock.step_wall(rng.choice((-10, 10)))
+    before = clock.readings
     yield set()
-    switches.step_wall_clock(0)
+    _landed(clock.readings != before, "nobody read the clock")
+    clock.step_wall(0)
 
 
 # ── the cluster ─────────────────────────────────────────────────────────────

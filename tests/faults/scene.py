@@ -17,10 +17,13 @@ import grpc
 
 from chainfire.proto import cluster_pb2, kv_pb2
 from chainfire.sim.history import Compact, CompactDone, Operation, Revision, Violation
+from tests.cluster.clocks import Clock
+from tests.cluster.clocks import build as build_clock
+from tests.cluster.feed import feed
 from tests.clusters import Cluster, Member
 from tests.faults.clients import Clients
 from tests.faults.crashing import VARIABLE
-from tests.faults.judge import feed, judge
+from tests.faults.judge import judge
 from tests.faults.kinds import KINDS, Inconclusive, may_overlap
 from tests.faults.shim import Switches, library
 from tests.servers import ROOT, Kind, ServerFailed
@@ -69,6 +72,7 @@ class Scene:
             self.switches[member.name] = switches
         self.clients = Clients(self.cluster.endpoints, seed)
         self.rate_max = 1.0
+        self._clock_library: Path | None = None
         self.hurt: set[str] = set()  # names of members that a fault holds down
         self.notes: list[str] = []
         self.revisions: list[Revision] = []  # what was told before it was compacted
@@ -109,6 +113,20 @@ class Scene:
             if time.monotonic() > give_up:
                 raise ServerFailed("clients got no further", self.cluster.log())
             time.sleep(0.01)
+
+    # ── clocks ──────────────────────────────────────────────────────────────
+
+    def bend_clock(self, victim: Member, rate: float) -> Clock:
+        """Start it again with a monotonic clock of this rate."""
+        if self._clock_library is None:
+            self._clock_library = build_clock(self.cluster.directory)
+        self.rate_max = max(self.rate_max, rate)
+        clock = Clock(self._clock_library, self.cluster.directory, victim.name, rate)
+        libraries = [self.switches[victim.name].env["LD_PRELOAD"], clock.env["LD_PRELOAD"]]
+        victim.env = {**victim.env, **clock.env, "LD_PRELOAD": ":".join(libraries)}
+        victim.kill()
+        victim.start()
+        return clock
 
     # ── networks ────────────────────────────────────────────────────────────
 

@@ -1,36 +1,29 @@
-/* Faults of one process's disk and clocks, switched while it runs.
+/* Faults of one process's disk, switched while it runs (clocks: tests/cluster/clock.c).
  *
  * Preloaded; FAULT_SWITCHES names a file of int64 in the machine's order, which the test maps too:
  *
  *   0  sync errno        fsync and fdatasync fail with it
  *   1  sync delay, us    ... or take that long
  *   2  write errno       write, pwrite and fallocate of regular files fail with it
- *   3  clock rate, ppm   of the monotonic clock, from the process's first look at it; 0: true
- *   4  wall step, ms     added to the wall clock
- *   5  faults done       counted here, read by the test: did the fault land?
+ *   3  faults done       counted here, read by the test: did the fault land?
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/types.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { SYNC_ERRNO, SYNC_DELAY, WRITE_ERRNO, CLOCK_PPM, WALL_STEP, DONE, SLOTS };
+enum { SYNC_ERRNO, SYNC_DELAY, WRITE_ERRNO, DONE, SLOTS };
 
 static volatile int64_t none[SLOTS];
 static volatile int64_t *switches = none;
-static int (*true_clock)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void begin(void) {
-    true_clock = dlsym(RTLD_NEXT, "clock_gettime");
     const char *path = getenv("FAULT_SWITCHES");
     int fd = path ? open(path, O_RDWR) : -1;
     if (fd < 0) return;
@@ -86,23 +79,3 @@ int fallocate64(int fd, int mode, off64_t at, off64_t count) {
 }
 
 int fallocate(int fd, int mode, off_t at, off_t count) { return fallocate64(fd, mode, at, count); }
-
-static int64_t first_look;
-
-int clock_gettime(clockid_t clock, struct timespec *out) {
-    if (!true_clock) true_clock = dlsym(RTLD_NEXT, "clock_gettime");
-    int result = true_clock(clock, out);
-    if (result) return result;
-    int64_t now = (int64_t)out->tv_sec * 1000000000 + out->tv_nsec;
-    if (clock == CLOCK_MONOTONIC && switches[CLOCK_PPM]) {
-        if (!first_look) first_look = now;
-        now += (now - first_look) / 1000 * switches[CLOCK_PPM] / 1000;
-    } else if (clock == CLOCK_REALTIME && switches[WALL_STEP]) {
-        now += switches[WALL_STEP] * 1000000;
-    } else {
-        return 0;
-    }
-    out->tv_sec = now / 1000000000;
-    out->tv_nsec = now % 1000000000;
-    return 0;
-}

@@ -1,4 +1,4 @@
-"""Faults of a process's disk and clocks (shim.c), as switches of a mapped file."""
+"""Faults of a process's disk (shim.c), as switches of a mapped file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-_SLOTS = 6
-_SYNC_ERRNO, _SYNC_DELAY, _WRITE_ERRNO, _CLOCK_PPM, _WALL_STEP, _DONE = range(_SLOTS)
+_SLOTS = 4
+_SYNC_ERRNO, _SYNC_DELAY, _WRITE_ERRNO, _DONE = range(_SLOTS)
 _VALUE = struct.Struct("q")
 
 
@@ -30,7 +30,7 @@ def library() -> Path | None:
 
 
 class Switches:
-    """Of one member. All faults are off at first, and `clear` turns them off."""
+    """Of one member. All faults are off at first, and after `heal_disk`."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(bytes(_VALUE.size * _SLOTS))
@@ -55,13 +55,6 @@ class Switches:
 
     def fill_disk(self) -> None:
         self._set(_WRITE_ERRNO, errno.ENOSPC)
-
-    def clock_rate(self, rate: float) -> None:
-        """Of the next start: 1.2 is 20 % fast."""
-        self._set(_CLOCK_PPM, round((rate - 1) * 1e6))
-
-    def step_wall_clock(self, seconds: float) -> None:
-        self._set(_WALL_STEP, round(seconds * 1000))
 
     def heal_disk(self) -> None:
         for slot in (_SYNC_ERRNO, _SYNC_DELAY, _WRITE_ERRNO):
