@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chainfire.api import encode
@@ -88,6 +88,7 @@ def test_another_revision_or_term_makes_another_header() -> None:
 
 
 @given(op_results)
+@example(TxnResult(0, False, [PutResult(0, None)]))
 def test_a_reply_is_what_protobuf_writes(result: OpResult) -> None:
     header = ResponseHeader(cluster_id=7, member_id=8, revision=result.revision, raft_term=3)
     field = encode.Headers(7, 8).field(result.revision, 3)

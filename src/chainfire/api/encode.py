@@ -128,7 +128,7 @@ def txn_reply(header: bytes, result: TxnResult) -> bytes:
     if result.succeeded:
         parts.append(_SUCCEEDED)
     for inner in result.results:
-        if type(inner) is PutResult and inner.prev is None:
+        if type(inner) is PutResult and inner.prev is None and inner.revision:
             revision = varint(inner.revision)
             parts += (_PUT_HEADS[len(revision)], revision)
         else:
