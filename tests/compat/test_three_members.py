@@ -50,7 +50,13 @@ class Trio:
             server.spawn()
         for server in self.members.values():
             server.wait_ready(READY_SECONDS)
+        until(self._all_know_all, "a member did not hear of another's name")
         return self
+
+    def _all_know_all(self) -> bool:
+        """A member that lags serves while the names of others are still on their way to it."""
+        lists = (self.ctl(name).raw("member list") for name in self.members)
+        return not any("unstarted" in listed for listed in lists)
 
     def ctl(self, *names: str) -> Ctl:
         targets = ",".join(self.members[name].target for name in names or self.members)
