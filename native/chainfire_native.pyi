@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 __version__: str
+BORDER_VERSION: int  # chainfire.wheel says which it must be
 
 # What an event may be besides a call.
 UNKNOWN_METHOD: int  # a call of a path that is not served; the body is the path

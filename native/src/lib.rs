@@ -35,5 +35,8 @@ mod python;
 pub mod settings;
 pub mod tls;
 
+/// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
+pub const BORDER_VERSION: u32 = 1;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

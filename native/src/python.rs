@@ -329,6 +329,7 @@ impl Drop for Held {
 #[pymodule]
 fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("BORDER_VERSION", crate::BORDER_VERSION)?;
     module.add("STREAM_CREDIT_BYTES", settings::STREAM_CREDIT_BYTES)?;
     module.add("CREDIT_LUMP_BYTES", settings::CREDIT_LUMP_BYTES)?;
     module.add("MESSAGE_OVERHEAD_BYTES", settings::MESSAGE_OVERHEAD_BYTES)?;

@@ -28,6 +28,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainfire import wheel
 from chainfire.cli import bench_picture, bench_text
 from chainfire.cli.bench_figures import (
     Answers,
@@ -253,9 +254,8 @@ def test_the_process_behind_a_port_of_this_machine_is_found() -> None:
 
 @pytest.fixture
 def native() -> None:
-    module = pytest.importorskip("chainfire_native", reason="the native wheel is not installed")
-    if not hasattr(module, "Load"):
-        pytest.skip("the native wheel that is installed is older than its source: make setup")
+    if wheel.FAULT is not None:
+        pytest.skip(wheel.FAULT)
 
 
 def bench(run: Run, server: Server, *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -442,7 +442,7 @@ def test_nobody_listening_is_told_with_advice(run: Run) -> None:
 def test_without_the_native_wheel_it_says_what_is_missing(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "chainfire_native", None)
+    monkeypatch.setattr(wheel, "FAULT", "the wheel is not installed: `make setup`")
     monkeypatch.delitem(sys.modules, "chainfire.cli.bench", raising=False)
     done = run("bench", "put")
     assert done.code == 1

@@ -39,6 +39,7 @@ WORDS = only("types", "errors", "proto", "command", "version")
 UNITS: dict[str, Unit] = {
     # 0: words. Neighbours that know of each other in one direction only.
     "version": Unit(0, only()),
+    "wheel": Unit(0, only(), banned=PURE),
     "errors": Unit(0, only(), banned=PURE),
     "types": Unit(0, only("errors"), banned=PURE),
     "proto": Unit(0, only()),
@@ -87,7 +88,7 @@ UNITS: dict[str, Unit] = {
     # 7
     "server": Unit(7, never=only("sim")),
     # 8
-    "cli": Unit(8, WORDS | only("config", "client", "server", "sim", "logs")),
+    "cli": Unit(8, WORDS | only("wheel", "config", "client", "server", "sim", "logs")),
     # 9: `python -m chainfire`
     "__main__": Unit(9, only("cli")),
 }
@@ -96,6 +97,7 @@ UNITS: dict[str, Unit] = {
 OWNERS: dict[str, tuple[str, ...]] = {
     "rocksdict": ("storage/rocks",),
     "chainfire_native": (
+        "wheel.py",
         "gateway/grpc_native.py",
         "gateway/native_cast.py",
         "gateway/native_stream.py",

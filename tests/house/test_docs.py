@@ -6,7 +6,6 @@ of `make` the targets are looked up (`make test` is what runs this test).
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from chainfire import wheel
 from chainfire.api.table import METHODS
 from tests import peers, report
 from tests.house.docs import Command, commands, matches
@@ -25,7 +25,7 @@ from tests.servers import Kind, Server
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 WITH_COMMANDS = [path for path in DOCUMENTS if commands(path)]
 NOT_RUN: tuple[str, ...] = ("make", "git", "cd")
-if importlib.util.find_spec("chainfire_native") is None:
+if wheel.FAULT is not None:
     NOT_RUN += ("curl",)  # the portable door does not share its port with HTTP
 MEMBER = "127.0.0.1:2379"  # as documents have it; tests take a free port
 

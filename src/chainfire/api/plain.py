@@ -8,9 +8,11 @@ each other).
 
 from __future__ import annotations
 
-try:
+from chainfire.wheel import FAULT
+
+if FAULT is None:
     from chainfire_native import is_plain_txn
-except ImportError:  # not installed, or older than this
+else:
 
     def is_plain_txn(request: bytes, operations_max: int) -> bool:
         return False

@@ -42,14 +42,12 @@ from chainfire.client.endpoints import parse_endpoints, target, uses_tls
 from chainfire.client.faults import Unreachable
 from chainfire.client.sync import connect_sync
 from chainfire.errors import InvalidArgument
+from chainfire.wheel import FAULT
 
-try:
+if FAULT is None:
     import chainfire_native as native
-except ImportError as exc:
-    raise click.ClickException(
-        "the load generator is part of the native wheel, which is not installed here\n"
-        "Try: `make setup` with Rust's cargo at hand, or `pip install ./native`"
-    ) from exc
+else:
+    raise click.ClickException(f"the load generator is part of the native wheel, but {FAULT}")
 
 FILL_IN_FLIGHT: Final = 200
 WAIT_SECONDS: Final = 0.25

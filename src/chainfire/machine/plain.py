@@ -22,10 +22,11 @@ from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS
 from chainfire.mvcc.store import Mvcc
 from chainfire.storage.staged import Change, Staged
 from chainfire.types import DeleteResult, Entry, OpResult, PutResult, RangeResult, TxnResult
+from chainfire.wheel import FAULT
 
-try:
+if FAULT is None:
     from chainfire_native import parse_plain, stage_plain
-except ImportError:  # not installed, or older than this
+else:
 
     def parse_plain(data: bytes) -> Plain | None:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from chainfire import logs
@@ -18,6 +17,7 @@ from chainfire.gateway.settings import GrpcSettings
 from chainfire.gateway.tls import Certificates
 from chainfire.node.shell import Node
 from chainfire.server.selfsigned import client_tls
+from chainfire.wheel import FAULT
 
 if TYPE_CHECKING:
     from chainfire.config.urls import Url
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AUTO: Final = "auto"
 NATIVE: Final = "native"
 GRPCIO: Final = "grpcio"
 
 
 def door_of(config: Config) -> str:
-    """Which gRPC server it will be. Raises ConfigError if the one that is asked for is missing."""
+    """Which gRPC server it will be. Raises ConfigError if the one that is asked for cannot be."""
     wanted = config.network.door
-    is_installed = find_spec("chainfire_native") is not None
-    if wanted == NATIVE and not is_installed:
-        raise ConfigError("door: native needs the wheel chainfire-native, which is not installed")
-    return NATIVE if is_installed and wanted != GRPCIO else GRPCIO
+    if wanted == NATIVE and FAULT is not None:
+        raise ConfigError(f"door: {FAULT}")
+    return NATIVE if FAULT is None and wanted != GRPCIO else GRPCIO
 
 
 async def open_doors(config: Config, node: Node, services: Services, stack: AsyncExitStack) -> None:
@@ -48,6 +48,8 @@ async def open_doors(config: Config, node: Node, services: Services, stack: Asyn
     HTTP opens last and closes last: whoever asks for health during a stop gets an answer. Its
     streams end when those of gRPC do.
     """
+    if config.network.door == AUTO and FAULT is not None:
+        log.warning("serving through the portable door", extra={"reason": FAULT})
     certificates = _certificates(config)
     http = _Http(config, node, services, certificates)
     grpc_server = _grpc_server(config, services, http, certificates)

@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from chainfire.config import Config, PeerTlsConfig, TlsConfig
 from chainfire.config.urls import Url
 from chainfire.errors import ConfigError
+from chainfire.wheel import FAULT
 
 _DAYS_PER_YEAR: Final = 365
 _DAYS_LEFT_MIN: Final = 30
@@ -66,10 +66,10 @@ def _files(config: Config, side: str, urls: Iterable[Url]) -> tuple[Path, Path]:
 
 
 def _write(cert: Path, key: Path, hosts: list[str], days: int) -> None:
-    if find_spec("chainfire_native") is None:
+    if FAULT is not None:
         raise ConfigError(
-            "auto-tls: certificates are made by the wheel chainfire-native, which is not "
-            "installed; give --cert-file and --key-file"
+            f"auto-tls: certificates are made by the native wheel, but {FAULT}; "
+            "or give --cert-file and --key-file"
         )
     from chainfire.gateway.grpc_native import self_signed
 
