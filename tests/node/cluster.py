@@ -135,11 +135,9 @@ class Cluster:
         for id_, world in list(self.members.items()):
             effects = world.turn()
             moved |= bool(effects.answers or effects.reads or effects.commits_wait)
-            if effects.commits_wait:
-                world.driver.tell_commits()
-            self._post(id_, effects)
-            for message in effects.snapshots:
-                self._send_snapshot(id_, message)
+            while effects.commits_wait:
+                effects.commits_wait = world.driver.tell_commits()
+            self._carry_out(id_, effects)
             if effects.sync is not None and id_ not in self.stalled_disks:
                 world.sync(effects)
                 moved = True
@@ -152,8 +150,15 @@ class Cluster:
 
     def deliver(self, packet: Packet) -> None:
         world = self.members.get(packet.to)
-        if world is not None and not self.cut & {packet.sender, packet.to}:
-            world.driver.received(packet.sender, [packet.frame])
+        if world is None or self.cut & {packet.sender, packet.to}:
+            return
+        if not world.driver.received(packet.sender, [packet.frame]):
+            self._carry_out(packet.to, world.driver.say())
+
+    def _carry_out(self, id_: int, effects: Effects) -> None:
+        self._post(id_, effects)
+        for message in effects.snapshots:
+            self._send_snapshot(id_, message)
 
     def _post(self, sender: int, effects: Effects) -> None:
         for to, frames in effects.frames.items():

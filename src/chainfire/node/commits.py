@@ -63,11 +63,17 @@ class Commits:
         self._due_index = self._seen
         return True
 
-    def tell(self) -> None:
-        """The time is up."""
+    def tell(self) -> bool:
+        """The time is up. Whether `tell` is wanted once more, as by `begin_wait`."""
         due, self._due_index = self._due_index, None
         if due is None or self._core.role is not Role.LEADER:
-            return
+            return False
+        committed = self._seen = self._core.log.committed
+        self._lags = False
         for id, peer in self._core.tracker.progress.items():
-            if id != self._core.id and peer.sent_commit < due:
+            if id == self._core.id:
+                continue
+            if peer.sent_commit < due:
                 self._raft.tell_commit(id)
+            self._lags = self._lags or peer.can_tell_commit(committed)
+        return self.begin_wait()

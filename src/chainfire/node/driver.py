@@ -7,6 +7,7 @@ simulator runs this very class. One turn takes everything that has arrived:
     turn()      proposals -> raft -> log batch (written, not durable)    -> Effects.sync
     synced(n)   witness, raft's own acknowledgements -> committed entries -> early answers
     turn()      machine.apply: one atom -> answers                       -> Effects
+    say()       where no turn is due: what others are told               -> Effects
 
 Durable before shown: what raft wants to say after a storage write hangs on
 that write (its `responses`) and is stepped only by `synced`. Entries are
@@ -66,7 +67,6 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.types import Entry, Pending
 
-_MERE_ANSWERS = frozenset({MessageType.APPEND_REPLY, MessageType.HEARTBEAT_REPLY})
 APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
 
 
@@ -225,8 +225,7 @@ class Driver:
     def received(self, sender: int, frames: Iterable[Frame]) -> bool:
         """What another member says; the transport vouches for `sender`.
 
-        False: no turn is needed for it. Every write and every round of reads is answered
-        by each member, and most answers come when the others have been enough.
+        False: no turn is needed for it, and `say` has the answer, if any.
         """
         needs_turn = self._hand_over.is_leaving
         for frame in self.standing.heard(frames):
@@ -235,8 +234,7 @@ class Driver:
                     pass  # who asks finds the leader by itself
                 case Message():
                     self.raft.step(frame)
-                    if frame.type in _MERE_ANSWERS:
-                        continue
+                    continue
                 case Chain():
                     self._divergence.heard(sender, frame)
                 case Forward(commands):
@@ -248,7 +246,7 @@ class Driver:
                 case Refused():
                     self._proposer.refused(frame)
             needs_turn = True
-        return needs_turn or self.raft.has_ready()
+        return needs_turn or self.raft.has_work()
 
     def unreachable(self, peer: int) -> None:
         """Something for this member was dropped."""
@@ -341,14 +339,13 @@ class Driver:
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
-    def tell_commits(self) -> None:
-        """An Effects asked for it, a little while ago."""
-        self._commits.tell()
+    def tell_commits(self) -> bool:
+        """An Effects asked for it, a little while ago: to be said. Whether it asks once more."""
+        return self._commits.tell()
 
     def synced(self, number: int) -> Sequence[Answer]:
-        """The log writes up to `number` are durable: say what hangs on them, but apply nothing.
-
-        Returns what may be told by then; a turn is due.
+        """The log writes up to `number` are durable: what hangs on them may be said, nothing is
+        applied. Returns what may be told by then; then a turn, if one `is_due`, or `say`.
         """
         alone, responses = self._writer.durable(number)
         answers = () if alone is None else self._commit_alone(alone)
@@ -367,6 +364,29 @@ class Driver:
         return self._early.answers(committed)
 
     # ── out ─────────────────────────────────────────────────────────────────
+
+    @property
+    def is_due(self) -> bool:
+        """After `synced`: whether there is anything for a turn to do."""
+        return bool(
+            self._writer.unsynced is not None
+            or self._applies
+            or self._appends
+            or self._proposer.has_queued
+            or self.raft.has_work()
+        )
+
+    def say(self) -> Effects:
+        """What other members are told, where `received` or `is_due` has asked for no turn.
+
+        Every write is acknowledged, every round of reads answered: half of the turns were that.
+        """
+        effects = self._effects
+        if not self.raft.has_work():
+            self._route_all(self.raft.take_messages())
+        said = Effects(effects.frames, effects.snapshots)
+        effects.frames, effects.snapshots = {}, []
+        return said
 
     def turn(self, now_ms: int = 0) -> Effects:
         """Carry everything that has arrived one step further.

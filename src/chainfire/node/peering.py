@@ -22,6 +22,7 @@ from pathlib import Path
 from chainfire.errors import Damaged, FatalError, Removed
 from chainfire.node.admission import Admission
 from chainfire.node.driver import Driver
+from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame, Report
 from chainfire.node.handshake import FATAL_REASONS, Denial, Hello, Reason
 from chainfire.node.peers import PeerTransport
@@ -87,15 +88,17 @@ class Peering:
 
     # ── out ─────────────────────────────────────────────────────────────────
 
-    def send(self, to: int, frames: Sequence[Frame]) -> None:
-        if self._transport is not None:
-            self._transport.send(to, frames)
-
-    def send_snapshot(self, message: Message) -> None:
-        if self._transport is not None:
-            self._transport.send_snapshot(message.to, message)
-        else:
-            self._loop.call_soon(self.snapshot_sent, message.to, False)
+    def send(self, effects: Effects) -> None:
+        """What other members are told."""
+        transport = self._transport
+        if transport is not None:
+            for to, frames in effects.frames.items():
+                transport.send(to, frames)
+        for message in effects.snapshots:
+            if transport is not None:
+                transport.send_snapshot(message.to, message)
+            else:
+                self._loop.call_soon(self.snapshot_sent, message.to, False)
 
     @property
     def is_whole(self) -> bool:
@@ -134,6 +137,8 @@ class Peering:
                     self._admit_if_granted()
         if self._driver.received(sender, frames):
             self._wake()
+        else:
+            self.send(self._driver.say())
 
     def connected(self, peer: int, hello: Hello, *, welcomed: bool) -> None:
         if not hello.lost_data:

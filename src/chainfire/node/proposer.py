@@ -87,6 +87,11 @@ class Proposer:
         self._out: deque[_Out] = deque()  # at a follower, in the order in which they went
         self._ticks = 0
 
+    @property
+    def has_queued(self) -> bool:
+        """Whether anything waits to be proposed or forwarded."""
+        return bool(self._queue or self._forwarded or self._changes or self._forwarded_changes)
+
     # ── in ──────────────────────────────────────────────────────────────────
 
     def add(

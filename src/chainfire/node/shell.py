@@ -542,13 +542,18 @@ class Node:
 
     def _synced(self, number: int) -> None:
         if not (self._closed or self.failed.done()):
-            self._show(self._driver.synced(number))
-            self._turn()
+            driver = self._driver
+            self._show(driver.synced(number))
+            if driver.is_due:
+                self._turn()
+            else:
+                self.peering.send(driver.say())
 
     def _tell_commits(self) -> None:
         if not (self._closed or self.failed.done()):
-            self._driver.tell_commits()
-            self._schedule_turn()
+            if self._driver.tell_commits():
+                self._loop.call_later(WAIT_SECONDS, self._tell_commits)
+            self.peering.send(self._driver.say())
 
     def _retry_soon(self) -> None:
         """One retry at a time, however many turns a stall sees."""
@@ -560,10 +565,8 @@ class Node:
         self._schedule_turn()
 
     def _carry_out(self, effects: Effects) -> None:
-        for to, frames in effects.frames.items():
-            self.peering.send(to, frames)
-        for message in effects.snapshots:
-            self.peering.send_snapshot(message)
+        if effects.frames or effects.snapshots:
+            self.peering.send(effects)
         if effects.installed:
             self._upkeep.installed()
 

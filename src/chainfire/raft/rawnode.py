@@ -282,11 +282,14 @@ class RawNode:
     # ── the turn ────────────────────────────────────────────────────────────
 
     def has_ready(self) -> bool:
+        return bool(self.raft.messages) or self.has_work()
+
+    def has_work(self) -> bool:
+        """Whether a Ready would hold more than messages that may leave at once."""
         raft = self.raft
         unstable = raft.log.unstable
         return bool(
-            raft.messages
-            or raft.after_append
+            raft.after_append
             or raft.read_states
             or unstable.in_progress <= unstable.last_index
             or raft.log.committed != self._commit
@@ -297,6 +300,15 @@ class RawNode:
             or (unstable.snapshot is not None and not unstable.snapshot_in_progress)
             or raft.log.has_next_committed(self._sync_storage)
         )
+
+    def take_messages(self) -> list[Message]:
+        """What may be said at once, without the rest of a Ready, of which there is none.
+
+        None of it is of AFTER_SYNC: a vote is asked for in a new term, which is work.
+        """
+        assert not self.has_work()
+        messages, self.raft.messages = self.raft.messages, []
+        return messages
 
     def ready(self) -> Ready:
         """The work of this turn; calling it is accepting it."""

@@ -278,8 +278,10 @@ class SimMember:
         if self.paused_until > self._schedule.now:
             self._schedule.at(self.paused_until, self.receive, life, sender, frames, sender_life)
             return
-        self.driver.received(sender, frames)
-        self.wake()
+        if self.driver.received(sender, frames):
+            self.wake()
+        else:
+            self._carry_out(self.driver.say())
 
     def receive_snapshot(self, life: int, message: Message, files: SimBackend) -> bool:
         """Whether it has arrived; what it is about comes with it."""
@@ -369,8 +371,9 @@ class SimMember:
 
     def _tell_commits(self) -> None:
         assert self.driver is not None
-        self.driver.tell_commits()
-        self.wake()
+        if self.driver.tell_commits():
+            self._later(int(WAIT_SECONDS * SECOND), self._tell_commits)
+        self._carry_out(self.driver.say())
 
     def _carry_out(self, effects: Effects) -> None:
         for to, frames in effects.frames.items():
@@ -393,7 +396,10 @@ class SimMember:
         self.disk.power.step()
         for answer in self.driver.synced(number):
             _tell(answer.pending, answer.result)
-        self.wake()
+        if self.driver.is_due:
+            self.wake()
+        else:
+            self._carry_out(self.driver.say())
 
     # ── upkeep ──────────────────────────────────────────────────────────────
 

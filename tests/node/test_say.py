@@ -1,0 +1,90 @@
+"""What a member tells the others between two turns: no turn is made for an answer alone."""
+
+from __future__ import annotations
+
+from chainfire.node.frames import Frame
+from chainfire.raft.messages import Message, MessageType
+from tests.node.cluster import Cluster, Packet
+from tests.node.world import World
+
+
+def appends_held(cluster: Cluster) -> list[Packet]:
+    """A put at the leader, whose APPENDs are on their way."""
+    leader = cluster.elect()
+    leader.put(b"k")
+    cluster._post(leader.me, leader.turn())
+    packets, cluster.undelivered = cluster.undelivered, []
+    return packets
+
+
+def types(frames: list[Frame]) -> list[MessageType]:
+    return [frame.type for frame in frames if isinstance(frame, Message)]
+
+
+def delivered(cluster: Cluster) -> World:
+    packet = appends_held(cluster)[0]
+    follower = cluster.members[packet.to]
+    assert follower.driver.received(packet.sender, [packet.frame])
+    return follower
+
+
+def test_entries_are_acknowledged_when_they_are_durable_without_a_turn() -> None:
+    follower = delivered(Cluster())
+    effects = follower.turn()
+    assert effects.sync is not None and not effects.frames
+    assert not follower.driver.say().frames
+    follower.log.sync()
+    assert not follower.driver.synced(effects.sync)
+    assert not follower.driver.is_due
+    assert types(follower.driver.say().frames[1]) == [MessageType.APPEND_REPLY]
+    assert not follower.driver.say().frames
+
+
+def test_what_was_written_during_a_sync_wants_a_turn() -> None:
+    follower = delivered(Cluster())
+    effects = follower.turn()
+    assert effects.sync is not None
+    core = follower.driver.raft.raft
+    index = core.log.last_index
+    more = Message(MessageType.APPEND, follower.me, 1, core.term, core.term, index, commit=index)
+    assert follower.driver.received(1, [more])
+    follower.log.sync()
+    follower.driver.synced(effects.sync)
+    assert follower.driver.is_due
+
+
+def test_a_heartbeat_is_answered_without_a_turn() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.settle()
+    follower = cluster.members[2]
+    heartbeat = Message(MessageType.HEARTBEAT, 2, 1, follower.driver.raft.raft.term)
+    assert not follower.driver.received(1, [heartbeat])
+    assert types(follower.driver.say().frames[1]) == [MessageType.HEARTBEAT_REPLY]
+
+
+def test_a_heartbeat_with_news_wants_a_turn() -> None:
+    follower = delivered(Cluster())
+    follower.sync(follower.turn())
+    core = follower.driver.raft.raft
+    last = core.log.last_index
+    heartbeat = Message(MessageType.HEARTBEAT, follower.me, 1, core.term, commit=last)
+    assert follower.driver.received(1, [heartbeat])
+    # What is to be said waits for it.
+    assert MessageType.HEARTBEAT_REPLY not in types(follower.driver.say().frames.get(1, []))
+    assert MessageType.HEARTBEAT_REPLY in types(follower.turn().frames[1])
+
+
+def test_a_snapshot_that_an_answer_asks_for_is_sent_without_a_turn() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.cut = {3}
+    for number in range(5):
+        leader.put(b"%d" % number)
+        cluster.settle()
+    leader.driver.log.note_state_durable(leader.machine.applied_index)
+    leader.driver.log.truncate_front(leader.machine.applied_index)
+    term = leader.driver.raft.raft.term
+    reply = Message(MessageType.HEARTBEAT_REPLY, 1, 3, term)
+    assert not leader.driver.received(3, [reply])
+    assert [message.to for message in leader.driver.say().snapshots] == [3]
