@@ -109,7 +109,8 @@ compat: setup ## stock etcd clients: etcdctl, and the suites that Python clients
 openapi: setup ## let schemathesis think up requests from /openapi.json
 	$(BIN)/python -m tests.compat.suites.openapi $(ARGS)
 
-fuzz: setup ## every parser of foreign bytes under a coverage-guided fuzzer; options by ARGS
+fuzz: setup ## a live cluster under random calls, and every parser of foreign bytes under a coverage-guided fuzzer
+	$(BIN)/python -m tests.fuzz.live
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(ARGS)
 

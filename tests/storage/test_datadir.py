@@ -107,6 +107,15 @@ def test_a_switch_leaves_the_older_state_to_be_removed(data_dir: DataDir) -> Non
     assert [path.name for path in data_dir.path.glob("state-*")] == ["state-000002"]
 
 
+def test_checkpoints_that_are_made_at_the_same_time_have_names_of_their_own(
+    data_dir: DataDir,
+) -> None:
+    first, second = data_dir.next_checkpoint_path(), data_dir.next_checkpoint_path()
+    assert first != second
+    second.mkdir()
+    assert data_dir.next_checkpoint_path() not in (first, second)
+
+
 def test_a_first_start_that_died_before_the_switch_begins_anew(data_dir: DataDir) -> None:
     state = _new_state(data_dir)
     (data_dir.path / "CURRENT.tmp").write_bytes(b"chainfire-")

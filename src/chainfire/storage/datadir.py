@@ -48,6 +48,7 @@ class DataDir:
         self._current_path = path / "CURRENT"
         self._ballast_path = path / "ballast"
         self._ballast_bytes = ballast_bytes
+        self._last_checkpoint = 0  # the last name that was promised
         try:
             if (path / "member" / "snap").exists():
                 raise DataDirMismatch(
@@ -129,8 +130,11 @@ class DataDir:
         return self.path / f"state-{_last_number(self.path, _STATE_NAME) + 1:06d}"
 
     def next_checkpoint_path(self) -> Path:
-        """A name that no checkpoint has yet. Nothing is created."""
-        return self.path / f"checkpoint-{_last_number(self.path, _CHECKPOINT_NAME) + 1:06d}"
+        """A name that no checkpoint has or was promised. Nothing is created: several may be under
+        way, and one may be on its way out."""
+        last = max(self._last_checkpoint, _last_number(self.path, _CHECKPOINT_NAME))
+        self._last_checkpoint = last + 1
+        return self.path / f"checkpoint-{self._last_checkpoint:06d}"
 
     def stage_received(self) -> Path:
         """What was received, durably under the name of a state directory that is not live yet."""
