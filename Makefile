@@ -99,8 +99,8 @@ swarm: setup ## simulate clusters under faults for MINUTES (10) on JOBS (1) proc
 faults: setup ## RUNS (20) clusters of real processes under real faults, each run judged
 	@$(BIN)/python -m tests.faults --runs=$(or $(RUNS),20) $(ARGS)
 
-mutants: setup ## put historic bugs back, one by one: does the simulator find them?
-	@$(BIN)/python -m tests.sim.hunt $(ARGS)
+mutants: setup ## put historic bugs back, one by one, on JOBS (1) processes: does the simulator find them?
+	@$(BIN)/python -m tests.sim.hunt --jobs=$(or $(JOBS),1) $(ARGS)
 
 compat: setup ## stock etcd clients: etcdctl, and the suites that Python clients ship
 	$(BIN)/python -m pytest tests/compat $(ARGS)

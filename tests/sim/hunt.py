@@ -1,9 +1,14 @@
 """`make mutants`: bugs that others shipped, put back one by one. Does the simulator find them?
 
-Each `mutants/*.patch` says what it breaks and which bug it re-creates, and is
-applied to a copy of the source. Seeds are run on it until one is broken. A
-patch that does not apply fails the run, and so does one that is not found and
-whose lines no seed has reached: it proves nothing.
+Each `mutants/*.patch` says what it breaks, which bug it re-creates, and who
+did not write it says why that is so. It is applied to a copy of the source,
+and seeds are run on it until one is broken. A patch that does not apply fails
+the run, and so does one whose lines no seed has reached: it proves nothing.
+
+    make mutants                              all of them, 1,000 seeds each at most
+    make mutants JOBS=2 ARGS="--seeds=100"    in less time
+    make mutants ARGS=half-is-a-majority      one of them
+    make mutants ARGS="--keep=found.jsonl"    to go on where an earlier run of this tree ended
 """
 
 from __future__ import annotations
@@ -17,46 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PATCHES = ROOT / "tests" / "sim" / "mutants"
 SEEDS = 1000
-SECONDS = 6  # of chaos, per seed
-REACH_SEEDS = 60
-
-_HUNT = """
-import json, sys
-from chainfire.sim.run import run_shape
-from chainfire.sim.shape import draw
-first, count, seconds = map(int, sys.argv[1:])
-for seed in range(first, first + count):
-    outcome = run_shape(draw(seed, seconds=seconds))
-    if outcome.broken:
-        print(json.dumps([seed, outcome.broken[:200]]))
-        break
-"""
-_REACH = """
-import json, sys
-from chainfire.sim.run import run_shape
-from chainfire.sim.shape import draw
-lines = {tuple(line) for line in json.load(sys.stdin)}
-files = {path for path, _ in lines}
-reached = set()
-def in_file(frame, event, _):
-    reached.add((frame.f_code.co_filename, frame.f_lineno))
-    return in_file
-def on_call(frame, event, _):
-    return in_file if frame.f_code.co_filename in files else None
-sys.settrace(on_call)
-for seed in range(int(sys.argv[1])):
-    run_shape(draw(seed, seconds=int(sys.argv[2])))
-    if lines & reached:
-        print("reached")
-        break
-"""
+SECONDS = 5  # of chaos, per seed
 
 
 @dataclass(frozen=True)
@@ -64,11 +39,14 @@ class Mutant:
     name: str
     what: str
     cites: str
+    confirmed: str  # by somebody who did not write it: why it is the cited bug
 
     @classmethod
     def read(cls, path: Path) -> Mutant:
         what, _, rest = path.read_text().partition("\n\nRe-creates: ")
-        return cls(path.stem, what, rest.partition("\n")[0])
+        cites, _, rest = rest.partition("\nConfirmed: ")
+        confirmed = rest.partition("\n\n")[0] if rest else ""
+        return cls(path.stem, what, " ".join(cites.split()), " ".join(confirmed.split()))
 
     @property
     def patch(self) -> Path:
@@ -77,11 +55,18 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Result:
-    mutant: Mutant
-    seeds: int = 0  # until it was found, or as many as were tried
+    name: str
+    seeds: int = 0  # that were run
+    found_at: int | None = None  # the seed that was broken
     found: str = ""
     fault: str = ""  # of the mutant itself
     cpu_seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        if self.fault:
+            return "FAULTY"
+        return "not found" if self.found_at is None else f"seed {self.found_at}"
 
 
 def mutants() -> list[Mutant]:
@@ -105,32 +90,39 @@ def hunt(mutant: Mutant, seeds: int, seconds: int, first: int) -> Result:
     with tempfile.TemporaryDirectory() as made:
         complaint = apply(mutant, Path(made))
         if complaint:
-            return Result(mutant, fault=f"does not apply: {complaint}")
-        before = os.times()
-        found = _python(Path(made), _HUNT, [first, seeds, seconds])
-        after = os.times()
-        cpu = after.children_user - before.children_user
-        if found:
-            seed, what = json.loads(found)
-            return Result(mutant, seed - first + 1, what, cpu_seconds=cpu)
-        lines = json.dumps(list(_changed_lines(mutant, Path(made))))
-        reached = _python(Path(made), _REACH, [REACH_SEEDS, seconds], lines)
-        fault = "" if reached else "its lines were never reached"
-        return Result(mutant, seeds, fault=fault, cpu_seconds=cpu)
+            return Result(mutant.name, fault=f"does not apply: {complaint}")
+        lines = json.dumps(list(changed_lines(mutant, Path(made))))
+        said, cpu = _run(Path(made), [first, seeds, seconds], lines)
+    if "crashed" in said:
+        return Result(mutant.name, fault=said["crashed"], cpu_seconds=cpu)
+    fault = "" if said["reached"] is not None else "its lines were never reached"
+    return Result(mutant.name, said["seeds"], said["broken"], said["what"], fault, cpu)
 
 
-def _python(made: Path, code: str, arguments: Sequence[int], text: str = "") -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+def _run(made: Path, arguments: Sequence[int], lines: str) -> tuple[dict, float]:  # type: ignore[type-arg]
+    """What mutant_seeds says, and the CPU time it took."""
+    script = Path(__file__).with_name("mutant_seeds.py")
+    command = [sys.executable, str(script), *map(str, arguments)]
+    with subprocess.Popen(
+        command,
         env={**os.environ, "PYTHONPATH": str(made / "src")},
-        input=text,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=True,
-    ).stdout.strip()
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(lines)
+        process.stdin.close()
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    cpu = usage.ru_utime + usage.ru_stime
+    if process.returncode:
+        return {"crashed": f"ended with {process.returncode}"}, cpu
+    return json.loads(said), cpu
 
 
-def _changed_lines(mutant: Mutant, made: Path) -> Iterator[tuple[str, int]]:
+def changed_lines(mutant: Mutant, made: Path) -> Iterator[tuple[str, int]]:
     """(file, line) of what the patch has put in, and of what follows a mere removal."""
     path, at = "", 0
     for line in mutant.patch.read_text().splitlines():
@@ -145,27 +137,94 @@ def _changed_lines(mutant: Mutant, made: Path) -> Iterator[tuple[str, int]]:
             at += 1
 
 
+class Kept:
+    """Results of earlier runs, in a file; those of another tree, patch or task do not count."""
+
+    def __init__(self, path: Path | None, task: Sequence[int]) -> None:
+        self._path = path
+        digest = sha256(repr(task).encode())
+        for source in sorted((ROOT / "src").rglob("*.py")):
+            digest.update(source.read_bytes())
+        self._tree = digest.hexdigest()
+        self._results: dict[str, Result] = {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                kept = json.loads(line)
+                self._results[kept.pop("key")] = Result(**kept)
+
+    def get(self, mutant: Mutant) -> Result | None:
+        return self._results.get(self._key(mutant))
+
+    def add(self, mutant: Mutant, result: Result) -> None:
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"key": self._key(mutant), **asdict(result)}) + "\n")
+
+    def _key(self, mutant: Mutant) -> str:
+        return sha256((self._tree + mutant.patch.read_text()).encode()).hexdigest()[:16]
+
+
+def hunt_all(
+    chosen: Iterable[Mutant], seeds: int, seconds: int, first: int, jobs: int, kept: Kept
+) -> Iterator[Result]:
+    """In the order in which they are done."""
+    with ThreadPoolExecutor(jobs) as pool:
+        under_way = {}
+        for mutant in chosen:
+            known = kept.get(mutant)
+            if known is not None:
+                yield known
+            else:
+                under_way[pool.submit(hunt, mutant, seeds, seconds, first)] = mutant
+        for done in as_completed(under_way):
+            kept.add(under_way[done], done.result())
+            yield done.result()
+
+
+def summary(results: Sequence[Result], seeds: int) -> Iterator[str]:
+    found = sorted(result.seeds for result in results if result.found_at is not None)
+    yield f"{len(found)} of {len(results)} bugs found within {seeds} seeds each"
+    if found:
+        parts = [f"{sum(n <= most for n in found)} within {most}" for most in (1, 10, 100)]
+        yield f"how soon: {', '.join(parts)}; {found[-1]} seeds at most"
+    for result in results:
+        if result.fault:
+            yield f"FAULTY {result.name}: {result.fault}"
+        elif result.found_at is None:
+            yield f"NOT FOUND {result.name}: a hole in a checker, or a fault missing"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="only these")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--seconds", type=int, default=SECONDS)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of faults, per seed")
+    parser.add_argument("--first", type=int, default=0, help="seed")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="file for results, to go on later")
     options = parser.parse_args()
     chosen = [m for m in mutants() if not options.names or m.name in options.names]
+    unknown = {*options.names} - {mutant.name for mutant in chosen}
+    if unknown:
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    kept = Kept(options.keep, (options.first, options.seeds, options.seconds))
     results, started = [], time.monotonic()
-    for mutant in chosen:
-        result = hunt(mutant, options.seeds, options.seconds, options.first)
+    print(f"{len(chosen)} bugs, {options.seeds} seeds each at most, {options.jobs} at once")
+    for result in hunt_all(
+        chosen, options.seeds, options.seconds, options.first, options.jobs, kept
+    ):
         results.append(result)
-        verdict = f"seed {result.seeds:>4}" if result.found else result.fault or "NOT FOUND"
-        said = result.found[:90]
-        print(f"{verdict:<10} {result.cpu_seconds:>7.1f} s  {mutant.name}  {said}", flush=True)
-    found = sorted(result.seeds for result in results if result.found)
-    print(
-        f"{len(found)} of {len(results)} found within {options.seeds} seeds, median "
-        f"{found[len(found) // 2] if found else '-'}, in {time.monotonic() - started:.0f} s"
-    )
-    sys.exit(any(result.fault for result in results) or len(found) * 10 < len(results) * 9)
+        said = (result.fault or result.found).replace("\n", " ")[:90]
+        count = f"[{len(results)}/{len(chosen)}]"
+        cpu = f"{result.cpu_seconds:.0f} s"
+        print(f"{count:>8} {result.verdict:<10} {cpu:>6}  {result.name}  {said}", flush=True)
+    for line in summary(results, options.seeds):
+        print(line)
+    print(f"{time.monotonic() - started:,.0f} s")
+    found = sum(result.found_at is not None for result in results)
+    sys.exit(any(result.fault for result in results) or found * 10 < len(results) * 9)
 
 
 if __name__ == "__main__":

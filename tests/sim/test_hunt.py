@@ -52,7 +52,7 @@ def test_a_canary_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_changed_lines_are_those_of_the_patched_file(tmp_path: Path) -> None:
     mutant = next(m for m in hunt.mutants() if m.name == "half-is-a-majority")
     assert not hunt.apply(mutant, tmp_path)
-    lines = list(hunt._changed_lines(mutant, tmp_path))
+    lines = list(hunt.changed_lines(mutant, tmp_path))
     assert lines
     for path, line in lines:
         assert "ascending" in Path(path).read_text().splitlines()[line - 1]

@@ -50,7 +50,7 @@ class World(Protocol):
     shape: Shape
     history: History
 
-    def member_for(self, dice: Random) -> SimMember | None: ...
+    def member_for(self, client: int, dice: Random) -> SimMember | None: ...
 
 
 class Call:
@@ -142,12 +142,17 @@ class Client:
     def _pause(self) -> int:
         return int(self._world.shape.pause_us * 2 * self.dice.random())
 
-    def _burst(self, round: int) -> None:
+    def started(self, member: SimMember) -> None:
+        """Whoever has nothing to do may call it before it has done anything."""
+        if self._world.shape.eager and not self._open and self.dice.random() < 0.5:
+            self._burst(self._round, member)
+
+    def _burst(self, round: int, member: SimMember | None = None) -> None:
         if round != self._round or self._stopped:
             return
         world, schedule = self._world, self._world.schedule
         self._round += 1
-        member = world.member_for(self.dice)
+        member = member or world.member_for(self.id, self.dice)
         if member is not None:
             now = schedule.now
             delay = WIRE_US + int(self.dice.random() * WIRE_US)

@@ -4,6 +4,7 @@
     power loss    what was synced, and of each database a random prefix of the later
                   batches; of the witness any version since its last fsync
     power cut     a power loss in the middle of a turn: at the n-th step from now on
+    ambush        the same, n steps after the log's end is next replaced or a snapshot installed
     failures      sync that fails, disk full, a stall, slow syncs
     snapshots     lie beside the live state, durable as they are, until one takes its place
 
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, WriteBatch
-from chainfire.storage.memory import MemoryBackend
+from chainfire.storage.memory import MemoryBackend, MemoryBatch
 from chainfire.storage.witness import Promise
 
 
@@ -30,6 +31,8 @@ class Power:
 
     def __init__(self) -> None:
         self.cut_after = -1  # steps; below zero: never
+        self.ambush_after = -1  # steps after something rare; below zero: no ambush
+        self.in_turn = False
         self.steps = 0
 
     def step(self) -> None:
@@ -38,6 +41,25 @@ class Power:
             if self.cut_after == 0:
                 raise PowerCut
             self.cut_after -= 1
+
+    def rarely(self) -> None:
+        """What comes next is a step that turns seldom make."""
+        if self.in_turn and self.ambush_after >= 0:
+            self.cut_after, self.ambush_after = self.ambush_after, -1
+
+    def hold(self) -> None:
+        """Nothing that was planned comes to pass."""
+        self.cut_after = self.ambush_after = -1
+
+
+class SimBatch(MemoryBatch):
+    """Knows whether it takes whole ranges away."""
+
+    takes_ranges = False
+
+    def delete_range(self, family: str, lower: bytes, upper: bytes) -> None:
+        self.takes_ranges = True
+        super().delete_range(family, lower, upper)
 
 
 class SimBackend(MemoryBackend):
@@ -59,7 +81,13 @@ class SimBackend(MemoryBackend):
         vars(self).update(vars(other.copy()))
         self.power, self.full, self.stalled = power, full, stalled
 
+    def batch(self) -> SimBatch:
+        return SimBatch()
+
     def write(self, batch: WriteBatch) -> None:
+        assert isinstance(batch, SimBatch)
+        if batch.takes_ranges:
+            self.power.rarely()
         self.power.step()
         super().write(batch)
         self.written += 1
@@ -143,6 +171,7 @@ class Disk:
 
     def switch_state(self, staged: str) -> None:
         """CURRENT is renamed over: before it the old state is the live one, after it the new."""
+        self.power.rarely()
         self.power.step()
         self.live = staged
         self.state.become(self.staged.pop(staged))
@@ -176,7 +205,8 @@ class Disk:
     def heal(self) -> None:
         """Nothing more goes wrong."""
         self.full = self.stalled = False
-        self.slow, self.power.cut_after = 1.0, -1
+        self.slow = 1.0
+        self.power.hold()
         self._attach()
         for backend in self._backends():
             backend.fail_no_sync()
@@ -196,7 +226,8 @@ class Disk:
         return self._dice.randint(0, backend.unsynced_batches)
 
     def _reopen(self, keep: Callable[[SimBackend], int]) -> None:
-        self.power.cut_after = -1
+        self.power.hold()
+        self.power.in_turn = False
         self.staged.clear()  # left-overs; a start removes them
         self.log = self.log.crash(keep(self.log))
         self.state = self.state.crash(keep(self.state))

@@ -95,6 +95,17 @@ class Faults:
         member.disk.power.cut_after = self._dice.randrange(12)
         return True
 
+    def _ambush(self, member: SimMember) -> bool:
+        if not member.up:
+            return False
+        member.disk.power.ambush_after = self._dice.randrange(8)
+        return True
+
+    def _reconfigure(self, member: SimMember) -> bool:
+        """As in a cluster whose members are given another configuration one by one."""
+        member.pre_vote = not member.pre_vote
+        return self._end(member, power=False)
+
     def _kill_all(self, _: SimMember) -> bool:
         power = self._dice.random() < 0.5
         struck = [self._end(member, power=power) for member in self._world.members.values()]
@@ -125,16 +136,33 @@ class Faults:
         member.wake()
         return True
 
+    def _rivals(self, _: SimMember) -> bool:
+        """Leaders die, and when that is noticed everybody else stands at the same moment."""
+        shape = self._world.shape
+        leaders = [m for m in self._world.members.values() if m.role is Role.LEADER]
+        struck = [self._end(member, power=False) for member in leaders]
+        noticed = shape.heartbeat_ms * shape.election_ticks * MS
+        for member in self._world.members.values():
+            self._later(noticed + self._dice.randrange(3 * MS), self._campaign, member)
+        return any(struck)
+
     def _membership(self, member: SimMember) -> bool:
-        """One or several at once turn their coats; whoever applies it checks it again."""
+        """One or several at once turn their coats; whoever applies it checks it again.
+
+        Who has to leave a joint configuration by hand does so at one of the next strikes.
+        """
         if member.driver is None:
             return False
+        if member.driver.machine.conf_state.voters_outgoing and self._dice.random() < 0.6:
+            self._world.note("leave joint", member.id)
+            member.leave_joint()
+            return True
         conf, ids = member.driver.machine.conf_state, list(self._world.members)
         steps = tuple(
             ChangeStep(ChangeKind.ADD_VOTER if id in conf.learners else ChangeKind.ADD_LEARNER, id)
             for id in self._dice.sample(ids, min(len(ids), self._dice.choice((1, 1, 1, 2, 3))))
         )
-        transition = self._dice.choice((Transition.AUTO, Transition.JOINT_IMPLICIT))
+        transition = self._dice.choice(tuple(Transition))
         self._world.note("membership", member.id, str(steps))
         member.driver.propose_conf_change(ConfChange(steps, transition), (), Nobody())
         member.wake()

@@ -72,10 +72,10 @@ class LeaseHolder(Client):
     def _pause(self) -> int:
         return int((self._ttl or 500 * MS) * (0.1 + 0.6 * self.dice.random()))
 
-    def _burst(self, round: int) -> None:
+    def _burst(self, round: int, member: SimMember | None = None) -> None:
         if self._stopped:
             return
-        member = self._world.member_for(self.dice)
+        member = member or self._world.member_for(self.id, self.dice)
         if member is not None:
             self._step(member)
         self._world.schedule.after(self._pause(), self._burst, round)

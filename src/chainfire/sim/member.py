@@ -23,8 +23,9 @@ from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
 from chainfire.node.standing import Stage
+from chainfire.raft.changes import LEAVE_JOINT
 from chainfire.raft.config import Config
-from chainfire.raft.messages import Message
+from chainfire.raft.messages import Message, ProposalDropped
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.sim.disk import Disk, PowerCut, SimBackend
@@ -54,6 +55,8 @@ class World(Protocol):
     def looked_at(self, member: SimMember) -> None:
         """After each turn, before anybody hears of it."""
         ...
+
+    def started(self, member: SimMember) -> None: ...
 
     def died(self, member: SimMember, why: str) -> None: ...
 
@@ -95,6 +98,7 @@ class SimMember:
         self.met: dict[int, int] = {}  # whose life, of those that have lost their disk
         self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
+        self.pre_vote = world.shape.pre_vote  # from its next life on
         self.had_committed = 0  # before this life, as far as its disk knows
         self.opened_at = 0  # what was applied when this life began
         self._world = world
@@ -157,6 +161,7 @@ class SimMember:
         self._later(self._dice.randrange(self._tick_us()), self._tick)
         self._later(UPKEEP_US, self._upkeep)
         self.wake()
+        self._world.started(self)
 
     def _make_driver(self, opened: Opened) -> Driver:
         shape, random = self._shape, self._dice
@@ -171,7 +176,7 @@ class SimMember:
             applying_bytes_max=shape.applying_bytes_max,
             uncommitted_bytes_max=shape.uncommitted_bytes_max,
             inflight_messages_max=shape.inflight_messages_max,
-            pre_vote=shape.pre_vote,
+            pre_vote=self.pre_vote,
             check_quorum=shape.check_quorum,
             forward_proposals=False,
         )
@@ -234,6 +239,13 @@ class SimMember:
     def soon(self, delay: int, do: Callable[..., None], *args: Any) -> None:
         """A step of this life of the member, unless it ends before."""
         self._later(delay, do, *args)
+
+    def leave_joint(self) -> None:
+        """What ends a joint configuration that is not left by itself; only a leader can."""
+        assert self.driver is not None
+        with suppress(ProposalDropped):
+            self.driver.raft.propose_conf_change(LEAVE_JOINT)
+        self.wake()
 
     def unreachable(self, peer: int) -> None:
         """A message for this peer was lost, and the sender has noticed."""
@@ -343,7 +355,10 @@ class SimMember:
         self._turn_due = False
         if self.watches is not None:
             self.watches.before_turn()
+        power = self.disk.power
+        power.in_turn = True
         effects = driver.turn(self.clock.read_ms(self._schedule.now))
+        power.in_turn = False
         if effects.installed:
             self.branches["snapshots installed"] += 1
             self._compaction, self._gone_to = None, -1
@@ -455,7 +470,8 @@ class SimMember:
             self._compaction = None
             return
         if not done:
-            self._later(self._shape.turn_us * 5, self._compact)
+            pace_us = self._dice.randrange(self._shape.compaction_pace_us)
+            self._later(self._shape.turn_us + pace_us, self._compact)
             return
         self._compaction, self._gone_to = None, compaction.revision
         driver.duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)

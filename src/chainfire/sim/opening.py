@@ -7,7 +7,6 @@ can do, nothing may be found missing; a loss that is found is a violation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chainfire.machine import Machine, rows
@@ -50,11 +49,11 @@ class Opened:
 FOUNDED_AT = 1
 
 
-def found_member(disk: Disk, member_id: int, voters: Sequence[int], incarnation: int) -> None:
+def found_member(disk: Disk, member_id: int, conf: ConfState, incarnation: int) -> None:
     """The first start of one of the cluster's first members; of no voter: of one that joins."""
-    members = [described(id_) for id_ in voters or (member_id,)]
-    founded_at = FOUNDED_AT if voters else 0
-    conf = ConfState(voters=tuple(voters))
+    founders = (*conf.voters, *conf.learners)
+    members = [described(id_) for id_ in founders or (member_id,)]
+    founded_at = FOUNDED_AT if founders else 0
     Machine.bootstrap(disk.state, members, conf, CLUSTER_VERSION, founded_at=founded_at)
     identity = Identity(CLUSTER_ID, member_id, incarnation)
     batch = disk.log.batch()

@@ -5,9 +5,11 @@ After every turn, before anybody hears of it:
 
     election safety         one leader per term
     leader completeness     who leads has all that was committed before
+    own term                who leads commits by counting what is of its own term (§5.4.2)
     committed on a quorum   durable on a majority of each half of the configuration
     committed for good      nobody holds another entry at a committed index
     one history             equal hash chains and configurations at equal indexes
+    one configuration       what a member counts by is what it has applied
     order                   applied <= committed, applied <= durable here; none goes back
 
 and for every message that leaves: nothing is promised that is not durable.
@@ -36,13 +38,14 @@ _APPEND_REPLY, _VOTE, _VOTE_REPLY = (
 class Seen:
     """What was last seen of a member's present life."""
 
-    __slots__ = ("applied", "commit", "conf", "life", "role", "term")
+    __slots__ = ("applied", "commit", "conf", "leads", "life", "role", "term")
 
     def __init__(self, life: int, applied: int, conf: ConfState) -> None:
         self.life = life
         self.conf = conf
         self.applied = applied
         self.term = self.commit = 0
+        self.leads = -1  # the term that it led after its last turn
         self.role = Role.FOLLOWER
 
 
@@ -91,6 +94,7 @@ class Oracle:
         if commit > seen.commit:
             self._committed(member, seen, commit)
             seen.commit = commit
+        seen.leads = term if role is Role.LEADER else -1
         seen.conf = raft.tracker.conf
         applied = driver.machine.applied_index
         if applied != seen.applied:
@@ -117,6 +121,11 @@ class Oracle:
         low = seen.commit
         raft = member.driver.raft.raft
         log, terms = raft.log, self.terms
+        if seen.leads == raft.term and log.term(high) != raft.term:
+            raise Violation(
+                f"member {member.id} leads term {raft.term} and commits {high} of term "
+                f"{log.term(high)} by counting"
+            )
         for index in range(max(low + 1, log.first_index), min(high, self.committed) + 1):
             if log.term(index) != terms[index]:
                 raise Violation(
@@ -150,10 +159,12 @@ class Oracle:
     def _applied(self, member: SimMember, low: int, high: int, commit: int) -> None:
         assert member.driver is not None
         machine, hashes = member.driver.machine, self.hashes
-        if high > commit or high > member.durable.last:
+        durable = member.durable
+        term = member.driver.raft.raft.log.term(high)
+        if high > commit or high > durable.last or (term and not durable.holds(high, term)):
             raise Violation(
-                f"member {member.id} applied {high}, committed {commit}, durable "
-                f"{member.durable.last}"
+                f"member {member.id} applied {high} (term {term}), committed {commit}, durable "
+                f"{durable.last}"
             )
         if high < low:
             raise Violation(f"member {member.id} applied {high} after {low}")
@@ -168,14 +179,21 @@ class Oracle:
                     f"member {member.id} has hash {link:x} after entry {index}, another had "
                     f"{hashes[index]:x}"
                 )
-        conf = machine.conf_state
-        if self.confs.setdefault(high, conf) != conf:
-            raise Violation(f"member {member.id} has {conf} at {high}, another {self.confs[high]}")
+        self._configured(member, high)
         if machine.revision > self.revision:
             new = changes_between(member.disk.state, self.revision, machine.revision)
             self.feed += new
             if self.revision != machine.revision:
                 raise Violation(f"member {member.id} lacks changes of {machine.revision}")
+
+    def _configured(self, member: SimMember, applied: int) -> None:
+        assert member.driver is not None
+        conf, counted = member.driver.machine.conf_state, member.driver.raft.raft.tracker.conf
+        if counted != conf:
+            raise Violation(f"member {member.id} counts by {counted}, it has applied {conf}")
+        other = self.confs.setdefault(applied, conf)
+        if other != conf:
+            raise Violation(f"member {member.id} has {conf} at {applied}, another {other}")
 
     # ── what leaves ─────────────────────────────────────────────────────────
 

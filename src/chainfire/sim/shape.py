@@ -7,7 +7,7 @@ absurdly small, so that what is rare in production is common here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from chainfire.sim.schedule import SECOND, dice
@@ -40,6 +40,9 @@ FAULTS: Final = {
 # Drawn apart, so that the others' draws stay what they were.
 RARE_FAULTS: Final = {
     "lose_disk": 6,  # a member begins anew, without what it had acknowledged
+    "ambush": 20,  # power goes in the middle of what a disk rarely does
+    "reconfigure": 12,  # a member comes back with other options
+    "rivals": 12,  # several stand for election at once
 }
 EVERY_FAULT: Final = FAULTS | RARE_FAULTS
 
@@ -58,7 +61,8 @@ class Shape:
     """Everything about a run that is not chance. `seed` is the chance."""
 
     seed: int
-    members: int = 3
+    members: int = 3  # who found it
+    learners: int = 0  # of these
     seconds: int = 10  # of chaos
     heartbeat_ms: int = 100
     election_ticks: int = 10
@@ -72,10 +76,14 @@ class Shape:
     calls_per_second: int = 120  # of all clients together, while nothing keeps them waiting
     burst: int = 4  # calls at once, at most
     keys: int = 12
+    faithful: bool = False  # each client always calls the same member
+    eager: bool = False  # whoever has nothing to do calls a member as soon as it is up
     client_timeout_ms: int = 3000
     request_timeout_ms: int = 5000  # of the members
     catchup_entries: int = 200
     state_sync_entries: int = 100
+    compaction_pace_us: int = 1000  # between two steps of removing old revisions, at the slowest
+    restart_ms: int = 50  # until who died is up again, at least
     append_bytes_max: int = 1 << 20
     inflight_messages_max: int = 256
     applying_bytes_max: int = 64 << 10
@@ -112,7 +120,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         reordering=roll.choice((0.0, 0.02, 0.2)) if rough else 0.0,
     )
     tight = roll.random() < 0.4
-    return Shape(
+    shape = Shape(
         seed=seed,
         members=members,
         seconds=seconds,
@@ -141,4 +149,22 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         compaction_ms=roll.choice((0, 0, 200, 1000)),
         faults=tuple(sorted(some)),
         faults_per_minute=roll.choice((1.0, 2.0, 4.0)),
+    )
+    return _with_habits(shape)
+
+
+def _with_habits(shape: Shape) -> Shape:
+    """Drawn apart: who votes, who is called, how timeouts compare with the network."""
+    roll = dice(shape.seed, "habits")
+    if roll.random() < 0.2:
+        # Timeouts near to what a message takes: elections are contested, and an answer
+        # may be older than the leader that it reaches.
+        shape = replace(shape, heartbeat_ms=20, election_ticks=5)
+    return replace(
+        shape,
+        learners=roll.randrange(shape.members) if roll.random() < 0.25 else 0,
+        faithful=roll.random() < 0.3,
+        eager=roll.random() < 0.4,
+        compaction_pace_us=roll.choice((1000, 1000, 100_000)),
+        restart_ms=roll.choice((2, 50, 50)),
     )

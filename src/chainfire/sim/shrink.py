@@ -89,6 +89,11 @@ _PLAIN = (
     "burst",
     "client_timeout_ms",
     "request_timeout_ms",
+    "learners",
+    "faithful",
+    "eager",
+    "compaction_pace_us",
+    "restart_ms",
 )
 
 

@@ -99,7 +99,7 @@ class WatchClient:
             self.stream = None
 
     def _connect(self) -> None:
-        member = self.world.member_for(self.dice)
+        member = self.world.member_for(self.id, self.dice)
         if member is None or member.watches is None:
             return
         watch = Watch(self.id, member.id, *self._range, self._next)

@@ -39,8 +39,10 @@ from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.sim.watching import WatchClient
 from chainfire.sim.wire import current
+from chainfire.types import ConfState
 
 MEMBERS_MAX = 8  # that ever were
+RESTART_MS_MAX = 6000  # until who died is up again
 PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
 
 
@@ -64,8 +66,10 @@ class World:
         self.digest = 0
         self.branches: Counter[str] = Counter()  # rare things that happened
         self._dice = dice(shape.seed, "world")
-        founders = range(1, shape.members + 1)
-        self.members = {id: self._make_member(id, founders) for id in founders}
+        founders = tuple(range(1, shape.members + 1))
+        voters = founders[: shape.members - shape.learners]
+        self._founded = ConfState(voters=voters, learners=founders[len(voters) :])
+        self.members = {id: self._make_member(id, self._founded) for id in founders}
         self.oracle = Oracle(self.members)
         self.faults = Faults(self)
         self.lease_ends = LeaseEnds(self.history.leases)
@@ -77,10 +81,10 @@ class World:
         self.watchers = [WatchClient(self, id) for id in range(shape.watchers)]
         self._parties: list[Party] = [*self.clients, *self.watchers]
 
-    def _make_member(self, id: int, founders: Sequence[int]) -> SimMember:
+    def _make_member(self, id: int, conf: ConfState) -> SimMember:
         roll, skew = self._dice, self.shape.clock_skew
         disk = Disk(dice(self.shape.seed, f"disk {id}"))
-        found_member(disk, id, founders, roll.getrandbits(64))
+        found_member(disk, id, conf, roll.getrandbits(64))
         rate = 1.0 + skew * (2 * roll.random() - 1)
         return SimMember(self, id, disk, Clock(roll.randrange(1 << 40), rate))
 
@@ -89,7 +93,7 @@ class World:
         id = max(self.members) + 1
         if len(self.members) >= MEMBERS_MAX:
             return None
-        member = self.members[id] = self._make_member(id, ())
+        member = self.members[id] = self._make_member(id, ConfState())
         member.start()
         return member
 
@@ -126,7 +130,7 @@ class World:
             member.start()
 
     def _heal_a_majority(self) -> None:
-        ids = list(self.members)
+        ids = self._founded.voters
         spared = self._dice.sample(ids, (len(ids) - 1) // 2)
         self.note("spared", 0, str(spared))
         for id in spared:
@@ -175,6 +179,7 @@ class World:
             if self.schedule.now >= deadline:
                 states = [m.driver and m.driver.raft.status() for m in self.members.values()]
                 raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
+            self._leave_joint()
             self.schedule.run_until(self.schedule.now + 50 * MS)
 
     def _succeed(self, asker: Client, request: Request, member: SimMember | None) -> None:
@@ -208,6 +213,14 @@ class World:
                 for member in self._belonging(leader.driver)
             )
         )
+
+    def _leave_joint(self) -> None:
+        """An operator does, where it does not end by itself."""
+        leader = self.leader()
+        if leader is not None and leader.driver is not None:
+            conf = leader.driver.machine.conf_state
+            if conf.voters_outgoing and not conf.auto_leave:
+                leader.leave_joint()
 
     def _is_without_alarms(self) -> bool:
         """An operator clears those that a member has raised in an earlier life."""
@@ -292,8 +305,11 @@ class World:
                     found, highest = member, term
         return found
 
-    def member_for(self, dice: Random) -> SimMember | None:
+    def member_for(self, client: int, dice: Random) -> SimMember | None:
         """Whom a client calls: anybody, more often one that takes itself for the leader."""
+        home = self.members[1 + client % self.shape.members]
+        if self.shape.faithful and home.up:
+            return home
         up = [member for member in self.members.values() if member.up]
         if dice.random() < 0.4:
             up = [member for member in up if member.role is Role.LEADER] or up
@@ -386,12 +402,18 @@ class World:
             self.lease_ends.look(machine, self.schedule.now)
         self.digest = hash((self.digest, self.schedule.now, machine.applied_index, machine.hash))
 
+    def started(self, member: SimMember) -> None:
+        for client in self.clients[: self.shape.clients]:
+            client.started(member)
+
     def died(self, member: SimMember, why: str) -> None:
         self.note("dies", member.id, why)
         self.branches[f"died: {why}"] += 1
         for party in self._parties:
             party.died(member)
-        self.schedule.after(int(50 * MS * 120 ** self._dice.random()), member.start)
+        least = self.shape.restart_ms
+        delay_ms = least * (RESTART_MS_MAX / least) ** self._dice.random()
+        self.schedule.after(int(delay_ms * MS), member.start)
 
     def seen_branches(self) -> Counter[str]:
         """Rare things that happened in this run, each with how often."""

@@ -1,0 +1,69 @@
+"""Run by `hunt` on a patched copy of the source: seed after seed until one is broken.
+
+    python mutant_seeds.py FIRST COUNT SECONDS < [[file, line], …]
+
+One JSON object on standard output: which seed was broken and how, which one
+was the first to reach a patched line, and how many were run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+
+class Reach:
+    """Whether a line of some files is ever executed. Costs little until then, nothing later."""
+
+    def __init__(self, lines: set[tuple[str, int]]) -> None:
+        self._lines = lines
+        self._files = {path for path, _ in lines}
+        self._holds: dict[CodeType, bool] = {}
+        self.reached = False
+
+    def start(self) -> None:
+        if not self.reached:
+            sys.settrace(self._on_call)
+
+    def _on_call(self, frame: FrameType, event: str, arg: Any) -> Any:
+        code = frame.f_code
+        if code.co_filename not in self._files:
+            return None
+        holds = self._holds.get(code)
+        if holds is None:
+            lines = {line for _, _, line in code.co_lines() if line is not None}
+            holds = any((code.co_filename, line) in self._lines for line in lines)
+            self._holds[code] = holds
+        return self._on_line if holds else None
+
+    def _on_line(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line" and (frame.f_code.co_filename, frame.f_lineno) in self._lines:
+            self.reached = True
+            sys.settrace(None)
+        return None if self.reached else self._on_line
+
+
+def main() -> None:
+    first, count, seconds = map(int, sys.argv[1:])
+    reach = Reach({(path, line) for path, line in json.load(sys.stdin)})
+    from chainfire.sim.run import run_shape
+    from chainfire.sim.shape import draw
+
+    said: dict[str, Any] = {"broken": None, "what": "", "reached": None, "seeds": count}
+    for seed in range(first, first + count):
+        reach.start()
+        outcome = run_shape(draw(seed, seconds=seconds))
+        if reach.reached and said["reached"] is None:
+            said["reached"] = seed
+        if outcome.broken:
+            said |= {"broken": seed, "what": outcome.broken[:300], "seeds": seed - first + 1}
+            break
+        if sys.stderr.isatty():
+            print(f"\r  {seed - first + 1} of {count} seeds ", end="", file=sys.stderr)
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()
