@@ -109,6 +109,7 @@ class SimMember:
         self._sync_running = self._state_sync_running = False
         self._compaction: Compaction | None = None
         self._gone_to = -1
+        self._known_applied = -1  # after the last turn
 
     @property
     def up(self) -> bool:
@@ -154,7 +155,7 @@ class SimMember:
         self.driver.begin(self.clock.read_ms(self._schedule.now))
         self._leaving = False
         self._turn_due = self._sync_running = self._state_sync_running = False
-        self._compaction, self._gone_to = None, -1
+        self._compaction, self._gone_to, self._known_applied = None, -1, -1
         self.durable = DurableLog(self.opened.log)
         if self.driver.is_sole_voter:
             self.driver.raft.campaign()
@@ -259,15 +260,12 @@ class SimMember:
         self._schedule.after(delay, self._when_awake, self.life, do, args)
 
     def _when_awake(self, life: int, do: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """A step of this member; it may be its last one."""
         if life != self.life:
             return
         if self.paused_until > self._schedule.now:
             self._schedule.at(self.paused_until, self._when_awake, life, do, args)
             return
-        self.guarded(do, *args)
-
-    def guarded(self, do: Callable[..., None], *args: Any) -> None:
-        """Run a step of this member; it may be its last one."""
         try:
             do(*args)
         except PowerCut:
@@ -350,9 +348,27 @@ class SimMember:
     # ── a turn ──────────────────────────────────────────────────────────────
 
     def _turn(self) -> None:
-        driver, world = self.driver, self._world
+        """As in the shell: one after the other while all that the next one waits for is that
+        answers leave, and syncs begin.
+        """
+        driver = self.driver
         assert driver is not None
         self._turn_due = False
+        while (effects := self._take_turn(driver)).told:
+            pass
+        applied = driver.machine.applied_index
+        if applied != self._known_applied:
+            self._known_applied = applied
+            if applied > FOUNDED_AT and self.id not in driver.machine.members:
+                self._leave_later()
+            self._remove_old_revisions(driver)
+        if effects.more:
+            self.wake()
+        if effects.stalled:
+            self.branches["turns stalled"] += 1
+            self._later(STALL_RETRY_US, self.wake)
+
+    def _take_turn(self, driver: Driver) -> Effects:
         if self.watches is not None:
             self.watches.before_turn()
         power = self.disk.power
@@ -363,26 +379,19 @@ class SimMember:
             self.branches["snapshots installed"] += 1
             self._compaction, self._gone_to = None, -1
             self.durable.installed(driver.log)
-        world.looked_at(self)
+        self._world.looked_at(self)
         if self.watches is not None:
             self.watches.after_turn()
         self._carry_out(effects)
-        if driver.machine.applied_index > FOUNDED_AT and self.id not in driver.machine.members:
-            self._leave_later()
-        if effects.more:
-            self.wake()
         if effects.commits_wait:
             self._later(int(WAIT_SECONDS * SECOND), self._tell_commits)
-        if effects.stalled:
-            self.branches["turns stalled"] += 1
-            self._later(STALL_RETRY_US, self.wake)
         if effects.sync is not None and not self._sync_running:
             self._sync_running = True
             if self.durable.capture(driver.log):
                 self.branches["durable entries replaced"] += 1
             written = self.disk.log.written
             self._later(self._sync_us(), self._synced, effects.sync, written)
-        self._remove_old_revisions()
+        return effects
 
     def _tell_commits(self) -> None:
         assert self.driver is not None
@@ -453,11 +462,10 @@ class SimMember:
                 driver.log.truncate_front(cut)
                 self.branches["logs cut"] += 1
 
-    def _remove_old_revisions(self) -> None:
-        assert self.driver is not None
-        space = self.driver.machine.store.keyspace(0)
+    def _remove_old_revisions(self, driver: Driver) -> None:
+        space = driver.machine.store.keyspace(0)
         if self._compaction is None and space.compacted > max(space.finished, self._gone_to):
-            self._compaction = Compaction(self.disk.state, self.driver.machine.store, 0)
+            self._compaction = Compaction(self.disk.state, driver.machine.store, 0)
             self._later(self._shape.turn_us, self._compact)
 
     def _compact(self) -> None:

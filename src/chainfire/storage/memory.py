@@ -22,7 +22,9 @@ from chainfire.errors import Corrupt, DiskFull, Stalled, SyncFailed
 from chainfire.storage.backend import StorageStatistics, WriteBatch
 
 CHUNK_ROWS_MAX = 256
-JOURNAL_BATCHES_MAX = 1000  # then what is synced of them becomes part of the durable image
+# Then what is synced becomes the durable image: at once where that is all, later where it is not.
+JOURNAL_BATCHES_MAX = 250
+REPLAYED_BATCHES_MAX = 4000
 _LENGTHS = struct.Struct(">III")  # of family name, key and value in a checkpoint's file
 _CHECKPOINT_FILE = "rows"
 
@@ -57,7 +59,7 @@ class MemoryBackend:
         self._closed = False
         self._lock = threading.Lock()  # sync and checkpoint may run beside a write
         self._sync_count = 0
-        self._write_bytes = 0
+        self._write_bytes = 0  # of what is no longer in the journal
 
     # ── the disk ────────────────────────────────────────────────────────────
 
@@ -77,6 +79,8 @@ class MemoryBackend:
     def crash(self, keep: int) -> Self:
         """A new backend: what was synced, and the first `keep` batches written after that."""
         assert 0 <= keep <= self.unsynced_batches, (keep, self.unsynced_batches)
+        if keep == self.unsynced_batches:
+            return type(self)((), self._freeze())
         return type(self)((), self._durable, self._journal[: self._synced + keep])
 
     # ── reads ───────────────────────────────────────────────────────────────
@@ -113,7 +117,6 @@ class MemoryBackend:
         with self._lock:
             _apply(self._families, ops)
             self._journal.append(ops)
-        self._write_bytes += sum(len(op[2]) + len(op[3]) for op in ops)
 
     def sync(self) -> None:
         self.sync_first(self.unsynced_batches)
@@ -128,16 +131,23 @@ class MemoryBackend:
             raise SyncFailed(self._failure.detail)
         with self._lock:
             self._synced += count
-            if self._synced > JOURNAL_BATCHES_MAX:
+            if self._synced > JOURNAL_BATCHES_MAX and (
+                self._synced == len(self._journal) or self._synced > REPLAYED_BATCHES_MAX
+            ):
                 self._fold()
         self._sync_count += 1
 
     def _fold(self) -> None:
         """Make what is synced part of the image."""
-        families = {name: view.thaw() for name, view in self._durable.items()}
-        for ops in self._journal[: self._synced]:
-            _apply(families, ops)
-        self._durable = {name: family.freeze() for name, family in families.items()}
+        synced = self._journal[: self._synced]
+        self._write_bytes += _weight(synced)
+        if self._synced == len(self._journal):
+            self._durable = self._freeze()
+        else:
+            families = {name: view.thaw() for name, view in self._durable.items()}
+            for ops in synced:
+                _apply(families, ops)
+            self._durable = {name: family.freeze() for name, family in families.items()}
         del self._journal[: self._synced]
         self._synced = 0
 
@@ -169,6 +179,7 @@ class MemoryBackend:
         with self._lock:
             self._families = families
             self._durable = self._freeze()
+            self._write_bytes += _weight(self._journal)
             self._journal, self._synced = [], 0
 
     def compact(self) -> None:
@@ -196,7 +207,7 @@ class MemoryBackend:
             block_cache_bytes=0,
             sync_count=self._sync_count,
             sync_seconds=0.0,
-            write_bytes=self._write_bytes,
+            write_bytes=self._write_bytes + _weight(self._journal),
         )
 
     def close(self) -> None:
@@ -204,6 +215,10 @@ class MemoryBackend:
 
     def _freeze(self) -> dict[str, _View]:
         return {name: family.freeze() for name, family in self._families.items()}
+
+
+def _weight(batches: Iterable[list[_Op]]) -> int:
+    return sum(len(op[2]) + len(op[3]) for ops in batches for op in ops)
 
 
 def _apply(families: Mapping[str, _Family], ops: Iterable[_Op]) -> None:
@@ -251,11 +266,10 @@ class MemoryBatch:
         self._ops.append((_DELETE, family, key, b""))
 
     def change(self, family: str, rows: Mapping[bytes, bytes | None]) -> None:
+        ops = self._ops
+        assert ops is not None, "the batch was written"
         for key, value in rows.items():
-            if value is None:
-                self.delete(family, key)
-            else:
-                self.put(family, key, value)
+            ops.append((_DELETE, family, key, b"") if value is None else (_PUT, family, key, value))
 
     def delete_range(self, family: str, lower: bytes, upper: bytes) -> None:
         assert self._ops is not None, "the batch was written"
@@ -366,50 +380,64 @@ class _Family(_View):
         return _View(self.chunks, self.firsts)
 
     def put(self, key: bytes, value: bytes) -> None:
-        owner = self._own()
-        if not self.chunks:
-            self.chunks.append(_Chunk([key], [value], owner))
-            self.firsts.append(key)
+        if self._owner is None:
+            self._own()
+        chunks, firsts = self.chunks, self.firsts
+        if not chunks:
+            chunks.append(_Chunk([key], [value], self._owner))
+            firsts.append(key)
             return
-        at = max(bisect_right(self.firsts, key) - 1, 0)
-        chunk = self._own_chunk(at)
-        row = bisect_left(chunk.keys, key)
-        if row < len(chunk.keys) and chunk.keys[row] == key:
+        at = bisect_right(firsts, key) - 1
+        if at < 0:
+            at = 0
+        chunk = chunks[at]
+        if chunk.owner is not self._owner:
+            chunk = self._own_chunk(at)
+        keys = chunk.keys
+        row = bisect_left(keys, key)
+        if row < len(keys) and keys[row] == key:
             chunk.values[row] = value
             return
-        chunk.keys.insert(row, key)
+        keys.insert(row, key)
         chunk.values.insert(row, value)
-        self.firsts[at] = chunk.keys[0]
-        if len(chunk.keys) > CHUNK_ROWS_MAX:
-            half = len(chunk.keys) // 2
-            tail = _Chunk(chunk.keys[half:], chunk.values[half:], owner)
-            del chunk.keys[half:], chunk.values[half:]
-            self.chunks.insert(at + 1, tail)
-            self.firsts.insert(at + 1, tail.keys[0])
+        if not row:
+            firsts[at] = key
+        if len(keys) > CHUNK_ROWS_MAX:
+            self._split(at)
 
     def delete(self, key: bytes) -> None:
-        if self.get(key) is None:
-            return
-        self._own()
-        at = bisect_right(self.firsts, key) - 1
-        chunk = self._own_chunk(at)
-        row = bisect_left(chunk.keys, key)
-        del chunk.keys[row], chunk.values[row]
-        if chunk.keys:
-            self.firsts[at] = chunk.keys[0]
-        else:
-            del self.chunks[at], self.firsts[at]
-
-    def _own(self) -> object:
         if self._owner is None:
-            self.chunks = self.chunks.copy()
-            self.firsts = self.firsts.copy()
-            self._owner = object()
-        return self._owner
+            self._own()
+        at = bisect_right(self.firsts, key) - 1
+        if at < 0:
+            return
+        chunk = self.chunks[at]
+        row = bisect_left(chunk.keys, key)
+        if row == len(chunk.keys) or chunk.keys[row] != key:
+            return
+        if chunk.owner is not self._owner:
+            chunk = self._own_chunk(at)
+        del chunk.keys[row], chunk.values[row]
+        if not chunk.keys:
+            del self.chunks[at], self.firsts[at]
+        elif not row:
+            self.firsts[at] = chunk.keys[0]
+
+    def _split(self, at: int) -> None:
+        chunk = self.chunks[at]
+        half = len(chunk.keys) // 2
+        tail = _Chunk(chunk.keys[half:], chunk.values[half:], self._owner)
+        del chunk.keys[half:], chunk.values[half:]
+        self.chunks.insert(at + 1, tail)
+        self.firsts.insert(at + 1, tail.keys[0])
+
+    def _own(self) -> None:
+        self.chunks = self.chunks.copy()
+        self.firsts = self.firsts.copy()
+        self._owner = object()
 
     def _own_chunk(self, at: int) -> _Chunk:
-        chunk = self.chunks[at]
-        if chunk.owner is not self._owner:
-            chunk = _Chunk(chunk.keys.copy(), chunk.values.copy(), self._owner)
-            self.chunks[at] = chunk
+        shared = self.chunks[at]
+        chunk = _Chunk(shared.keys.copy(), shared.values.copy(), self._owner)
+        self.chunks[at] = chunk
         return chunk
