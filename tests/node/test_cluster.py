@@ -68,6 +68,47 @@ def test_all_linearizable_reads_of_a_turn_ask_the_leader_once() -> None:
     assert all(read.may_read for read in reads) and len(asked) == 1
 
 
+def test_a_read_at_a_follower_of_three_takes_one_question_and_one_answer() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    said: list[tuple[int, int, MessageType]] = []
+
+    def spy(packet: Packet) -> list[Packet]:
+        if isinstance(packet.frame, Message):
+            said.append((packet.sender, packet.to, packet.frame.type))
+        return [packet]
+
+    cluster.settle()
+    cluster.network = spy
+    read = cluster.members[2].read(LINEARIZABLE)
+    cluster.settle()
+    assert read.may_read
+    assert said == [(2, 1, MessageType.READ_INDEX), (1, 2, MessageType.READ_INDEX_REPLY)]
+
+
+def test_a_leader_that_was_replaced_answers_no_follower_that_has_not_heard() -> None:
+    """A second one, cut off together with it, is no majority of five."""
+    cluster = Cluster(5)
+    old = cluster.elect()
+    cluster.settle()
+    islands = ({1, 2}, {3, 4, 5})
+    cluster.network = lambda packet: (
+        [packet] if any({packet.sender, packet.to} <= island for island in islands) else []
+    )
+    cluster.members[3].driver.raft.campaign()
+    cluster.members[4].driver.raft.forget_leader()
+    cluster.members[5].driver.raft.forget_leader()
+    cluster.run_until(lambda: cluster.leader is not old)
+    assert cluster.leader is not None
+    put = cluster.leader.put(b"k")
+    read = cluster.members[2].read(LINEARIZABLE)
+    cluster.run(2)
+    assert put.result is not None and not read.may_read
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: read.answered)
+    assert read.may_read and cluster.members[2].machine.store.get_row(0, b"k") is not None
+
+
 def test_local_and_serializable_reads_need_no_peer_and_linearizable_ones_do() -> None:
     cluster = Cluster()
     cluster.elect()

@@ -128,6 +128,7 @@ class World:
             applying_bytes_max=64 << 10,
             async_storage_writes=True,
             commits_wait=True,
+            asking_confirms=True,
             forward_proposals=False,
         )
         self.driver = Driver(

@@ -51,6 +51,7 @@ class Chaos:
     pre_vote: bool = True
     check_quorum: bool = True
     commits_wait: bool = False
+    asking_confirms: bool = False
     hold_votes: bool = True  # the rule of AFTER_SYNC; a cluster without it is unsafe
 
 
@@ -107,6 +108,7 @@ class Cluster:
             pre_vote=self.chaos.pre_vote,
             check_quorum=self.chaos.check_quorum,
             commits_wait=self.chaos.commits_wait,
+            asking_confirms=self.chaos.asking_confirms,
         )
 
     # ── the schedule ────────────────────────────────────────────────────────

@@ -18,6 +18,8 @@ KINDS = {
     "crashing": Chaos(crash=10, drop=20),
     "lossy": Chaos(drop=300, duplicate=200, partition=12),
     "waiting commits": Chaos(commits_wait=True, crash=4),
+    "asking confirms": Chaos(asking_confirms=True, crash=4, partition=8),
+    "asking confirms, changing": Chaos(asking_confirms=True, size=5, conf_change=25),
     "plain elections": Chaos(pre_vote=False, check_quorum=False, size=4, voters=4),
     "one": Chaos(size=2, voters=1, crash=10, conf_change=15),
 }

@@ -3,6 +3,7 @@ from __future__ import annotations
 from chainfire.raft.config import ReadOnly
 from chainfire.raft.messages import Message
 from chainfire.raft.rawnode import RawNode
+from chainfire.raft.ready import Role
 from tests.raft.build import M, acknowledge, append, leader, log_of, member, settle, turn
 
 
@@ -76,6 +77,77 @@ def test_follower_asks_and_is_answered_by_its_own_context() -> None:
     assert (message.type, message.to, message.context) == (M.READ_INDEX, 2, b"r")
     node.step(Message(M.READ_INDEX_REPLY, 1, 2, 1, index=7, context=b"r"))
     assert states(node) == [(7, b"r")]
+
+
+def asked(node: RawNode, sender: int, term: int) -> list[tuple[int, int]]:
+    """A follower asks in this term: what it is told at once, and what others are asked."""
+    node.step(Message(M.READ_INDEX, 1, sender, term, context=b"r"))
+    sent = settle(node)
+    answers = [m for m in sent if m.type is M.READ_INDEX_REPLY]
+    assert bool(answers) != any(m.context and m.type is M.HEARTBEAT for m in sent)
+    return [(m.to, m.index) for m in answers]
+
+
+def test_who_asks_in_the_leaders_term_confirms_it() -> None:
+    node = leader()
+    acknowledge(node, 2)
+    settle(node)
+    assert asked(node, 3, term=1) == [(3, 1)]
+    assert asked(node, 3, term=0) == []  # says nothing about a term
+
+
+def test_who_asks_is_half_a_quorum_of_five_and_no_part_of_one_as_a_learner() -> None:
+    node = leader((1, 2, 3, 4, 5))
+    acknowledge(node, 2), acknowledge(node, 3)
+    settle(node)
+    assert asked(node, 2, term=1) == []
+    node = leader((1, 2, 3), learners=(4,))
+    acknowledge(node, 2)
+    settle(node)
+    assert asked(node, 4, term=1) == []
+
+
+def test_who_asks_confirms_no_round_of_the_leaders_own() -> None:
+    """It may have asked before that read began, and another leader have committed in between."""
+    node = leader()
+    acknowledge(node, 2)
+    node.read_index(b"own")
+    settle(node)
+    node.step(Message(M.READ_INDEX, 1, 2, 1, context=b"r"))
+    assert states(node) == [] and len(node.raft.reads) == 1
+
+
+def test_who_asks_in_an_older_term_is_not_heard() -> None:
+    node = leader(term=4)
+    acknowledge(node, 2)
+    settle(node)
+    node.step(Message(M.READ_INDEX, 1, 2, 4, context=b"r"))
+    assert settle(node) == [] and len(node.raft.reads) == 0
+
+
+def test_who_asks_in_a_newer_term_ends_the_leadership() -> None:
+    node = leader()
+    acknowledge(node, 2)
+    node.step(Message(M.READ_INDEX, 1, 2, 2, context=b"r"))
+    assert node.raft.role is Role.FOLLOWER
+    assert all(m.type is not M.READ_INDEX_REPLY for m in settle(node))
+
+
+def test_who_asked_early_is_answered_when_an_entry_of_the_term_is_committed() -> None:
+    node = leader()
+    node.step(Message(M.READ_INDEX, 1, 2, 1, context=b"r"))
+    assert all(m.type is not M.READ_INDEX_REPLY for m in settle(node))
+    acknowledge(node, 3)
+    assert [(m.to, m.index) for m in settle(node) if m.type is M.READ_INDEX_REPLY] == [(2, 1)]
+
+
+def test_a_follower_that_confirms_says_its_term() -> None:
+    node = member(term=5, asking_confirms=True)
+    append(node, (0, 0), term=5)
+    settle(node)
+    node.read_index(b"r")
+    (message,) = settle(node)
+    assert (message.type, message.term) == (M.READ_INDEX, 5)
 
 
 def test_answer_of_a_deposed_leader_is_not_used() -> None:

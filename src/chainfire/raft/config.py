@@ -50,6 +50,9 @@ class Config:
     # True: a commit index that no entries carry waits until RawNode.tell_commit is called, but for
     # that of a membership change.
     commits_wait: bool = False
+    # True: a request for a read index names its sender's term, and counts as that member's word
+    # for the leader (see reads.py).
+    asking_confirms: bool = False
     step_down_on_removal: bool = False  # a leader that removes or demotes itself follows at once
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ it was handed out; its entries may be shared with other messages.
     own storage        STORAGE_APPEND, STORAGE_APPLY and their _REPLY
 
 Messages between members carry their sender's term; those that are passed on
-carry none, because they are not claims about a term.
+carry none, because they are not claims about a term; but for a READ_INDEX that is meant as one.
 """
 
 from __future__ import annotations

@@ -208,8 +208,9 @@ class RawNode:
         if raft.role is Role.LEADER:
             start_read(raft, ReadRequest(raft.id, context))
         elif raft.leader != NOBODY:
+            term = raft.term if raft.config.asking_confirms else 0
             raft.messages.append(
-                Message(MessageType.READ_INDEX, raft.leader, raft.id, context=context)
+                Message(MessageType.READ_INDEX, raft.leader, raft.id, term, context=context)
             )
         else:
             return False

@@ -28,6 +28,7 @@ class ReadRequest:
 
     sender: int
     context: bytes
+    confirms: bool = False  # asking, the sender said that it is in the leader's term
 
 
 @dataclass(slots=True, frozen=True)

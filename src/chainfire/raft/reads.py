@@ -1,4 +1,18 @@
-"""Linearizable reads on a leader: hold, start a round, answer (thesis §6.4)."""
+"""Linearizable reads on a leader: hold, start a round, answer (thesis §6.4).
+
+Who asks confirms (`Config.asking_confirms`). A follower that asks says which term it is in, and
+core drops what is said of an older one. If it and the leader are a quorum, as any two voters of
+three are, no round is needed:
+
+    Read r begins, then F, in term T, asks L; L leads T when it hears that.
+    Say something was committed before r in a term above T. Each member of the quorum that
+    acknowledged it was in that term before r, and terms never fall. F was in T after r began, L
+    later still. So neither is of that quorum, which therefore is none.
+    What was committed in T or before, L knows: it has committed an entry of T.
+
+The word counts for this request alone. A round of L's own may be younger than it, and what was
+said before a read began proves nothing for that read.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +37,8 @@ def start_read(raft: Raft, request: ReadRequest) -> None:
         answer_read(raft, request, raft.log.committed)
     elif raft.config.read_only is ReadOnly.LEASE_BASED and raft.transferee == NOBODY:
         # During a transfer the successor may win inside our lease (openraft#1747).
+        answer_read(raft, request, raft.log.committed)
+    elif request.confirms and raft.tracker.is_quorum((raft.id, request.sender)):
         answer_read(raft, request, raft.log.committed)
     else:
         raft.reads.start(raft.log.committed, request, raft.id)
@@ -60,7 +76,7 @@ def answer_read(raft: Raft, request: ReadRequest, index: int) -> None:
 
 def on_read_index(raft: Raft, message: Message) -> None:
     """At the leader, from a follower."""
-    start_read(raft, ReadRequest(message.sender, message.context))
+    start_read(raft, ReadRequest(message.sender, message.context, message.term == raft.term))
 
 
 def pass_on_read_index(raft: Raft, message: Message) -> None:

@@ -104,6 +104,9 @@ class Tracker:
     def verdict(self, votes: dict[int, bool]) -> Verdict:
         return joint_vote_verdict(self.conf.voters, self.conf.voters_outgoing, votes)
 
+    def is_quorum(self, ids: Iterable[int]) -> bool:
+        return self.verdict(dict.fromkeys(ids, True)) is Verdict.WON
+
     def quorum_active(self) -> bool:
         """A quorum of voters was heard from since the last call of `forget_activity`."""
         active = {id: self.progress[id].recent_active for id in self.all_voters}

@@ -250,6 +250,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
             commits_wait=True,
+            asking_confirms=True,
             applying_bytes_max=APPLYING_BYTES_MAX,
             uncommitted_bytes_max=UNCOMMITTED_BYTES_MAX,
             pre_vote=config.raft.pre_vote,

@@ -173,6 +173,7 @@ class SimMember:
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
             commits_wait=True,
+            asking_confirms=True,
             append_bytes_max=shape.append_bytes_max,
             applying_bytes_max=shape.applying_bytes_max,
             uncommitted_bytes_max=shape.uncommitted_bytes_max,
