@@ -4,7 +4,8 @@ the binding.
 Rules, each the answer to something measured (rocksdict 0.3.29, tests/storage/test_rocks.py):
 
 - `write` never syncs: the binding would hold the GIL for the whole sync. `sync` is
-  `flush_wal(True)`, which releases it. Flush and compaction release it, a checkpoint does not.
+  `flush_wal(True)`, which releases it. Flush and compaction release it, a checkpoint, which flushes
+  too, does not: that is why we make our own.
 - Iterators only through `iter()` with `status()` after the loop: `keys()` and `items()` end
   silently at a corrupt block.
 - The engine reads the upper bound in place, in the memory of the bytes object it was given, and
@@ -24,6 +25,7 @@ Rules, each the answer to something measured (rocksdict 0.3.29, tests/storage/te
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,7 @@ from chainfire.errors import (
 )
 from chainfire.storage.backend import StorageStatistics, WriteBatch
 from chainfire.storage.rocks_batch import RocksBatch
+from chainfire.storage.rocks_copy import copy_database
 from chainfire.storage.rocks_options import RocksOptions, database_options, family_options
 from chainfire.storage.rocks_snapshot import RocksSnapshot
 
@@ -243,15 +246,25 @@ class RocksBackend:
     # ── copies and care ─────────────────────────────────────────────────────
 
     def checkpoint(self, path: Path) -> None:
-        """Flushes first, without the GIL: what the checkpoint itself has to flush, it flushes
-        holding it (75 ms for 25 MB)."""
+        """By ourselves, without stopping anybody (`rocks_copy`), where the files allow it."""
         self.sync()
+        assert not self._options.wal_recycle_files, "WAL files that are used again"
         try:
-            for family in self._families.values():
+            if copy_database(self._path, path, self._versions):
+                return
+        except OSError as exc:
+            if exc.errno == errno.ENOSPC:
+                raise DiskFull(f"{path}: {exc.strerror}") from exc
+            # Otherwise a file system without hard links, most likely: the engine copies there.
+        try:
+            for family in self._families.values():  # first, without the GIL
                 family.flush()
             rocksdict.Checkpoint(self._db).create_checkpoint(str(path))
         except Exception as exc:
             raise self._care_error(exc) from exc
+
+    def _versions(self) -> list[int]:
+        return [self._property(name, "current-super-version-number") for name in self._gets]
 
     def compact(self) -> None:
         db = self._db
