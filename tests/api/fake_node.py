@@ -104,8 +104,15 @@ class FakeNode:
         self.follower: Follower | None = None
 
     @property
+    def machine_as_applied(self) -> Machine:
+        return self.machine
+
+    @property
     def store(self) -> Mvcc:
         return self.machine.store
+
+    def catch_up(self) -> None:
+        pass
 
     def propose(
         self,

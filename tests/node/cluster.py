@@ -141,6 +141,9 @@ class Cluster:
             if effects.sync is not None and id_ not in self.stalled_disks:
                 world.sync(effects)
                 moved = True
+            if world.driver.lags:
+                world.driver.let_go()
+                moved = True
         packets, self.undelivered = self.undelivered, []
         for packet in packets:
             moved = True

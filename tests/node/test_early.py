@@ -36,20 +36,32 @@ def test_a_plain_put_is_answered_before_it_is_applied_and_after_it_is_durable() 
     world.sync(effects)
     assert caller.result == PutResult(revision=3)
     assert world.machine.revision == 2
+    world.driver.let_go()
     effects = world.turn()
     assert world.machine.revision == 3
     assert not (effects.stalled or effects.more or effects.answers)
 
 
-@pytest.mark.parametrize("level", [LINEARIZABLE, SERIALIZABLE])
-def test_a_read_behind_an_early_answer_waits_for_the_apply(level: int) -> None:
+@pytest.mark.parametrize("level", [LINEARIZABLE, SERIALIZABLE, LOCAL])
+def test_a_read_behind_an_early_answer_sees_what_was_answered(level: int) -> None:
     world = leading()
     world.put(b"k")
+    committed(world)
+    assert world.machine.revision == 2
+    assert world.read(level).may_read and world.machine.revision == 3
+
+
+@pytest.mark.parametrize("level", [LINEARIZABLE, SERIALIZABLE])
+def test_a_read_behind_what_is_not_certain_waits_for_the_apply(level: int) -> None:
+    world = leading()
+    world.put(b"k")
+    body = PutRequest(key=b"first", prev_kv=True).SerializeToString()
+    world.driver.propose(CommandKind.PUT, body, Caller())
     committed(world)
     reader, local = world.read(level), world.read(LOCAL)
     assert not reader.answered and local.may_read
     effects = world.turn()
-    assert reader.may_read and world.machine.revision == 3
+    assert reader.may_read and world.machine.revision == 4
     assert not effects.more
 
 

@@ -312,7 +312,7 @@ async def test_a_stall_of_either_disk_stops_no_upkeep_for_good(quick: None) -> N
         assert not gone.answered
         world.state.stalled = world.log.stalled = False
         await answered(gone)
-        await until(lambda: not world.driver._applies)
+        await until(lambda: not world.driver._applying.pages)
         await answered(last := put(node, b"last"))
         assert last.result is not None
         await until(lambda: world.log_store.state_durable == world.machine.applied_index)

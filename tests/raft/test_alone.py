@@ -101,7 +101,8 @@ class Twin:
             "noted": (self.node._role, self.node._term, self.node._vote, self.node._commit),
             "pending": (raft.messages, raft.after_append, raft.read_states, raft.held_reads),
             "uncommitted": (raft.uncommitted_bytes, raft.pending_conf_index),
-            "applying": (log.applying, log._applying_bytes, list(log._applying_pages), log._paused),
+            "applying": (log.applying, log._applying_bytes, list(log._applying_pages)),
+            "paused": log.is_paused,
             "unstable": (unstable.entries, unstable.offset, unstable.in_progress),
             "stored": (log.storage.log, log.storage.hard_state),  # type: ignore[attr-defined]
             "applies": [list(entries) for entries in self.applies],

@@ -107,6 +107,7 @@ class World:
             header=header,
             run=self._run,
             may_read=lambda: self.machine.may_be_read,
+            catch_up=lambda: None,
             fragment_bytes_max=4096,
         )
 

@@ -52,10 +52,23 @@ class NodeFace(Protocol):
     backend: StorageBackend  # the state, for reads
 
     @property
-    def machine(self) -> Machine: ...
+    def machine(self) -> Machine:
+        """The state, with all that was answered."""
+        ...
 
     @property
-    def store(self) -> Mvcc: ...
+    def machine_as_applied(self) -> Machine:
+        """The same, which may lack some of what was answered: for who only wants a bound."""
+        ...
+
+    @property
+    def store(self) -> Mvcc:
+        """The machine's, with all that was answered."""
+        ...
+
+    def catch_up(self) -> None:
+        """Apply all that was answered, and tell the follower, before somebody new is told."""
+        ...
 
     @property
     def term(self) -> int: ...
@@ -205,11 +218,12 @@ class Services:
         self.long_replies = LongReplies(node.run_steps, self.serving.waiting)
         self.headers = Headers(node.cluster_id, node.member_id)
         self.watches = Hub(
-            node,
+            node.machine_as_applied,
             node.machine.revision,
             header=self.header,
             run=self._run,
-            may_read=lambda: node.machine.may_be_read,
+            may_read=lambda: node.machine_as_applied.may_be_read,
+            catch_up=node.catch_up,
             fragment_bytes_max=self.limits.max_request_bytes + WATCH_OVERHEAD_BYTES,
         )
         node.follow(self.watches)

@@ -27,7 +27,7 @@ def near_quota(services: Services, body: bytes) -> bool:
     """
     limit = services.limits.quota_bytes
     cost_max = quota.PUT_OVERHEAD_BYTES * (1 + len(body) // 2) + len(body)
-    return 0 <= limit <= services.node.machine.usage(_KEYSPACE) + cost_max
+    return 0 <= limit <= services.node.machine_as_applied.usage(_KEYSPACE) + cost_max
 
 
 def over_quota(services: Services, call: Call, request: Any) -> bool:

@@ -34,11 +34,13 @@ from chainfire import command, quota
 from chainfire.errors import Outdated, RequestError, UnknownFormat
 from chainfire.lease import Lessor
 from chainfire.machine import rows
+from chainfire.machine.applied import Applied
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
+from chainfire.machine.foresight import Foresight
 from chainfire.machine.giant import GiantDelete, GiantDeletes
 from chainfire.machine.handlers import Handler, Handlers
-from chainfire.machine.plain import PUT, Plain, PlainCommands
+from chainfire.machine.plain import Plain, PlainCommands
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.store import Mvcc
@@ -46,22 +48,11 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change, Staged
-from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, PutResult, Result
+from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, Result
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
 _NORMAL: Final = EntryType.NORMAL
 _FIRST_REVISION: Final = 1  # of an empty store, as in etcd
-
-
-@dataclass(slots=True)
-class Applied:
-    """What became of one command."""
-
-    index: int
-    member_id: int
-    start_number: int
-    sequence: int
-    result: Result | RequestError
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,7 +116,7 @@ class Machine:
         self._changed_senders: set[int] = set()
         self._waiting: deque[_Decoded] = deque()  # decoded, not staged
         self._results: list[Applied] = []  # of staged entries, not returned yet
-        self._foreseen: list[Applied] = []  # told to callers before they were applied
+        self._foresight = Foresight(self._plain, self._senders)
         self.keeps_changes = False  # for somebody who takes them after every apply
         self._staged_changes: list[list[Change]] = []
         self._changes: list[list[Change]] = []  # written, not taken yet
@@ -297,45 +288,19 @@ class Machine:
             if self._chain.index > self._written.index:
                 self._write()
         results, self._results = self._results, []
-        if self._foreseen:
-            for became, told in zip(results, self._foreseen, strict=False):
-                assert became.index == told.index, (became, told)
-                assert became.result == told.result, (became, told)
-            self._foreseen.clear()
+        if self._foresight.told:
+            self._foresight.came_true(results)
         return results
 
     def foresee(self, entries: Sequence[Entry]) -> list[Applied]:
         """What `apply` will return for the first of these, as many as are certain already.
 
-        Certain are plain puts right behind what is applied, in the order of
-        their senders' sequences, while no alarm is on: they cannot fail. `apply`
-        is owed next, with the same entries.
+        They follow on what is applied or was foreseen; `apply` is owed, with all of it. See
+        `machine.foresight`.
         """
-        foreseen = self._foreseen
-        foreseen.clear()
         if self._waiting or self._chain.index > self._written.index or self._cluster.alarms:
             return []
-        parse_plain = self._plain.parse
-        index, revision = self._written.index, self.store.revision
-        newest: dict[int, tuple[int, int]] = {}  # start number and sequence, by sender
-        for entry in entries:
-            plain = parse_plain(entry.data) if entry.type == _NORMAL else None
-            if plain is None or plain[5] != PUT:
-                break
-            member_id, start_number, sequence, lowest_unsettled = plain[:4]
-            before = newest.get(member_id)
-            if before is None:
-                sender = self._senders.get(member_id)
-                expected = sender is not None and sender.expects(start_number, sequence)
-            else:
-                expected = before == (start_number, sequence - 1)
-            if not expected or lowest_unsettled > sequence:
-                break
-            newest[member_id] = start_number, sequence
-            index, revision = index + 1, revision + 1
-            assert entry.index == index, (entry.index, index)
-            foreseen.append(Applied(index, member_id, start_number, sequence, PutResult(revision)))
-        return foreseen
+        return self._foresight.see(entries, self._written.index, self.store.revision)
 
     def take_changes(self) -> list[list[Change]]:
         """The rows of each entry that changed some, in order, written since the last call."""
@@ -385,7 +350,7 @@ class Machine:
         expected = self._chain.index + len(self._waiting) + 1
         if self._giants.under_way is not None:
             expected += 1
-        parse_plain = self._plain.parse
+        parse_plain, foreseen = self._plain.parse, self._foresight.parsed()
         decoded: list[_Decoded] = []
         for entry in entries:
             index, data = entry.index, entry.data
@@ -395,7 +360,8 @@ class Machine:
             assert entry.type == _NORMAL, entry.type
             expected += 1
             if data:
-                decoded.append((entry, parse_plain(data) or self._decode_command(entry)))
+                plain = next(foreseen, None) or parse_plain(data)
+                decoded.append((entry, plain or self._decode_command(entry)))
             else:
                 decoded.append((entry, None))
         return decoded

@@ -9,15 +9,18 @@ simulator runs this very class. One turn takes everything that has arrived:
     turn()      machine.apply: one atom -> answers                       -> Effects
     say()       where no turn is due: what others are told               -> Effects
 
+The last step is put off while nobody waits for it (`applying`).
+
 Durable before shown: what raft wants to say after a storage write hangs on
 that write (its `responses`) and is stepped only by `synced`. Entries are
 applied only after our own disk has them.
 
 Its parts: `proposer` (commands on their way into the log, forwarding), `readgate`
 (reads), `leadership` (who leads, since when), `commits` (who hears of the commit
-index), `logwriter` (what is written, what hangs on it), `applier` (the machine),
-`early` (what is told before it), `leases` and `leaseclock` (renewals, expiry, what
-is stamped), `effects` (what comes out).
+index), `logwriter` (what is written, what hangs on it), `applying` (when committed
+entries are applied), `applier` (the machine), `early` (what is told before it),
+`leases` and `leaseclock` (renewals, expiry, what is stamped), `effects` (what comes
+out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -33,6 +36,7 @@ from chainfire.command import CommandKind
 from chainfire.errors import CorruptCluster, Stalled, Stopped, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
+from chainfire.node.applying import Applying
 from chainfire.node.commits import Commits
 from chainfire.node.duties import Duties
 from chainfire.node.early import EarlyAnswers
@@ -132,13 +136,12 @@ class Driver:
         )
         self._installing = Installing(log, machine, state_place)
         self._writer = LogWriter(log, witness, self._installing)
-        self._applier = Applier(raft, machine, self._proposer, duties, self._effects)
-        self._early = EarlyAnswers(machine, self._proposer)
+        self._applying = Applying(
+            Applier(raft, machine, self._proposer, duties, self._effects),
+            EarlyAnswers(machine, self._proposer),
+        )
         self._appends: deque[Message] = deque()  # for our own disk, in raft's order
-        self._applies: deque[Sequence[Entry]] = deque()  # committed, each one page of raft's
-        self._postponed = False  # the first apply waits for the next turn, and for nothing else
         self._has_written = False  # in this turn; its sync begins before anything is applied
-        self._told: Sequence[Entry] = ()  # the last apply whose callers could hear early
         self.reports = Reports(raft, machine, self._effects)
         self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
         self.standing = self.soundness.standing
@@ -211,6 +214,7 @@ class Driver:
         if self._stopped or self._divergence.is_found:
             pending.refused(Stopped() if self._stopped else CorruptCluster())
             return False
+        self.catch_up()
         if self.standing.stage is not Stage.FULL and self.standing.has_lost_data:
             level = LINEARIZABLE
         return self._gate.may_read(
@@ -274,6 +278,7 @@ class Driver:
 
     def move_leader(self, target: int, pending: Pending) -> None:
         """Hand leadership to this voter; only a leader can."""
+        self.catch_up()
         self._hand_over.move(target, pending)
 
     @property
@@ -325,6 +330,7 @@ class Driver:
     def tick(self, now_ms: int, free_bytes: int) -> None:
         """One heartbeat interval has passed; `now_ms` is monotonic."""
         self._now_ms = now_ms
+        self._apply_held(looked_for=False)
         if not self.standing.is_waiting:
             self.raft.tick()
             self._hand_over.tick(now_ms)
@@ -354,14 +360,33 @@ class Driver:
         return answers
 
     def _commit_alone(self, last: Entry) -> Sequence[Answer]:
-        committed, applies = self.raft.stored_alone(last), self._applies
+        committed, applying = self.raft.stored_alone(last), self._applying
         if not committed:
             return ()
-        applies.append(committed)
-        if len(applies) > 1:
+        applying.pages.append(committed)
+        if len(applying.pages) > 1:
             return ()
-        self._postponed, self._told = True, committed
-        return self._early.answers(committed)
+        answers = applying.tell(may_hold=self._may_hold())
+        applying.is_postponed = bool(applying.pages)
+        return answers
+
+    @property
+    def lags(self) -> bool:
+        """What was answered waits to be applied: `let_go` and a turn, in HOLD_SECONDS."""
+        return bool(self._applying.held)
+
+    def let_go(self) -> None:
+        """The next turn applies what waits."""
+        self._applying.release(looked_for=False)
+
+    def catch_up(self) -> None:
+        """Somebody is going to look: apply all that was answered. A turn is due."""
+        self._apply_held(looked_for=True)
+
+    def _apply_held(self, *, looked_for: bool) -> None:
+        if self._applying.held:
+            self._applying.release(looked_for=looked_for)
+            self._work_off()
 
     # ── out ─────────────────────────────────────────────────────────────────
 
@@ -370,7 +395,7 @@ class Driver:
         """After `synced`: whether there is anything for a turn to do."""
         return bool(
             self._writer.unsynced is not None
-            or self._applies
+            or self._applying.pages
             or self._appends
             or self._proposer.has_queued
             or self.raft.has_work()
@@ -403,7 +428,10 @@ class Driver:
             self._append_alone(entries)
         if self._gate.reads.next_round:
             self._gate.start_round()
-        self._postponed, self._has_written = False, bool(entries)
+        applying = self._applying
+        applying.is_postponed, self._has_written = False, bool(entries)
+        if applying.held and not self._may_hold():
+            applying.release(looked_for=True)
         self._pump()
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
@@ -430,12 +458,12 @@ class Driver:
 
     @property
     def _stalled(self) -> bool:
-        return bool(self._appends or (self._applies and not self._postponed))
+        return bool(self._appends) or self._applying.is_stuck
 
     def _pump(self) -> None:
         raft, machine = self.raft, self.machine
         enough = machine.applied_index + APPLIED_PER_TURN_MAX
-        if self._appends or self._applies:
+        if self._appends or self._applying.pages:
             self._work_off()
         elif not (raft.has_ready() or self._commits.tell_awaited()):
             return
@@ -462,7 +490,7 @@ class Driver:
             elif to == LOCAL_APPEND_THREAD:
                 self._appends.append(message)
             elif to == LOCAL_APPLY_THREAD:
-                self._applies.append(message.entries)
+                self._applying.pages.append(message.entries)
             elif message.type is MessageType.SNAPSHOT:
                 self._effects.snapshots.append(message)
             else:
@@ -475,17 +503,28 @@ class Driver:
         come round before the next piece. What is to be stored does not wait for that,
         but for a snapshot: it takes the place of a state that nothing is applied to.
         """
-        appends, applies = self._appends, self._applies
+        appends, applying = self._appends, self._applying
         try:
             while True:
-                if appends and (appends[0].snapshot is None or not applies):
+                if appends and appends[0].snapshot is not None:
+                    applying.release(looked_for=False)
+                if appends and (appends[0].snapshot is None or not applying.pages):
                     self._append(appends[0])
-                elif applies and not self._postponed:
-                    self._apply(applies[0])
+                elif applying.pages and not applying.is_postponed:
+                    self._apply()
                 else:
                     return
         except Stalled:
             pass
+
+    def _may_hold(self) -> bool:
+        """Whether nobody waits for more to be applied: no reader, no watcher, nor raft."""
+        return not (
+            self.machine.keeps_changes
+            or self._gate.reads.waiting
+            or self._core.log.is_paused
+            or self._hand_over.is_moving
+        )
 
     def _append_alone(self, entries: Sequence[Entry]) -> None:
         if not self._appends:
@@ -505,18 +544,19 @@ class Driver:
             self._installed()
         self._route_all(due)
 
-    def _apply(self, entries: Sequence[Entry]) -> None:
-        if entries is not self._told:
-            self._told = entries
-            answers = self._early.answers(entries)
-            self._effects.answers += answers
-            self._postponed = self._effects.told = bool(answers) or self._has_written
-        if not self._postponed and self._applier.apply(entries):
-            self._applies.popleft()
-            self._told = ()
-            self.raft.applied_to(entries[-1].index)
+    def _apply(self) -> None:
+        applying, effects = self._applying, self._effects
+        if not applying.is_told:
+            answers = applying.tell(may_hold=self._may_hold())
+            effects.answers += answers
+            if applying.held:
+                return
+            applying.is_postponed = effects.told = bool(answers) or self._has_written
+        index = 0 if applying.is_postponed else applying.apply()
+        if index:
+            self.raft.applied_to(index)
         else:
-            self._postponed = self._effects.more = True
+            applying.is_postponed = effects.more = True
 
     def _installed(self) -> None:
         """What hung on the old state goes on with the new one."""

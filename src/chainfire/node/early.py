@@ -21,16 +21,18 @@ class EarlyAnswers:
         self._machine = machine
         self._proposer = proposer
 
-    def answers(self, entries: Sequence[Entry]) -> list[Answer]:
-        """What callers should hear before these committed entries are applied."""
+    def answers(self, entries: Sequence[Entry]) -> tuple[list[Answer], bool]:
+        """What callers should hear before these committed entries are applied, and whether that
+        is all that there will be to say.
+        """
+        foreseen = self._machine.foresee(entries)
         answers: list[Answer] = []
         pending = self._proposer.pending
-        if not len(pending):
-            return answers
-        me, start = self._proposer.member_id, self._proposer.start_number
-        for one in self._machine.foresee(entries):
-            if one.member_id == me and one.start_number == start:
-                caller = pending.settle(one.sequence)
-                if caller is not None:
-                    answers.append(Answer(caller, one.result))
-        return answers
+        if len(pending):
+            me, start = self._proposer.member_id, self._proposer.start_number
+            for one in foreseen:
+                if one.member_id == me and one.start_number == start:
+                    caller = pending.settle(one.sequence)
+                    if caller is not None:
+                        answers.append(Answer(caller, one.result))
+        return answers, len(foreseen) == len(entries)

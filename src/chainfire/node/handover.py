@@ -46,6 +46,11 @@ class HandOver:
         """This leader waits for somebody who could take over."""
         return self._leaving_ms is not None
 
+    @property
+    def is_moving(self) -> bool:
+        """Somebody waits to hear that another member leads."""
+        return bool(self._moves)
+
     def move(self, target: int, pending: Pending) -> None:
         """Make this voter the leader; `pending` hears when it leads, or that it will not."""
         core = self._core

@@ -27,6 +27,7 @@ from chainfire.errors import (
 )
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
+from chainfire.node.applying import HOLD_SECONDS
 from chainfire.node.archiving import StateArchive
 from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.divergence import Verdict
@@ -126,7 +127,7 @@ class Node:
         self.cluster_id = cluster_id
         self.member_id = driver.member_id
         self.backend = state_backend
-        self.machine: Machine = driver.machine
+        self._machine = driver.machine
         self._driver = driver
         self._core = driver.raft.raft  # read, never written
         self._log_backend = log_backend
@@ -160,6 +161,7 @@ class Node:
         self._turn_scheduled = False
         self._removal_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._tick_lateness_max = 0.0
@@ -167,7 +169,7 @@ class Node:
         self._membership_changes: tuple[int, int] | None = None  # as last looked at
         self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
-        self._told_revision = self.machine.revision
+        self._told_revision = self._machine.revision
         self._closed = False
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -220,7 +222,12 @@ class Node:
         if self._closed:
             return
         self._closed = True
-        for timer in (self._tick_timer, self._stall_timer, self._removal_timer):
+        for timer in (
+            self._tick_timer,
+            self._stall_timer,
+            self._hold_timer,
+            self._removal_timer,
+        ):
             if timer is not None:
                 timer.cancel()
         self._end_waits()
@@ -236,7 +243,7 @@ class Node:
         await self._upkeep.compacting.aclose()
 
     async def _make_durable(self) -> None:
-        applied = self.machine.applied_index
+        applied = self._machine.applied_index
         await asyncio.to_thread(self.backend.sync)
         try:
             self._driver.log.note_state_durable(applied)
@@ -267,8 +274,32 @@ class Node:
     # ── what the api asks ───────────────────────────────────────────────────
 
     @property
+    def machine(self) -> Machine:
+        """The state, with all that was answered. Look, and do not keep it over a turn."""
+        self.catch_up()
+        return self._machine
+
+    @property
+    def machine_as_applied(self) -> Machine:
+        """The state, which may lack some of what was answered."""
+        return self._machine
+
+    @property
     def store(self) -> Mvcc:
-        return self.machine.store
+        """The machine's, with all that was answered."""
+        self.catch_up()
+        return self._machine.store
+
+    def catch_up(self) -> None:
+        """Apply what was answered and not applied yet (`node.applying`); the follower hears.
+
+        Raises whatever a turn may raise.
+        """
+        if self._driver.lags:
+            self._driver.catch_up()
+            if self._follower is not None:
+                self._tell(self._follower)
+            self._schedule_turn()
 
     @property
     def term(self) -> int:
@@ -307,6 +338,7 @@ class Node:
 
     def move_leader(self, target: int, pending: Pending) -> None:
         """Let this voter lead; refused where this member does not."""
+        self.catch_up()
         self._driver.move_leader(target, pending)
         self._schedule_turn()
 
@@ -320,6 +352,7 @@ class Node:
         return None if found is None else found / 1000
 
     def own_report(self) -> Report:
+        self.catch_up()
         return self._driver.reports.own()
 
     def reports(self) -> Mapping[int, Heard]:
@@ -348,6 +381,7 @@ class Node:
 
         `deadline` is the caller's, on the loop's clock in seconds.
         """
+        self.catch_up()
         deadline_ms = None if deadline is None else int(deadline * 1000)
         if self._driver.read(level, min_revision, deadline_ms, pending):
             pending.ready()
@@ -380,27 +414,30 @@ class Node:
 
     def archive(self) -> StateArchive:
         """The whole state as one stream of bytes, while this member goes on."""
+        self.catch_up()
         return StateArchive(
             self._disk,
             self.backend,
             self.cluster_id,
             self.member_id,
-            lambda: self.machine.giant_deletes,
+            lambda: self._machine.giant_deletes,
             self._archive_times,
         )
 
     def status(self) -> NodeStatus:
+        self.catch_up()
         return NodeStatus(
             cluster_id=self.cluster_id,
             member_id=self.member_id,
             leader_id=self._core.leader,
             term=self._core.term,
             commit_index=self._core.log.committed,
-            applied_index=self.machine.applied_index,
-            is_learner=self.member_id in self.machine.conf_state.learners,
+            applied_index=self._machine.applied_index,
+            is_learner=self.member_id in self._machine.conf_state.learners,
         )
 
     def statistics(self) -> NodeStatistics:
+        self.catch_up()
         return NodeStatistics(
             leader_changes=self._driver.leader_changes,
             late_heartbeats=self._late_heartbeats,
@@ -419,7 +456,7 @@ class Node:
             disk_free_bytes=self._upkeep.free_bytes,
             log=self._log_backend.statistics(),
             state=self.backend.statistics(),
-            machine=self.machine.statistics(),
+            machine=self._machine.statistics(),
             transport=self.peering.statistics(),
         )
 
@@ -444,7 +481,7 @@ class Node:
 
     def _take_turn(self) -> Effects:
         if self._follower is not None:
-            self.machine.keeps_changes = self._follower.wants_changes
+            self._machine.keeps_changes = self._follower.wants_changes
         effects = self._drive()
         self._carry_out(effects)
         self._show(effects.answers, effects.reads)
@@ -459,36 +496,46 @@ class Node:
         if last.stalled:
             self._retry_soon()
         self.peering.after_turn()
-        if self.machine.membership_changes != self._membership_changes:
+        if self._machine.membership_changes != self._membership_changes:
             self._leave_if_removed()
         if (self._core.term, self._core.leader) != self._led:
             self._log_leader()
         self._upkeep.after_apply()
+        self._mind_held()
+
+    def _mind_held(self) -> None:
+        if self._driver.lags and self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(HOLD_SECONDS, self._let_go)
+
+    def _let_go(self) -> None:
+        """What was answered has waited long enough to be applied."""
+        self._hold_timer = None
+        self._driver.let_go()
+        self._turn()
 
     def _drive(self) -> Effects:
         """A turn of the driver, timed."""
-        started, applied = self._loop.time(), self.machine.applied_index
+        started, applied = self._loop.time(), self._machine.applied_index
         effects = self._driver.turn(int(started * 1000))
         seconds = self._loop.time() - started
-        if self.machine.applied_index != applied:
+        if self._machine.applied_index != applied:
             self._apply_times.observe(seconds)
         if seconds > self._slow_turn_seconds > 0:
             self._note_slow_turn(seconds, len(effects.answers))
         return effects
 
     def _sync(self, number: int | None) -> bool:
-        """Make the log durable up to this write; False: nothing to do, or not done yet."""
+        """Make the log durable up to this write. True: another turn is due at once."""
         if number is None or self._log_sync.running:
             return False
         if self._may_sync_inline() and self._log_sync.try_inline():
-            self._show(self._driver.synced(number))
-            return True
+            return self._log_synced(number)
         self._log_sync.start(number)
         return False
 
     def _show(self, answers: Sequence[Answer], reads: Sequence[ReadPending] = ()) -> None:
         """Tell who follows, then who waits; it all leaves together."""
-        if not answers and not reads and self.machine.revision == self._told_revision:
+        if not answers and not reads and self._machine.revision == self._told_revision:
             return
         for outlet in self._outlets:
             outlet.hold()
@@ -503,10 +550,10 @@ class Node:
                 outlet.flush()
 
     def _tell(self, follower: Follower) -> None:
-        revision = self.machine.revision
+        revision = self._machine.revision
         if revision != self._told_revision:
             self._told_revision = revision
-            follower.applied(self.machine.take_changes(), revision)
+            follower.applied(self._machine.take_changes(), revision)
 
     def _note_slow_turn(self, seconds: float, answers: int) -> None:
         self._slow_turns += 1
@@ -516,12 +563,12 @@ class Node:
                 "took_ms": round(seconds * 1000),
                 "limit_ms": round(self._slow_turn_seconds * 1000),
                 "answers": answers,
-                "applied_index": self.machine.applied_index,
+                "applied_index": self._machine.applied_index,
             },
         )
 
     def _log_alarms(self) -> None:
-        alarms = tuple(self.machine.alarms)
+        alarms = tuple(self._machine.alarms)
         for word, changed in (
             ("alarm raised", set(alarms) - set(self._alarms)),
             ("alarm cleared", set(self._alarms) - set(alarms)),
@@ -535,19 +582,26 @@ class Node:
         verdict = self._driver.soundness.verdict
         if verdict is not self._verdict:
             self._verdict = verdict
-            log.critical(VERDICTS[verdict], extra={"applied_index": self.machine.applied_index})
+            log.critical(VERDICTS[verdict], extra={"applied_index": self._machine.applied_index})
 
     def _may_sync_inline(self) -> bool:
         return self._calls_come_in_batches and self._driver.is_sole_voter
 
     def _synced(self, number: int) -> None:
         if not (self._closed or self.failed.done()):
-            driver = self._driver
-            self._show(driver.synced(number))
-            if driver.is_due:
+            if self._log_synced(number):
                 self._turn()
             else:
-                self.peering.send(driver.say())
+                self._mind_held()
+
+    def _log_synced(self, number: int) -> bool:
+        """Say what hangs on it. Whether a turn is due."""
+        driver = self._driver
+        self._show(driver.synced(number))
+        if driver.is_due:
+            return True
+        self.peering.send(driver.say())
+        return False
 
     def _tell_commits(self) -> None:
         if not (self._closed or self.failed.done()):
@@ -587,8 +641,8 @@ class Node:
         )
 
     def _leave_if_removed(self) -> None:
-        self._membership_changes = self.machine.membership_changes
-        if self.member_id in self.machine.members or self._removal_timer is not None:
+        self._membership_changes = self._machine.membership_changes
+        if self.member_id in self._machine.members or self._removal_timer is not None:
             return
         # A leader that removed itself lets another one lead first; the rest is told by peers.
         self._removal_timer = self._loop.call_later(

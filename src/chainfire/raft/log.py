@@ -66,7 +66,7 @@ class RaftLog:
         self.applying_bytes_max = applying_bytes_max
         self._applying_pages: deque[tuple[int, int, int]] = deque()  # (last index, count, bytes)
         self._applying_bytes = 0
-        self._paused = False  # nothing is handed out before something is applied
+        self.is_paused = False  # nothing is handed out before something is applied
         self._tail: tuple[int, list[Entry], int] | None = None  # low, and the answer for it
 
     # ── reading ─────────────────────────────────────────────────────────────
@@ -211,7 +211,7 @@ class RaftLog:
     def has_next_committed(self, allow_unstable: bool) -> bool:
         return (
             self.applying < self.committed
-            and not self._paused
+            and not self.is_paused
             and self.unstable.snapshot is None
             and self.applying < self.appliable_index(allow_unstable)
         )
@@ -235,7 +235,7 @@ class RaftLog:
         self.applying = last_index
         self._applying_bytes += size
         # A page that was cut used up the room, even if its own size leaves a rest.
-        self._paused = (
+        self.is_paused = (
             self._applying_bytes >= self.applying_bytes_max
             or last_index < self.appliable_index(allow_unstable)
         )
@@ -249,7 +249,7 @@ class RaftLog:
         entries = unstable.entries
         size = sum([len(entry.data) for entry in entries]) + ENTRY_OVERHEAD_BYTES * len(entries)
         room = self.applying_bytes_max - self._applying_bytes
-        if not entries or self._paused or self.applying + 1 != unstable.offset or size > room:
+        if not entries or self.is_paused or self.applying + 1 != unstable.offset or size > room:
             return None
         last_index = unstable.last_index
         unstable.all_stable()
@@ -268,5 +268,5 @@ class RaftLog:
             _, count, size = pages.popleft()
             self._applying_bytes -= size
             data_bytes += size - count * ENTRY_OVERHEAD_BYTES
-        self._paused = self._applying_bytes >= self.applying_bytes_max
+        self.is_paused = self._applying_bytes >= self.applying_bytes_max
         return data_bytes

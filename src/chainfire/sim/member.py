@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFailed
 from chainfire.mvcc.compact import Compaction
 from chainfire.node.admission import Admission
+from chainfire.node.applying import HOLD_SECONDS
 from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
@@ -105,7 +106,7 @@ class SimMember:
         self._schedule = world.schedule
         self._shape = world.shape
         self._dice = dice(world.shape.seed, f"member {id}")
-        self._turn_due = self._leaving = False
+        self._turn_due = self._hold_due = self._leaving = False
         self._sync_running = self._state_sync_running = False
         self._compaction: Compaction | None = None
         self._gone_to = -1
@@ -150,11 +151,15 @@ class SimMember:
             self.branches["starts that replay"] += 1
         if self._shape.watchers:
             self.watches = MemberWatches(
-                self.disk.state, self.opened.machine, lambda step: self._later(20, step)
+                self.disk.state,
+                self.opened.machine,
+                self.driver.catch_up,
+                lambda step: self._later(20, step),
             )
         self.driver.begin(self.clock.read_ms(self._schedule.now))
         self._leaving = False
-        self._turn_due = self._sync_running = self._state_sync_running = False
+        self._turn_due = self._hold_due = False
+        self._sync_running = self._state_sync_running = False
         self._compaction, self._gone_to, self._known_applied = None, -1, -1
         self.durable = DurableLog(self.opened.log)
         if self.driver.is_sole_voter:
@@ -368,6 +373,7 @@ class SimMember:
         if effects.stalled:
             self.branches["turns stalled"] += 1
             self._later(STALL_RETRY_US, self.wake)
+        self._mind_held(driver)
 
     def _take_turn(self, driver: Driver) -> Effects:
         if self.watches is not None:
@@ -393,6 +399,18 @@ class SimMember:
             written = self.disk.log.written
             self._later(self._sync_us(), self._synced, effects.sync, written)
         return effects
+
+    def _mind_held(self, driver: Driver) -> None:
+        if driver.lags and not self._hold_due:
+            self.branches["applies put off"] += 1
+            self._hold_due = True
+            self._later(int(HOLD_SECONDS * SECOND), self._let_go)
+
+    def _let_go(self) -> None:
+        assert self.driver is not None
+        self._hold_due = False
+        self.driver.let_go()
+        self.wake()
 
     def _tell_commits(self) -> None:
         assert self.driver is not None
@@ -425,6 +443,7 @@ class SimMember:
             self.wake()
         else:
             self._carry_out(self.driver.say())
+            self._mind_held(self.driver)
 
     # ── upkeep ──────────────────────────────────────────────────────────────
 

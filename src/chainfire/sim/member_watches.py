@@ -19,10 +19,16 @@ class MemberWatches:
     """The hub's Source. `later` does a step of the member soon."""
 
     def __init__(
-        self, backend: Reader, machine: Machine, later: Callable[[Callable[[], None]], None]
+        self,
+        backend: Reader,
+        machine: Machine,
+        catch_up: Callable[[], None],
+        later: Callable[[Callable[[], None]], None],
     ) -> None:
+        """`catch_up` is the driver's."""
         self.backend = backend
         self._machine = machine
+        self._driver_catches_up = catch_up
         self._later = later
         self._told = machine.revision
         self.hub = Hub(
@@ -31,6 +37,7 @@ class MemberWatches:
             header=_header,
             run=self._run,
             may_read=lambda: machine.may_be_read,
+            catch_up=self._catch_up,
             fragment_bytes_max=FRAGMENT_BYTES_MAX,
         )
 
@@ -47,6 +54,10 @@ class MemberWatches:
         if revision != self._told:
             self._told = revision
             self.hub.applied(self._machine.take_changes(), revision)
+
+    def _catch_up(self) -> None:
+        self._driver_catches_up()
+        self.after_turn()
 
     def _run(self, work: Generator[None, None, None]) -> None:
         def step() -> None:

@@ -63,17 +63,20 @@ class Hub:
         header: Callable[[int], bytes],
         run: Callable[[Generator[None, None, None]], None],
         may_read: Callable[[], bool],
+        catch_up: Callable[[], None],
         fragment_bytes_max: int,
     ) -> None:
         """`header` makes the field of a response; `run` drives sliced work to its end.
 
-        `may_read`: whether the store is at one revision, not between two of them.
+        `may_read`: whether the store is at one revision, not between two of them. `catch_up`
+        brings it, and this hub, to all that callers were told of.
         """
         self.revision = revision
         self._source = source
         self.header = header
         self._run = run
         self._may_read = may_read
+        self._catch_up = catch_up
         self._fragment_bytes_max = fragment_bytes_max
         self._live = Cohort(_ALL_KEYSPACES, 0)
         self._behind = Behind()
@@ -113,6 +116,7 @@ class Hub:
     ) -> Watcher:
         """A new watcher from `start` on (0 = from now); it owes a `begin`."""
         assert id_ not in stream.watchers, id_
+        self._catch_up()
         watcher = Watcher(stream, id_, spans, flags, start or self.revision + 1)
         stream.watchers[id_] = watcher
         self._watchers += 1

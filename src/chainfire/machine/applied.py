@@ -1,0 +1,19 @@
+"""What became of one command: the machine's word to those who wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chainfire.errors import RequestError
+from chainfire.types import Result
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of one command."""
+
+    index: int
+    member_id: int
+    start_number: int
+    sequence: int
+    result: Result | RequestError
