@@ -59,6 +59,7 @@ def metrics_of(api: Api) -> Metrics:
             leader_changes=2,
             late_heartbeats=9,
             proposals_pending=3,
+            renewals_kept=12,
             slow_turns=4,
             reads_timed_out=10,
             slow_read_rounds=11,

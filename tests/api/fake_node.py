@@ -14,6 +14,7 @@ from chainfire.api.services import Limits, Services
 from chainfire.api.table import METHODS, run
 from chainfire.command import CommandKind, Envelope
 from chainfire.errors import FatalError, RequestError
+from chainfire.lease import UNWRITTEN
 from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
@@ -29,7 +30,7 @@ from chainfire.proto.command_pb2 import ConfChangeContext, LeaseExpire, LeaseRen
 from chainfire.raft.changes import ChangeKind, ConfChange
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import AckResult, ConfState, Entry, EntryType, Pending, Result
+from chainfire.types import AckResult, ConfState, Entry, EntryType, Pending, RenewResult, Result
 
 T = TypeVar("T")
 CLUSTER_ID = 0xCDF818194E3A8C32
@@ -134,6 +135,10 @@ class FakeNode:
         self._commands.append((envelope.encode(len(self.proposed), kind, body), pending))
         if not self.held:
             self.release()
+
+    def kept(self, ids: Sequence[int]) -> RenewResult:
+        """None of them: all go through the log."""
+        return RenewResult(self.machine.revision, [UNWRITTEN] * len(ids))
 
     def renew(self, ids: Sequence[int], pending: Pending) -> None:
         self.propose(CommandKind.LEASE_RENEW, LeaseRenew(ids=ids).SerializeToString(), pending)

@@ -9,7 +9,6 @@ import pytest
 from google.protobuf.message import Message
 
 from chainfire.api import lease as lease_api
-from chainfire.api.renewing import Renewing
 from chainfire.api.table import METHODS
 from chainfire.errors import (
     LeaseExists,
@@ -19,6 +18,8 @@ from chainfire.errors import (
     RequestError,
     Timeout,
 )
+from chainfire.lease import UNWRITTEN
+from chainfire.lease.spare import spare_ms
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
     Compare,
@@ -238,7 +239,7 @@ def test_a_keep_alive_lets_the_ttl_begin_anew(api: LeaseApi) -> None:
 def test_keep_alives_are_answered_in_order_and_dead_leases_with_zero(api: LeaseApi) -> None:
     api.grant(5, 60)
     api.grant(6, 2)
-    api.node.lease_clock_ms = 2000
+    api.node.lease_clock_ms = 3000
     api.node.expire(6)
     replies = api.keep_alive(5, 6, 0, -1, 5)
     assert [(reply.ID, reply.TTL) for reply in replies] == [
@@ -255,7 +256,7 @@ def test_what_a_stream_asks_for_in_one_turn_is_one_renewal_answered_in_order(
 ) -> None:
     asked: list[tuple[list[int], Pending]] = []
     services = api.services
-    services.renewing = Renewing(lambda ids, pending: asked.append((ids, pending)), services.header)
+    api.node.renew = lambda ids, pending: asked.append((ids, pending))  # type: ignore[method-assign, assignment, misc]
     stream = ProbeStream([LeaseKeepAliveRequest(ID=i).SerializeToString() for i in (5, 6, 5)])
 
     async def run() -> None:
@@ -272,6 +273,35 @@ def test_what_a_stream_asks_for_in_one_turn_is_one_renewal_answered_in_order(
     assert [(reply.ID, reply.TTL) for reply in replies] == [(5, 1), (6, 0), (5, 3)]
 
 
+def test_what_is_kept_is_answered_at_once_but_overtakes_nothing_on_its_stream(
+    api: LeaseApi,
+) -> None:
+    services, asked = api.services, list[Pending]()
+    kept = {5: 1000, 6: UNWRITTEN}
+    api.node.kept = lambda ids: RenewResult(3, [kept[lease] for lease in ids])  # type: ignore[method-assign]
+    api.node.renew = lambda ids, pending: asked.append(pending)  # type: ignore[method-assign, assignment, misc]
+    bodies = {i: LeaseKeepAliveRequest(ID=i).SerializeToString() for i in (5, 6)}
+    streams = [ProbeStream([bodies[i] for i in ids]) for ids in ((5, 6, 5), (5, 5))]
+
+    async def run() -> None:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for stream in streams:
+                group.create_task(lease_api.keep_alive(services, stream))  # type: ignore[arg-type]
+                await stream.all_heard.wait()
+            await asyncio.sleep(0)
+            assert [len(stream.sent) for stream in streams] == [1, 2]
+            asked[0].done(RenewResult(9, [2000, 1000]))
+
+    asyncio.run(run())
+    [first, second] = [[LeaseKeepAliveResponse.FromString(b) for b in s.sent] for s in streams]
+    assert [(reply.ID, reply.TTL, reply.header.revision) for reply in first] == [
+        (5, 1, 3),
+        (6, 2, 9),
+        (5, 1, 9),
+    ]
+    assert [reply.ID for reply in second] == [5, 5]
+
+
 def test_a_keep_alive_that_cannot_be_replicated_ends_the_stream(api: LeaseApi) -> None:
     api.grant(5)
     api.node.refusal = Timeout()
@@ -282,10 +312,10 @@ def test_a_keep_alive_that_cannot_be_replicated_ends_the_stream(api: LeaseApi) -
 def test_an_expired_leases_keys_are_gone(api: LeaseApi) -> None:
     api.grant(5, 2)
     api.put(b"k")
-    api.node.lease_clock_ms = 1999
+    api.node.lease_clock_ms = 1999 + spare_ms(2000)
     api.node.expire(5)
     assert keys(api) == [b"k"]
-    api.node.lease_clock_ms = 2000
+    api.node.lease_clock_ms += 1
     api.node.expire(5)
     assert keys(api) == []
 

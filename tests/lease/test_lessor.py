@@ -10,13 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainfire.errors import Corrupt, Damaged, InvalidArgument, LeaseExists, UnknownFormat
-from chainfire.lease import TTL_MS_MAX, Lease, Lessor, lessor, rows
+from chainfire.lease import TTL_MS_MAX, UNWRITTEN, Lease, Lessor, lessor, rows
 from chainfire.lease.deadlines import LOOK_AHEAD_MS, SLOT_MS, Deadlines
+from chainfire.lease.spare import ANSWER_MS, spare_ms
 from chainfire.storage.memory import MemoryBackend
 from chainfire.storage.staged import Staged
 
 IDS = (1, 2, -1, 2**63 - 1, -(2**63))
 KEYSPACES = (0, 7)
+
+
+OVER = 1500  # a TTL of a second that began at 0, its spare, and a slot
 
 
 class World:
@@ -62,7 +66,8 @@ class Twin:
         self.leases: dict[tuple[int, int], Lease] = {}
 
     def grant(self, keyspace: int, lease: int, ttl_ms: int) -> None:
-        self.leases[keyspace, lease] = Lease(ttl_ms, self.clock_ms + ttl_ms)
+        deadline_ms = self.clock_ms + ttl_ms + spare_ms(ttl_ms)
+        self.leases[keyspace, lease] = Lease(ttl_ms, deadline_ms)
 
     def renew(self, keyspace: int, lease: int) -> int:
         known = self.leases.get((keyspace, lease))
@@ -147,12 +152,12 @@ def test_a_crowd_that_ends_together_is_looked_at_a_part_at_a_time() -> None:
     for lease in range(1, 11):
         world.grant(lease, 1000)
     with looking_at(4):
-        world.lessor.look(1000)
+        world.lessor.look(OVER)
         assert world.lessor.overdue_count == 4
-        world.lessor.look(1000)
-        world.lessor.look(1000)
+        world.lessor.look(OVER)
+        world.lessor.look(OVER)
     assert world.lessor.overdue_count == 10
-    keyspace, first = world.lessor.overdue(1000, 3)
+    keyspace, first = world.lessor.overdue(OVER, 3)
     assert (keyspace, len(first)) == (0, 3)
 
 
@@ -161,8 +166,8 @@ def test_overdue_names_leases_of_one_keyspace() -> None:
     world.grant(1, 10)
     world.grant(2, 10, keyspace=7)
     world.grant(3, 10)
-    world.lessor.look(SLOT_MS)
-    assert world.lessor.overdue(SLOT_MS, 10) == (0, [1, 3])
+    world.lessor.look(OVER)
+    assert world.lessor.overdue(OVER, 10) == (0, [1, 3])
 
 
 def test_a_renewed_lease_is_not_overdue_any_more() -> None:
@@ -173,16 +178,18 @@ def test_a_renewed_lease_is_not_overdue_any_more() -> None:
     world.lessor.clock_ms = 2000
     assert world.lessor.renew(world.staged, 0, [1]) == [1000]
     assert world.lessor.overdue(2000, 10) == (0, [])
-    world.lessor.look(3000)
-    assert world.lessor.overdue(3000, 10) == (0, [1])
+    world.lessor.look(2000 + OVER)
+    assert world.lessor.overdue(2000 + OVER, 10) == (0, [1])
 
 
 def test_a_clock_that_went_back_makes_nothing_overdue() -> None:
     """Another member leads now, and its reading is behind what ours was."""
     world = World()
     world.grant(1, 1000)
-    world.lessor.look(1000)
-    assert world.lessor.overdue(999, 10) == (0, [])
+    deadline_ms = 1000 + spare_ms(1000)
+    world.lessor.look(OVER)
+    assert world.lessor.overdue(deadline_ms - 1, 10) == (0, [])
+    assert world.lessor.overdue(deadline_ms, 10) == (0, [1])
 
 
 def test_renewals_at_one_reading_of_the_clock_are_written_once() -> None:
@@ -192,6 +199,34 @@ def test_renewals_at_one_reading_of_the_clock_are_written_once() -> None:
     world.staged.take_rows()
     world.lessor.renew(world.staged, 0, [1, 1])
     assert len(world.staged.take_rows()) == 1
+
+
+@given(st.integers(1, 100_000), st.integers(0, 1000))
+def test_a_renewal_is_kept_while_its_deadline_holds_for_all_of_the_ttl(
+    ttl_ms: int, after_ms: int
+) -> None:
+    world, ahead = World(), dict[int, None]()
+    world.grant(1, ttl_ms)
+    found = world.lessor.kept(0, [1, 2], after_ms, ahead)
+    lease = world.lessor.get(0, 1)
+    assert lease is not None
+    left_ms = lease.deadline_ms - after_ms
+    assert found == [ttl_ms if left_ms >= ttl_ms + ANSWER_MS else UNWRITTEN, 0]
+    assert bool(ahead) == (found[0] > 0 and left_ms - ttl_ms < spare_ms(ttl_ms) / 2)
+
+
+@given(st.integers(1, TTL_MS_MAX))
+def test_the_spare_is_short_of_a_second_with_all_else_that_makes_an_end_late(ttl_ms: int) -> None:
+    slot_and_tick_ms = SLOT_MS + 100
+    assert ANSWER_MS < spare_ms(ttl_ms) <= 750 - slot_and_tick_ms
+
+
+def test_what_is_left_is_what_the_holder_counts() -> None:
+    world = World()
+    world.grant(1, 8000)
+    lease = world.lessor.get(0, 1)
+    assert lease is not None
+    assert [lease.left_ms(at) for at in (0, 7999, 8000, 9000)] == [8000, 1, 0, 0]
 
 
 def test_keys_are_those_attached_and_not_moved_away_in_order() -> None:

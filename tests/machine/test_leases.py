@@ -11,6 +11,7 @@ from chainfire.errors import (
     LeaseNotFound,
     NoSpace,
 )
+from chainfire.lease.spare import spare_ms
 from chainfire.machine import Machine
 from chainfire.mvcc import rows
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant, LeaseRenew
@@ -21,6 +22,8 @@ from chainfire.storage.memory import MemoryBackend
 from chainfire.types import AckResult, Entry, RenewResult
 from tests.machine.test_determinism import logs, one_by_one
 from tests.machine.world import World, opened
+
+SPARE_MS = spare_ms(1000)
 
 
 class LeaseWorld(World):
@@ -59,7 +62,7 @@ def test_a_grant_lasts_its_ttl_on_the_replicated_clock() -> None:
     assert world.grant(5, 1000, clock_ms=70) == AckResult(1)
     lease = world.machine.leases.get(0, 5)
     assert lease is not None
-    assert (lease.ttl_ms, lease.deadline_ms) == (1000, 1070)
+    assert (lease.ttl_ms, lease.deadline_ms) == (1000, 1070 + SPARE_MS)
     assert world.machine.store.keyspace(0).leases == 1
 
 
@@ -169,7 +172,7 @@ def test_a_renewal_lets_the_ttl_begin_anew_and_names_what_is_gone() -> None:
     assert world.renew(6, 9, 5, clock_ms=500) == RenewResult(1, [2000, 0, 1000])
     lease = world.machine.leases.get(0, 5)
     assert lease is not None
-    assert lease.deadline_ms == 1500
+    assert lease.deadline_ms == 1500 + SPARE_MS
 
 
 def test_nobody_ends_a_lease_early() -> None:
@@ -177,12 +180,12 @@ def test_nobody_ends_a_lease_early() -> None:
     world = LeaseWorld()
     world.grant(5, 1000)
     world.put_with(b"k", 5)
-    world.expire(5, clock_ms=999)
+    world.expire(5, clock_ms=999 + SPARE_MS)
     assert world.live() == [b"k"]
-    world.renew(5, clock_ms=1000)
-    world.expire(5, clock_ms=1999)
+    world.renew(5, clock_ms=2000)
+    world.expire(5, clock_ms=2999 + SPARE_MS)
     assert world.live() == [b"k"]
-    world.expire(5, clock_ms=2000)
+    world.expire(5, clock_ms=3000 + SPARE_MS)
     assert world.live() == []
 
 
@@ -192,17 +195,17 @@ def test_the_clock_never_goes_back() -> None:
     world.grant(6, 1000, clock_ms=10)
     lease = world.machine.leases.get(0, 6)
     assert lease is not None
-    assert lease.deadline_ms == 6000
+    assert lease.deadline_ms == 6000 + SPARE_MS
     assert world.machine.leader_clock_ms == 5000
 
 
 def test_each_expired_lease_has_a_revision_of_its_own() -> None:
     world = LeaseWorld()
     for lease in (5, 6, 7):
-        world.grant(lease, 100 * lease)
+        world.grant(lease, 1000 * lease)
     for key, lease in ((b"a", 6), (b"b", 5), (b"c", 6), (b"d", 7)):
         world.put_with(key, lease)
-    assert world.expire(6, 5, 7, 99, 6, clock_ms=650) == AckResult(7)
+    assert world.expire(6, 5, 7, 99, 6, clock_ms=6900) == AckResult(7)
     assert world.last_changes(3) == [(6, 0, 1, b"a"), (6, 1, 1, b"c"), (7, 0, 1, b"b")]
     assert world.live() == [b"d"]
     assert world.machine.statistics().leases_expired == 2
@@ -211,8 +214,8 @@ def test_each_expired_lease_has_a_revision_of_its_own() -> None:
 def test_a_lease_that_has_passed_its_deadline_but_not_ended_can_be_renewed() -> None:
     world = LeaseWorld()
     world.grant(5, 100)
-    assert world.renew(5, clock_ms=300) == RenewResult(1, [100])
-    world.expire(5, clock_ms=399)
+    assert world.renew(5, clock_ms=900) == RenewResult(1, [100])
+    world.expire(5, clock_ms=999)
     assert len(world.machine.leases) == 1
 
 
@@ -225,7 +228,7 @@ def test_a_full_cluster_grants_nothing_and_lets_leases_end() -> None:
     world.alarm(AlarmRequest.ACTIVATE, AlarmType.NOSPACE)
     assert type(world.grant(6)) is NoSpace
     assert world.renew(5) == RenewResult(1, [100])
-    world.expire(5, clock_ms=100)
+    world.expire(5, clock_ms=100 + spare_ms(100))
     assert len(world.machine.leases) == 0
 
 
@@ -245,9 +248,9 @@ def test_what_is_left_of_a_ttl_survives_a_restart() -> None:
     world.expire(clock_ms=700)
     world.machine = opened(world.backend)
     assert world.machine.leader_clock_ms == 700
-    world.expire(5, clock_ms=999)
+    world.expire(5, clock_ms=999 + SPARE_MS)
     assert world.live() == [b"k"]
-    world.expire(5, clock_ms=1000)
+    world.expire(5, clock_ms=1000 + SPARE_MS)
     assert world.live() == []
 
 

@@ -7,21 +7,23 @@ from dataclasses import dataclass, field
 import pytest
 
 from chainfire.command import CommandKind, decode
-from chainfire.errors import Stopped
+from chainfire.errors import Stopped, Timeout
+from chainfire.lease import UNWRITTEN
+from chainfire.lease.spare import spare_ms
 from chainfire.node.leaseclock import ESTIMATE_MS_MAX, LeaseClock
 from chainfire.node.leases import (
     CLOCK_STAMP_MS,
     EXPIRED_PER_COMMAND_MAX,
     EXPIRED_PER_TICK_MAX,
-    EXPIRY_GRACE_MS,
     REFUSED_PAUSE_MS,
-    RENEWED_PER_COMMAND_MAX,
 )
+from chainfire.node.reads import ReadPending
+from chainfire.node.renewals import RENEWED_PER_COMMAND_MAX, Renewals
 from chainfire.proto.command_pb2 import Command, LeaseGrant
 from chainfire.proto.kv_pb2 import PutRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.raft.ready import Role
-from chainfire.types import RenewResult
+from chainfire.types import Pending, RenewResult
 from tests.node.world import Caller, World
 
 TICK_MS = 100
@@ -48,7 +50,7 @@ class LeaseWorld(World):
 
     def renew(self, *leases: int) -> Caller:
         caller = Caller()
-        self.driver.renew(leases, caller)
+        self.driver.renew(leases, caller, self.now_ms)
         return caller
 
     def pass_ms(self, ms: int) -> None:
@@ -211,7 +213,7 @@ def test_a_crowd_ends_in_batches_with_other_commands_in_between(world: LeaseWorl
         for lease in range(first, min(first + 50, count)):
             world.grant(lease + 1, 3000)
         world.settle()
-    world.pass_ms(3000 + EXPIRY_GRACE_MS // TICK_MS * TICK_MS)
+    world.pass_ms((3000 + spare_ms(3000) - 1) // TICK_MS * TICK_MS)
     assert world.leases == count
     before = world.log_store.last_index()
     world.now_ms += TICK_MS
@@ -237,7 +239,7 @@ def test_a_crowd_takes_half_of_the_time_at_most(world: LeaseWorld) -> None:
         for lease in range(first, first + 50):
             world.grant(lease + 1, 1000)
         world.settle()
-    world.pass_ms(1000 + EXPIRY_GRACE_MS // TICK_MS * TICK_MS)
+    world.pass_ms((1000 + spare_ms(1000) - 1) // TICK_MS * TICK_MS)
     world.now_ms += TICK_MS
     started_ms = world.now_ms
     world.driver.tick(world.now_ms, 1 << 40)
@@ -300,6 +302,7 @@ def test_what_is_left_survives_a_restart_and_the_time_down_does_not_count() -> N
 def test_the_renewals_of_a_turn_are_one_entry(world: LeaseWorld) -> None:
     world.granted(5)
     world.granted(6, 2000)
+    world.pass_ms(700)
     before = world.log_store.last_index()
     first, second = world.renew(5, 9), world.renew(6)
     world.settle()
@@ -310,11 +313,126 @@ def test_the_renewals_of_a_turn_are_one_entry(world: LeaseWorld) -> None:
 
 
 def test_very_many_renewals_are_several_entries(world: LeaseWorld) -> None:
+    for lease in range(1, 1001):
+        world.grant(lease, 60_000)
+        if lease % 50 == 0:
+            world.settle()
+    world.pass_ms(700)
     before = world.log_store.last_index()
     callers = [world.renew(*range(1, 1001)) for _ in range(RENEWED_PER_COMMAND_MAX // 1000 + 1)]
     world.settle()
     assert world.log_store.last_index() == before + 2
     assert all(caller.result is not None for caller in callers)
+
+
+def test_a_renewal_soon_after_another_needs_no_entry(world: LeaseWorld) -> None:
+    world.granted(ttl_ms=8000)
+    before = world.log_store.last_index()
+    world.now_ms += 200
+    first = world.renew(5, 9)
+    world.settle()
+    world.now_ms += 200
+    assert world.driver.kept([5, 9], world.now_ms).ttls_ms == [8000, 0]
+    assert first.result == RenewResult(world.machine.revision, [8000, 0])
+    assert world.log_store.last_index() == before
+    assert world.driver.renewals_kept == 3  # the last one of 5 is written ahead
+    world.now_ms += 101
+    assert world.driver.kept([5], world.now_ms).ttls_ms == [UNWRITTEN]
+
+
+def test_a_renewal_without_an_entry_is_good_for_all_of_its_ttl(world: LeaseWorld) -> None:
+    world.granted(ttl_ms=2000)
+    world.pass_ms(200)
+    assert world.driver.kept([5], world.now_ms).ttls_ms == [2000]
+    world.pass_ms(2000)
+    assert world.leases == 1
+    world.pass_ms(1000)
+    assert world.leases == 0
+
+
+def test_a_lease_that_is_renewed_often_is_written_ahead_with_nobody_waiting(
+    world: LeaseWorld,
+) -> None:
+    world.granted(ttl_ms=2000)
+    before = world.log_store.last_index()
+    for _ in range(100):
+        world.pass_ms(TICK_MS)
+        assert world.driver.kept([5], world.now_ms).ttls_ms == [2000]
+    renewals = [c for c in world.commands(before) if c.HasField("lease_renew")]
+    assert 100 * TICK_MS // spare_ms(2000) <= len(renewals) <= 100 // 3
+
+
+def test_nothing_is_kept_while_what_is_committed_is_not_applied(world: LeaseWorld) -> None:
+    world.granted()
+    world.put(b"k")
+    world.sync(world.turn())
+    assert world.driver.kept([5], world.now_ms).ttls_ms == [UNWRITTEN]
+    world.settle()
+    assert world.driver.kept([5], world.now_ms).ttls_ms == [1000]
+
+
+class Unproved:
+    """Renewals of a leader that must ask others whether it leads still."""
+
+    def __init__(self, world: LeaseWorld) -> None:
+        self.waiting: list[ReadPending] = []
+        self.proposed: list[Pending] = []
+        self._world = world
+        self.renewals = Renewals(
+            world.machine,
+            world.driver._lease_clock,
+            lambda kind, body, pending, keyspace: self.proposed.append(pending),
+            self._may_read,
+        )
+
+    def _may_read(self, reader: ReadPending) -> bool:
+        self.waiting.append(reader)
+        return False
+
+    def renew(self, *ids: int) -> Caller:
+        caller = Caller()
+        self.renewals.renew(0, ids, caller, self._world.now_ms, leading=True)
+        return caller
+
+
+def test_a_leader_of_others_answers_once_it_is_proved_to_lead(world: LeaseWorld) -> None:
+    world.granted(5, 8000)
+    world.pass_ms(700)
+    world.granted(6, 8000)
+    unproved = Unproved(world)
+    kept, both = unproved.renew(6), unproved.renew(5, 6)
+    unproved.renewals.turn()
+    [proof], [written] = unproved.waiting, unproved.proposed
+    assert kept.result is both.result is None
+    proof.ready()
+    assert kept.result == RenewResult(world.machine.revision, [8000])
+    assert both.result is None
+    written.done(RenewResult(9, [8000]))
+    assert both.result == RenewResult(9, [8000, 8000])
+
+
+def test_a_leader_that_is_not_proved_to_lead_answers_nothing(world: LeaseWorld) -> None:
+    world.granted(5, 8000)
+    unproved = Unproved(world)
+    caller = unproved.renew(5)
+    unproved.renewals.turn()
+    [proof] = unproved.waiting
+    proof.refused(Timeout())
+    assert caller.result is None and isinstance(caller.error, Timeout)
+
+
+def test_what_has_become_too_old_meanwhile_goes_into_the_log(world: LeaseWorld) -> None:
+    world.granted(5, 8000)
+    unproved = Unproved(world)
+    caller = unproved.renew(5)
+    unproved.renewals.turn()
+    world.pass_ms(700)
+    world.driver.lease_clock_ms(world.now_ms)
+    unproved.waiting[0].ready()
+    unproved.renewals.turn()
+    assert caller.result is None
+    unproved.proposed[0].done(RenewResult(9, [8000]))
+    assert caller.result == RenewResult(9, [8000])
 
 
 def test_renewals_that_wait_at_a_stop_hear_of_it(world: LeaseWorld) -> None:

@@ -121,7 +121,7 @@ def _time_to_live_ready(call: Call) -> None:
         gone = LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
         call.reply(header + gone.SerializeToString())
         return
-    left_ms = max(0, lease.deadline_ms - node.lease_clock_ms)
+    left_ms = lease.left_ms(node.lease_clock_ms)
     reply = LeaseTimeToLiveResponse(
         ID=request.ID,
         TTL=left_ms // _MS_PER_SECOND,

@@ -1,105 +1,150 @@
-"""Keepalives of all streams, asked of the node together: one renewal per turn of the loop.
+"""Keepalives of all streams, asked of the node together, once per turn of the loop.
 
 A client may keep a hundred thousand leases alive; so a keepalive has neither a task's step nor an
-object of its own here. Answers leave in the order of a stream's requests, because renewals are
-applied in the order in which they were asked for.
+object of its own here. Most of those that come often are answered at once (`node.renewals`), the
+others when the log has them. Answers leave in the order of a stream's requests: one that would
+overtake another goes into the log, too, and renewals are applied in the order in which they were
+asked for.
+
+What an entry of the log costs, it costs for any number of renewals: behind one with many, the
+next waits a few milliseconds for more of them. Who asks alone never waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
 from chainfire.api import encode
 from chainfire.errors import Malformed, RequestError
+from chainfire.lease import UNWRITTEN
 from chainfire.proto.lease_pb2 import LeaseKeepAliveRequest
 from chainfire.types import Pending, RenewResult, Result
 
-_REMEMBERED: Final = 10_000  # what clients say again and again, and what they are told
+_REMEMBERED: Final = 50_000  # what clients say again and again, and what they are told
+_PAUSE_SECONDS_PER_RENEWAL: Final = 0.000_2  # of the last entry, from the second one on
+_PAUSE_SECONDS_MAX: Final = 0.005
 
-Renew = Callable[[list[int], Pending], None]
+
+class Renewer(Protocol):
+    """The node, as far as renewals go (`services.NodeFace`)."""
+
+    def kept(self, ids: Sequence[int]) -> RenewResult: ...
+
+    def renew(self, ids: Sequence[int], pending: Pending) -> None: ...
 
 
 class Keeper:
     """One stream's side: where its answers go. After `close` it hears nothing."""
 
-    __slots__ = ("_fail", "_post", "_renewing", "error")
+    __slots__ = ("_fail", "_renewing", "error", "post", "waits_for")
 
     def __init__(
         self, renewing: Renewing, post: Callable[[bytes], None], fail: Callable[[], object]
     ) -> None:
         """`fail` is called once when a renewal is refused; `error` says why."""
         self._renewing = renewing
-        self._post: Callable[[bytes], None] | None = post
+        self.post = post  # an answer
         self._fail = fail
         self.error: RequestError | None = None
+        self.waits_for = 0  # renewals of its that are on their way into the log
 
     def heard(self, body: bytes) -> None:
         """A LeaseKeepAliveRequest. Raises Malformed."""
-        self._renewing.add(_lease_of(body), self)
-
-    def renewed(self, reply: bytes) -> None:
-        if self._post is not None:
-            self._post(reply)
+        renewing, lease = self._renewing, _lease_of(body)
+        if not renewing.ids:
+            renewing.begin()
+        renewing.ids.append(lease)
+        renewing.keepers.append(self)
 
     def refused(self, error: RequestError) -> None:
-        if self._post is not None:
+        if self.post is not _to_nobody:
             self.close()
             self.error = error
             self._fail()
 
     def close(self) -> None:
-        self._post = None
+        self.post = _to_nobody
 
 
 class Renewing:
-    """What was asked for in this turn of the loop."""
+    """What was asked for in this turn of the loop, and what waits for the log."""
 
-    __slots__ = ("_header", "_ids", "_keepers", "_renew")
+    __slots__ = ("_asked", "_header", "_node", "_pauses_until", "ids", "keepers")
 
-    def __init__(self, renew: Renew, header: Callable[[int], bytes]) -> None:
-        self._renew = renew
+    def __init__(self, node: Renewer, header: Callable[[int], bytes]) -> None:
+        """`header` makes the header field of answers at a revision."""
+        self._node = node
         self._header = header
-        self._ids: list[int] = []
-        self._keepers: list[Keeper] = []  # who asked for which
+        self.ids: list[int] = []  # in this turn
+        self.keepers: list[Keeper] = []  # who asked for which
+        self._asked = _Asked(header)  # goes into the log next
+        self._pauses_until = 0.0  # on the loop's clock
 
-    def add(self, lease: int, keeper: Keeper) -> None:
-        if not self._ids:
-            asyncio.get_running_loop().call_soon(self._ask)
-        self._ids.append(lease)
-        self._keepers.append(keeper)
+    def begin(self) -> None:
+        """The first of a turn follows."""
+        asyncio.get_running_loop().call_soon(self._ask)
 
     def _ask(self) -> None:
-        ids, self._ids = self._ids, []
-        keepers, self._keepers = self._keepers, []
-        self._renew(ids, _Asked(ids, keepers, self._header))
+        ids, self.ids = self.ids, []
+        keepers, self.keepers = self.keepers, []
+        kept = self._node.kept(ids)
+        header, asked = self._header(kept.revision), self._asked
+        was_empty = not asked.ids
+        for keeper, lease, ttl_ms in zip(keepers, ids, kept.ttls_ms, strict=True):
+            if ttl_ms == UNWRITTEN or keeper.waits_for:
+                asked.add(lease, keeper)
+            else:
+                keeper.post(header + _fields(lease, ttl_ms))
+        if was_empty and asked.ids:
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._pauses_until:
+                loop.call_at(self._pauses_until, self._write)
+            else:
+                self._write()
+
+    def _write(self) -> None:
+        asked, self._asked = self._asked, _Asked(self._header)
+        pause_seconds = (len(asked.ids) - 1) * _PAUSE_SECONDS_PER_RENEWAL
+        now = asyncio.get_running_loop().time()
+        self._pauses_until = now + min(pause_seconds, _PAUSE_SECONDS_MAX)
+        self._node.renew(asked.ids, asked)
 
 
 class _Asked:
     """Who waits for one renewal of the node: a Pending."""
 
-    __slots__ = ("_header", "_ids", "_keepers")
+    __slots__ = ("_header", "_keepers", "ids")
 
-    def __init__(
-        self, ids: list[int], keepers: list[Keeper], header: Callable[[int], bytes]
-    ) -> None:
-        self._ids = ids
-        self._keepers = keepers
+    def __init__(self, header: Callable[[int], bytes]) -> None:
         self._header = header
+        self._keepers: list[Keeper] = []
+        self.ids: list[int] = []
+
+    def add(self, lease: int, keeper: Keeper) -> None:
+        self.ids.append(lease)
+        self._keepers.append(keeper)
+        keeper.waits_for += 1
 
     def done(self, result: Result) -> None:
         assert isinstance(result, RenewResult), result
         header = self._header(result.revision)
-        for keeper, lease, ttl_ms in zip(self._keepers, self._ids, result.ttls_ms, strict=True):
-            keeper.renewed(header + _fields(lease, ttl_ms))
+        for keeper, lease, ttl_ms in zip(self._keepers, self.ids, result.ttls_ms, strict=True):
+            keeper.waits_for -= 1
+            keeper.post(header + _fields(lease, ttl_ms))
 
     def refused(self, error: RequestError) -> None:
         for keeper in self._keepers:
+            keeper.waits_for -= 1
             keeper.refused(error)
+
+
+def _to_nobody(reply: bytes) -> None:
+    """The stream is over."""
 
 
 @lru_cache(_REMEMBERED)

@@ -31,7 +31,7 @@ from chainfire.node.worker import fatal
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.changes import ConfChange
 from chainfire.storage.backend import StorageBackend
-from chainfire.types import Pending
+from chainfire.types import Pending, RenewResult
 from chainfire.watch.hub import Hub
 
 WATCH_OVERHEAD_BYTES = 512 * 1024  # of a response that is not fragmented, as in etcd
@@ -89,6 +89,13 @@ class NodeFace(Protocol):
         auth_revision: int = 0,
     ) -> None:
         """Replicate a command; `pending` hears what became of it."""
+        ...
+
+    def kept(self, ids: Sequence[int]) -> RenewResult:
+        """Let the TTLs of these leases begin anew, as far as that can be said at once.
+
+        UNWRITTEN in the place of a TTL: ask `renew`.
+        """
         ...
 
     def renew(self, ids: Sequence[int], pending: Pending) -> None:
@@ -234,7 +241,7 @@ class Services:
         self.leaderless = Leaderless(
             self.limits.leaderless_seconds, has_leader=lambda: bool(node.leader_id)
         )
-        self.renewing = Renewing(node.renew, self.header)
+        self.renewing = Renewing(node, self.header)
 
     def _run(self, work: Generator[None, None, None]) -> None:
         """Drive sliced work that nobody waits for."""

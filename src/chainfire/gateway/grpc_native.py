@@ -317,7 +317,7 @@ class NativeServer:
             self._application = asyncio.create_task(making)
         return await asyncio.shield(self._application)
 
-    def _on_message(self, id_: int, body: bytes, *_: Any) -> None:
+    def _on_message(self, id_: int, body: bytes, _metadata: object, _amount: object) -> None:
         stream = self.streams.get(id_)
         if stream is not None:
             stream.on_message(body)

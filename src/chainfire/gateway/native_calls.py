@@ -12,7 +12,7 @@ from chainfire.api.call import Call, Metadata, OutletUser, answer_to
 from chainfire.api.counters import MethodCounters
 from chainfire.api.table import StreamHandler, UnaryHandler
 from chainfire.errors import Code, RequestError
-from chainfire.gateway.native_stream import MessageStream, Server
+from chainfire.gateway.native_stream import MESSAGE, OVERHEAD_BYTES, MessageStream, Server
 from chainfire.types import Caster
 
 OWED_MAX = 1000  # answers of a conversation that a client waits for; it sends no more meanwhile
@@ -153,9 +153,11 @@ class NativeStream(MessageStream):
         await self._send(body)
 
     def post(self, body: bytes) -> None:
+        size = len(body)
         self._counters.sent_messages += 1
-        self._totals.sent_bytes += len(body)
-        self._post(body)
+        self._totals.sent_bytes += size
+        self._credit -= size + OVERHEAD_BYTES
+        self._server.push((self._id, MESSAGE, body))
         if self._hear is not None:
             self._owed -= 1
             if self._arrived or self._half_closed:
@@ -171,10 +173,17 @@ class NativeStream(MessageStream):
             self._hear = None
 
     def on_message(self, body: bytes) -> None:
-        if self._hear is None or self._arrived or self._owed >= OWED_MAX or self.room <= 0:
+        hear = self._hear
+        if (
+            hear is None
+            or self._arrived
+            or self._owed >= OWED_MAX
+            or self._credit <= 0
+            or self._pressed
+        ):
             super().on_message(body)
         else:
-            self._hear_one(self._hear, body)
+            self._hear_one(hear, body)
 
     def on_half_close(self) -> None:
         super().on_half_close()
@@ -188,9 +197,11 @@ class NativeStream(MessageStream):
             self._conclude(None)
 
     def _hear_one(self, hear: Callable[[bytes], None], body: bytes) -> None:
+        size = len(body)
         self._owed += 1
-        self._took(len(body))
-        self._count(body)
+        self._took(size)
+        self._counters.received_messages += 1
+        self._totals.received_bytes += size
         try:
             hear(body)
         except Exception as exc:

@@ -11,13 +11,17 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import chainfire_native as native
 
 from chainfire.api.services import Services
 from chainfire.errors import RequestError
 from chainfire.types import Caster
+
+MESSAGE: Final = native.MESSAGE
+OVERHEAD_BYTES: Final = native.MESSAGE_OVERHEAD_BYTES
+_CREDIT_LUMP_BYTES: Final = native.CREDIT_LUMP_BYTES
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,8 +129,8 @@ class MessageStream:
 
     def _took(self, size: int) -> None:
         """The client may send as much again."""
-        self._consumed += size + native.MESSAGE_OVERHEAD_BYTES
-        if self._consumed >= native.CREDIT_LUMP_BYTES:
+        self._consumed += size + OVERHEAD_BYTES
+        if self._consumed >= _CREDIT_LUMP_BYTES:
             self._server.push((self._id, native.CREDIT, self._consumed))
             self._consumed = 0
 
@@ -135,8 +139,8 @@ class MessageStream:
         await self._has_credit()
 
     def _post(self, body: bytes) -> None:
-        self._server.push((self._id, native.MESSAGE, body))
-        self._credit -= len(body) + native.MESSAGE_OVERHEAD_BYTES
+        self._server.push((self._id, MESSAGE, body))
+        self._credit -= len(body) + OVERHEAD_BYTES
 
     async def _has_credit(self) -> None:
         while self._credit <= 0:

@@ -25,11 +25,13 @@ from typing import Final
 from chainfire.errors import Damaged, InvalidArgument, LeaseExists
 from chainfire.lease import rows
 from chainfire.lease.deadlines import Deadlines
+from chainfire.lease.spare import ANSWER_MS, deadline_ms, spare_ms
 from chainfire.storage.backend import Reader, Writer
 from chainfire.types import LeaseMove
 
 TTL_MS_MAX: Final = 9_000_000_000_000  # etcd's limit, in ms
 LOOKED_AT_MAX: Final = 20_000  # leases per `look`: about 10 ms
+UNWRITTEN: Final = -1  # in the place of a TTL: a renewal that needs a row
 _READ_TOGETHER: Final = 500
 _LISTED_PER_SLICE: Final = 10_000
 
@@ -47,14 +49,18 @@ def _keyspace_and_id(name: int) -> tuple[int, int]:
     return name >> _ID_BITS, ((name & _ID_MASK) ^ _SIGN) - _SIGN
 
 
-def _deadline_ms(row: bytes) -> int:
+def _deadline_of(row: bytes) -> int:
     return rows.lease_times(row)[1]
 
 
 @dataclass(slots=True, frozen=True)
 class Lease:
     ttl_ms: int
-    deadline_ms: int  # on the replicated clock
+    deadline_ms: int  # on the replicated clock; as `lease.spare` says
+
+    def left_ms(self, clock_ms: int) -> int:
+        """Of its TTL, as its holder counts it; at 0 it may live a moment longer."""
+        return max(0, self.deadline_ms - spare_ms(self.ttl_ms) - clock_ms)
 
 
 class Lessor:
@@ -111,7 +117,7 @@ class Lessor:
         for at in range(0, len(names), _LISTED_PER_SLICE):
             part = [n for n in names[at : at + _LISTED_PER_SLICE] if n >> _ID_BITS == keyspace]
             runs.append(
-                sorted((_deadline_ms(leases[name]), name) for name in part if name in leases)
+                sorted((_deadline_of(leases[name]), name) for name in part if name in leases)
             )
             yield
         ids: list[int] = []
@@ -130,8 +136,10 @@ class Lessor:
         name = _name(keyspace, lease)
         if name in self._leases:
             raise LeaseExists(f"lease {lease:x}")
-        self._put(staged, keyspace, lease, name, ttl_ms)
-        self._deadlines.add(name, self.clock_ms + ttl_ms, self.clock_ms)
+        until_ms = deadline_ms(self.clock_ms, ttl_ms)
+        row = self._leases[name] = rows.encode_lease(ttl_ms, until_ms)
+        staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
+        self._deadlines.add(name, until_ms, self.clock_ms)
 
     def renew(self, staged: Writer, keyspace: int, ids: Iterable[int]) -> list[int]:
         """Let these TTLs begin anew, and return them in order; 0 = there is no such lease."""
@@ -148,24 +156,21 @@ class Lessor:
             ttls_ms.append(ttl_ms)
             row = renewed.get(ttl_ms)
             if row is None:
-                row = renewed[ttl_ms] = rows.encode_lease(ttl_ms, clock_ms + ttl_ms)
+                row = rows.encode_lease(ttl_ms, deadline_ms(clock_ms, ttl_ms))
+                renewed[ttl_ms] = row
             if row == before:  # twice in one turn is written once
                 continue
             leases[name] = row
             staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
             if name in self._overdue:
                 del self._overdue[name]
-                self._deadlines.add(name, clock_ms + ttl_ms, clock_ms)
+                self._deadlines.add(name, _deadline_of(row), clock_ms)
         return ttls_ms
-
-    def _put(self, staged: Writer, keyspace: int, lease: int, name: int, ttl_ms: int) -> None:
-        row = self._leases[name] = rows.encode_lease(ttl_ms, self.clock_ms + ttl_ms)
-        staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
 
     def is_overdue(self, keyspace: int, lease: int) -> bool:
         """Whether the lease exists and its deadline has come."""
         row = self._leases.get(_name(keyspace, lease))
-        return row is not None and _deadline_ms(row) <= self.clock_ms
+        return row is not None and _deadline_of(row) <= self.clock_ms
 
     def remove(self, staged: Writer, keyspace: int, lease: int) -> None:
         """End the lease; its keys are deleted, and so detached, before."""
@@ -185,6 +190,31 @@ class Lessor:
 
     # ── what this member finds out for itself ───────────────────────────────
 
+    def kept(
+        self, keyspace: int, ids: Iterable[int], now_ms: int, ahead: dict[int, None]
+    ) -> list[int]:
+        """TTLs of leases whose deadlines are late enough for a renewal at `now_ms`, in order.
+
+        0 = there is no such lease, UNWRITTEN = the log is to renew it. `ahead` gets those that
+        had better be written soon, so that the next renewal finds the same.
+        """
+        leases, base = self._leases, keyspace << _ID_BITS
+        ttls_ms: list[int] = []
+        for lease in ids:
+            row = leases.get(base | lease & _ID_MASK)
+            if row is None:
+                ttls_ms.append(0)
+                continue
+            ttl_ms, until_ms = rows.lease_times(row)
+            spare_left_ms = until_ms - now_ms - ttl_ms
+            if spare_left_ms < ANSWER_MS:
+                ttls_ms.append(UNWRITTEN)
+                continue
+            if spare_left_ms << 1 < spare_ms(ttl_ms):
+                ahead[lease] = None
+            ttls_ms.append(ttl_ms)
+        return ttls_ms
+
     def look(self, now_ms: int) -> None:
         """Find leases whose deadline is not after `now_ms`; a large crowd takes several calls."""
         leases = self._leases
@@ -192,7 +222,7 @@ class Lessor:
             row = leases.get(name)
             if row is None:
                 continue
-            deadline_ms = _deadline_ms(row)
+            deadline_ms = _deadline_of(row)
             if deadline_ms <= now_ms:
                 self._overdue[name] = None
             else:
@@ -211,7 +241,7 @@ class Lessor:
         pairs = [
             _keyspace_and_id(name)
             for name in islice(self._overdue, count_max)
-            if _deadline_ms(leases[name]) <= now_ms
+            if _deadline_of(leases[name]) <= now_ms
         ]
         keyspace = pairs[0][0] if pairs else 0
         return keyspace, [lease for owner, lease in pairs if owner == keyspace]

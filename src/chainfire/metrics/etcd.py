@@ -214,7 +214,7 @@ def store(sample: Sample) -> Iterator[Metric]:
         (
             "lease_renewed",
             "The number of renewed leases seen by the leader.",
-            machine.leases_renewed,
+            machine.leases_renewed + sample.node.renewals_kept,
         ),
         ("server_lease_expired", "The total number of expired leases.", machine.leases_expired),
     ):

@@ -19,7 +19,7 @@ Its parts: `proposer` (commands on their way into the log, forwarding), `readgat
 (reads), `leadership` (who leads, since when), `commits` (who hears of the commit
 index), `logwriter` (what is written, what hangs on it), `applying` (when committed
 entries are applied), `applier` (the machine), `early` (what is told before it),
-`leases` and `leaseclock` (renewals, expiry, what is stamped), `effects` (what comes
+`renewals`, `leases` (expiry) and `leaseclock` (what is stamped), `effects` (what comes
 out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 
 from chainfire.command import CommandKind
 from chainfire.errors import CorruptCluster, Stalled, Stopped, TooManyRequests
+from chainfire.lease import UNWRITTEN
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
 from chainfire.node.applying import Applying
@@ -52,6 +53,7 @@ from chainfire.node.logwriter import LogWriter, WitnessFile
 from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
+from chainfire.node.renewals import Renewals
 from chainfire.node.reports import Reports
 from chainfire.node.soundness import Soundness
 from chainfire.node.standing import Stage
@@ -69,7 +71,7 @@ from chainfire.raft.messages import (
 )
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
-from chainfire.types import Entry, Pending
+from chainfire.types import Entry, Pending, RenewResult
 
 APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
 
@@ -109,6 +111,12 @@ class Driver:
         self._leadership = Leadership(raft, limits.election_timeout_ms)
         self._lease_clock = LeaseClock(raft, machine)
         self._leases = LeaseKeeper(machine.leases, self._lease_clock, self._propose_for_leases)
+        self._renewals = Renewals(
+            machine,
+            self._lease_clock,
+            self._propose_for_leases,
+            lambda reader: self.read(LINEARIZABLE, 0, None, reader),
+        )
         self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
         self._commits = Commits(raft)
         self._proposer = Proposer(
@@ -223,7 +231,7 @@ class Driver:
             self._now_ms,
             deadline_ms,
             pending,
-            barred=self._stalled or not self.machine.may_be_read,
+            barred=self._barred,
         )
 
     def received(self, sender: int, frames: Iterable[Frame]) -> bool:
@@ -306,7 +314,20 @@ class Driver:
         """How one of the `snapshots` of an Effects ended; once for each."""
         self.raft.report_snapshot(peer, arrived)
 
-    def renew(self, ids: Sequence[int], pending: Pending, *, keyspace: int = 0) -> None:
+    def kept(self, ids: Sequence[int], now_ms: int, *, keyspace: int = 0) -> RenewResult:
+        """Let the TTLs of these leases begin anew, as far as that needs neither entry nor round.
+
+        UNWRITTEN in the place of a TTL: ask `renew`. So it is for all unless a sole voter is asked.
+        """
+        if self._stopped or self._divergence.is_found or not self._gate.is_current(self._barred):
+            ttls_ms = [UNWRITTEN] * len(ids)
+        else:
+            ttls_ms = self._renewals.kept(keyspace, ids, now_ms)
+        return RenewResult(self.machine.revision, ttls_ms)
+
+    def renew(
+        self, ids: Sequence[int], pending: Pending, now_ms: int, *, keyspace: int = 0
+    ) -> None:
         """Let the TTLs of these leases begin anew, together with all others of this turn.
 
         `pending` gets a RenewResult in the order of `ids`.
@@ -314,7 +335,13 @@ class Driver:
         if self._stopped:
             pending.refused(Stopped())
         else:
-            self._leases.renew(keyspace, ids, pending)
+            leading = self._core.role is Role.LEADER
+            self._renewals.renew(keyspace, ids, pending, now_ms, leading=leading)
+
+    @property
+    def renewals_kept(self) -> int:
+        """Renewals that no entry was needed for."""
+        return self._renewals.kept_count
 
     def _propose_for_leases(self, kind: int, body: bytes, pending: Pending, keyspace: int) -> None:
         self.propose(kind, body, pending, keyspace=keyspace)
@@ -341,6 +368,7 @@ class Driver:
         self._gate.tick(now_ms)
         leading = self._core.role is Role.LEADER
         self._leases.tick(now_ms, leading=leading and not self._stalled)
+        self._renewals.tick(leading=leading and not self._stalled)
         if self._core.leader and not self._stalled:
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
@@ -421,6 +449,7 @@ class Driver:
         if now_ms > self._now_ms:
             self._now_ms = now_ms
         writer, effects = self._writer, self._effects
+        self._renewals.turn()
         self._leases.turn(self._now_ms, leading=self._core.role is Role.LEADER)
         # Group commit: one sync for everything that arrived during the last one.
         entries = self._proposer.turn(self._now_ms, may_append=writer.unsynced is None)
@@ -447,7 +476,7 @@ class Driver:
         """Answer everybody who waits: what is applied with its result, the rest with Stopped."""
         self._stopped = True
         effects = Effects(answers=self._effects.take().answers)
-        self._leases.stop(Stopped())
+        self._renewals.stop(Stopped())
         waiting = [*self._proposer.stop(), *self._hand_over.stop()]
         effects.answers += [Answer(pending, Stopped()) for pending in waiting]
         for reader in self._gate.stop():
@@ -455,6 +484,11 @@ class Driver:
         return effects
 
     # ── inside a turn ───────────────────────────────────────────────────────
+
+    @property
+    def _barred(self) -> bool:
+        """Whether nothing may be read now."""
+        return self._stalled or not self.machine.may_be_read
 
     @property
     def _stalled(self) -> bool:

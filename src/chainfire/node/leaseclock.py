@@ -26,14 +26,14 @@ class LeaseClock:
         self._leading_term = 0  # the term in which we lead, as last seen
         self._base_ms = 0  # the reading at `_since_ms`
         self._since_ms = 0
-        self._now_ms = 0  # at the last reading
+        self.now_ms = 0  # at the last reading
 
     def reading(self, now_ms: int) -> int:
         """`now_ms` is monotonic and never less than before: what a caller would take back of it
         would be added to the clock with the next stamp that is applied.
         """
-        assert now_ms >= self._now_ms, (now_ms, self._now_ms)
-        self._now_ms = now_ms
+        assert now_ms >= self.now_ms, (now_ms, self.now_ms)
+        self.now_ms = now_ms
         applied_ms, elapsed_ms = self._machine.leader_clock_ms, now_ms - self._since_ms
         leading_term = self._core.term if self._core.role is Role.LEADER else 0
         if leading_term != self._leading_term:

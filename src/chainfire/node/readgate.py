@@ -74,6 +74,12 @@ class ReadGate:
             reads.wait(index, min_revision, now_ms, deadline_ms, pending)
         return False
 
+    def is_current(self, barred: bool) -> bool:
+        """Whether a linearizable read need not wait for anything: at a sole voter, mostly."""
+        if barred or not self._is_local:
+            return False
+        return self._machine.applied_index >= max(self._core.log.committed, self._gate_index)
+
     def start_round(self) -> None:
         """One ReadIndex round for all that came since the last one."""
         if self._core.leader:

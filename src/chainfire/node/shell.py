@@ -58,7 +58,7 @@ from chainfire.raft.changes import ConfChange
 from chainfire.raft.ready import Role
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change
-from chainfire.types import Alarm, Pending, Result
+from chainfire.types import Alarm, Pending, RenewResult, Result
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -363,9 +363,17 @@ class Node:
     def _now_ms(self) -> int:
         return int(self._loop.time() * 1000)
 
+    def kept(self, ids: Sequence[int]) -> RenewResult:
+        """Let the TTLs of these leases begin anew, as far as that can be said at once.
+
+        UNWRITTEN in the place of a TTL: ask `renew`.
+        """
+        self.catch_up()
+        return self._driver.kept(ids, self._now_ms)
+
     def renew(self, ids: Sequence[int], pending: Pending, *, keyspace: int = 0) -> None:
         """Let the TTLs of these leases begin anew; `pending` gets a RenewResult in their order."""
-        self._driver.renew(ids, pending, keyspace=keyspace)
+        self._driver.renew(ids, pending, self._now_ms, keyspace=keyspace)
         if not self._turn_scheduled:
             self._schedule_turn()
 
@@ -442,6 +450,7 @@ class Node:
             leader_changes=self._driver.leader_changes,
             late_heartbeats=self._late_heartbeats,
             proposals_pending=self._driver.proposals_pending,
+            renewals_kept=self._driver.renewals_kept,
             slow_turns=self._slow_turns,
             reads_timed_out=self._driver.reads_timed_out,
             slow_read_rounds=self._driver.slow_read_rounds,

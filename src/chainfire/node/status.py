@@ -124,6 +124,7 @@ class NodeStatistics:
     leader_changes: int
     late_heartbeats: int  # a leader's ticks that came an interval late, or more
     proposals_pending: int
+    renewals_kept: int  # of leases whose deadlines were late enough
     slow_turns: int
     reads_timed_out: int
     slow_read_rounds: int  # asked a third time

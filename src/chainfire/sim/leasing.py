@@ -34,7 +34,8 @@ class LeaseAsked:
         if driver is None or self._member.life != self._life:
             return
         if call.renews:
-            driver.renew([call.lease], self)
+            now_ms = self._member.clock.read_ms(self._schedule.now)
+            driver.renew([call.lease], self, now_ms)
         elif call.ttl:
             grant = LeaseGrant(id=call.lease, ttl_ms=call.ttl // MS)
             driver.propose(CommandKind.LEASE_GRANT, grant.SerializeToString(), self)
