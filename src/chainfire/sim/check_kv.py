@@ -161,8 +161,9 @@ class _Walk:
         self._floors = floors
         self._claims: dict[int, Operation] = {}
         self._reads: dict[int, list[Operation]] = defaultdict(list)  # by the state's revision
-        self._unknown: dict[bytes, Operation] = {}  # by the values that they would write
-        self._forbidden: dict[bytes, Operation] = {}  # values that must never be seen
+        # Of unknown outcome, and those that must not be: by the keys and values they would write.
+        self._unknown: dict[tuple[bytes, bytes], Operation] = {}
+        self._forbidden: dict[tuple[bytes, bytes], Operation] = {}
         self._deletes: list[Operation] = []  # unknown ones, which no value tells apart
         self._found: dict[Operation, int] = {}  # unknown, but carried out: at this revision
         self._guesses: list[tuple[Revision, list[Operation]]] = []  # made by some delete
@@ -172,11 +173,11 @@ class _Walk:
     def _sort_in(self, operation: Operation) -> None:
         request, response = operation.request, operation.response
         if response is None or isinstance(response, Refused):
-            by_value = self._unknown if response is None else self._forbidden
+            by_row = self._unknown if response is None else self._forbidden
             changes = writes(request)
             for write in changes:
                 if isinstance(write, Put):
-                    by_value[write.value] = operation
+                    by_row[write.key, write.value] = operation
             if response is None and any(isinstance(write, Delete) for write in changes):
                 self._deletes.append(operation)
         elif changes_something(operation):
@@ -240,7 +241,7 @@ class _Walk:
     def _explain(self, revision: Revision, model: Model) -> None:
         for change in revision.changes:
             if not change.deleted:
-                self._explain_by_value(change.kv.value, revision, model)
+                self._explain_by_row((change.kv.key, change.kv.value), revision, model)
                 return
         able = [
             operation
@@ -250,10 +251,10 @@ class _Walk:
         ]
         self._guesses.append((revision, able))
 
-    def _explain_by_value(self, value: bytes, revision: Revision, model: Model) -> None:
-        operation = self._unknown.get(value)
+    def _explain_by_row(self, row: tuple[bytes, bytes], revision: Revision, model: Model) -> None:
+        operation = self._unknown.get(row)
         if operation is None:
-            who = self._forbidden.get(value)
+            who = self._forbidden.get(row)
             if who is not None:
                 raise Violation(f"refused, and carried out at {revision.main}: {who}")
             raise Violation(f"{revision} is nobody's")
