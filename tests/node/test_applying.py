@@ -241,6 +241,8 @@ class Script:
             effects = world.turn()
             if step == "sync" and effects.sync is not None:
                 world.sync(effects)
+                if world.driver.is_due:
+                    world.turn()
 
     def check(self) -> None:
         """A local reader sees what was answered."""

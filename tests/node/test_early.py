@@ -1,13 +1,21 @@
-"""Plain puts are answered when committed, with the result that the apply then has."""
+"""Plain commands are answered when committed, with the result that the apply then has."""
 
 from __future__ import annotations
 
 import pytest
 
 from chainfire.command import CommandKind
-from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, DeleteRangeRequest, PutRequest
+from chainfire.proto.kv_pb2 import (
+    LINEARIZABLE,
+    LOCAL,
+    SERIALIZABLE,
+    DeleteRangeRequest,
+    PutRequest,
+    RequestOp,
+    TxnRequest,
+)
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
-from chainfire.types import DeleteResult, PutResult
+from chainfire.types import DeleteResult, PutResult, TxnResult
 from tests.node.world import ME, Caller, World
 
 native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
@@ -74,7 +82,23 @@ def test_what_is_proposed_between_answer_and_apply_is_not_refused() -> None:
     assert caller.result == PutResult(revision=4)
 
 
-def test_only_puts_before_any_other_command_are_answered_early() -> None:
+def test_a_delete_and_a_transaction_are_answered_early_too() -> None:
+    world = leading()
+    txn = TxnRequest(success=[RequestOp(request_put=PutRequest(key=b"k"))])
+    delete = DeleteRangeRequest(key=b"first")
+    for kind, body, result in (
+        (CommandKind.TXN, txn, TxnResult(3, True, [PutResult(3)])),
+        (CommandKind.DELETE_RANGE, delete, DeleteResult(4, 1, [])),
+    ):
+        caller = Caller()
+        world.driver.propose(kind, body.SerializeToString(), caller)
+        committed(world)
+        assert caller.result == result and world.machine.revision == 2
+    world.settle()
+    assert world.machine.revision == 4
+
+
+def test_what_is_behind_an_uncertain_command_is_answered_after_it() -> None:
     world = leading()
     before = world.put(b"k")
     delete = Caller()

@@ -298,7 +298,12 @@ class Machine:
         They follow on what is applied or was foreseen; `apply` is owed, with all of it. See
         `machine.foresight`.
         """
-        if self._waiting or self._chain.index > self._written.index or self._cluster.alarms:
+        if (
+            self._waiting
+            or self._giants.under_way
+            or self._chain.index > self._written.index
+            or self._cluster.alarms
+        ):
             return []
         return self._foresight.see(entries, self._written.index, self.store.revision)
 

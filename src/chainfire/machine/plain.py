@@ -82,22 +82,22 @@ class PlainCommands:
         """
         store, chain = self._store, self._chain
         cached, staged = store.cache.get, self._staged.get
+        before = store.revision
         made = stage_plain(
             entry.data,
             row_keys,
             [cached(key) or staged(KEYS, key) for key in row_keys],
             entry.index,
             entry.term,
-            store.revision,
+            before,
             chain.hash,
             self._families,
             changes,
         )
         if made is None:
             return None
-        revision, hash, digested, live_bytes, history_bytes, written, succeeded, outcomes = made
+        revision, hash, digested, live_bytes, history_bytes, written, _, _ = made
         self.digested_bytes = digested
-        before = store.revision
         if written:
             self._keep(revision, written)
             state = store.keyspace(_KEYSPACE)
@@ -107,16 +107,33 @@ class PlainCommands:
         if kind == PUT:
             self._handlers.puts += 1
             return PutResult(revision)
-        if kind == DELETE:
+        result = _result(kind, before, made)
+        if isinstance(result, TxnResult):
+            self._handlers.count_txn(result)
+        else:
             self._handlers.deletes += 1
-            return DeleteResult(revision, len(written), [])
-        results = [
-            _result(revision if changed else before, what, found)
-            for what, changed, found in outcomes
-        ]
-        result = TxnResult(revision, succeeded, results)
-        self._handlers.count_txn(result)
         return result
+
+    def foresee(
+        self, entry: Entry, kind: int, row_keys: tuple[bytes, ...], revision: int
+    ) -> DeleteResult | TxnResult | None:
+        """What `stage` will return for a delete or a transaction of keys that are now as they will
+        be then, at this revision. Changes nothing.
+        """
+        befores = [self._row(key) for key in row_keys]
+        nowhere: tuple[Rows, Rows, Rows] = ({}, {}, {})
+        made = stage_plain(
+            entry.data, row_keys, befores, entry.index, entry.term, revision, 0, nowhere, None
+        )
+        return None if made is None else _result(kind, revision, made)
+
+    def _row(self, row_key: bytes) -> bytes | None:
+        row = self._store.cache.get(row_key)
+        if row is None:
+            row = self._staged.get(KEYS, row_key)
+            if row is not None:
+                self._store.cache.put(row_key, row)
+        return row
 
     def _keep(self, revision: int, written: list[Written]) -> None:
         store = self._store
@@ -135,7 +152,19 @@ class PlainCommands:
                 store.deleted(row_key)
 
 
-def _result(revision: int, kind: int, found: bytes | bool | None) -> OpResult:
+def _result(kind: int, before: int, effect: Effect) -> DeleteResult | TxnResult:
+    """Of a delete or a transaction that found the store at revision `before`."""
+    revision, _, _, _, _, written, succeeded, outcomes = effect
+    if kind == DELETE:
+        return DeleteResult(revision, len(written), [])
+    results = [
+        _op_result(revision if changed else before, what, found)
+        for what, changed, found in outcomes
+    ]
+    return TxnResult(revision, succeeded, results)
+
+
+def _op_result(revision: int, kind: int, found: bytes | bool | None) -> OpResult:
     """Of one operation; `revision` is the store's when it was its turn."""
     if kind == PUT:
         return PutResult(revision)

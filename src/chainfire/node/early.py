@@ -1,4 +1,4 @@
-"""Plain puts are answered as soon as they are committed, before they are applied.
+"""Plain commands are answered as soon as they are committed, before they are applied.
 
 Only those whose result is certain (`Machine.foresee`), so that a caller does
 not wait for the apply, and the door writes answers while the machine applies.
