@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.confchange import InvalidConfChange
 from chainfire.raft.config import Config
-from chainfire.raft.messages import AFTER_SYNC, Message, MessageType, ProposalDropped, Snapshot
+from chainfire.raft.messages import (
+    AFTER_SYNC,
+    LOCAL_APPLY_THREAD,
+    Message,
+    MessageType,
+    ProposalDropped,
+    Snapshot,
+)
 from chainfire.raft.rawnode import RawNode
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import ReadState, Role
 from chainfire.types import ConfState, EntryType, HardState
 from tests.raft.invariants import Oracle
 from tests.raft.memory_log import MemoryLog
@@ -52,6 +60,7 @@ class Chaos:
     check_quorum: bool = True
     commits_wait: bool = False
     asking_confirms: bool = False
+    short_way: bool = False  # `RawNode.work` where it has something, else `ready`
     hold_votes: bool = True  # the rule of AFTER_SYNC; a cluster without it is unsafe
 
 
@@ -79,6 +88,7 @@ class Cluster:
         self.members: dict[int, Member] = {}
         self.reads: dict[bytes, int] = {}  # context: what the answer must not be below
         self.answered_reads = 0
+        self.short_turns = 0
         self.proposed = 0
         voters = tuple(range(1, chaos.voters + 1))
         for id in range(1, chaos.size + 1):
@@ -209,12 +219,25 @@ class Cluster:
         member.node.read_index(context)
 
     def turn(self, member: Member) -> None:
-        if not member.node.has_ready():
+        node = member.node
+        if not node.has_ready():
             return
-        ready = member.node.ready()
-        for state in ready.read_states:
-            assert state.index >= self.reads[state.context], (member.id, state)
-            self.answered_reads += 1
+        work = node.work() if self.chaos.short_way else None
+        if work is not None:
+            self.short_turns += 1
+            self._read(member, work.read_states)
+            self.network += work.messages
+            if work.append is not None:
+                member.appends.append(work.append)
+                member.held[id(work.append)] = []
+            if work.committed:
+                member.applies.append(
+                    Message(MessageType.STORAGE_APPLY, LOCAL_APPLY_THREAD, node.raft.id)
+                )
+                member.applies[-1].entries = work.committed
+            return
+        ready = node.ready()
+        self._read(member, ready.read_states)
         held: list[Message] = []
         for message in ready.messages:
             if message.type is MessageType.STORAGE_APPEND:
@@ -227,6 +250,11 @@ class Cluster:
             else:
                 self.network.append(message)
         assert not held or member.held, "a vote is asked for without a term to store"
+
+    def _read(self, member: Member, states: Sequence[ReadState]) -> None:
+        for state in states:
+            assert state.index >= self.reads[state.context], (member.id, state)
+            self.answered_reads += 1
 
     def append(self, member: Member) -> None:
         """The disk finishes its oldest write."""
@@ -268,6 +296,8 @@ class Cluster:
         member.storage.latest = self._snapshot(member)
         for response in work.responses:
             member.node.step(response)
+        if not work.responses:  # it came by the short way
+            member.node.applied_to(work.entries[-1].index)
 
     def _snapshot(self, member: Member) -> Snapshot:
         term = member.storage.term(member.applied)

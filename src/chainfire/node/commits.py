@@ -43,7 +43,7 @@ class Commits:
             self._lags = False
             return False
         committed = core.log.committed
-        if committed == self._seen and not self._lags:
+        if committed == self._seen:
             return False
         self._seen, self._lags = committed, False
         told = False

@@ -70,7 +70,7 @@ from chainfire.raft.messages import (
     Snapshot,
 )
 from chainfire.raft.rawnode import RawNode
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Ready, Role
 from chainfire.types import Entry, Pending, RenewResult
 
 APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
@@ -462,6 +462,7 @@ class Driver:
         if applying.held and not self._may_hold():
             applying.release(looked_for=True)
         self._pump()
+        self._gate.note_leadership(is_sole_voter=self.is_sole_voter)
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
@@ -496,25 +497,46 @@ class Driver:
 
     def _pump(self) -> None:
         raft, machine = self.raft, self.machine
-        enough = machine.applied_index + APPLIED_PER_TURN_MAX
+        enough = 0
         if self._appends or self._applying.pages:
             self._work_off()
-        elif not (raft.has_ready() or self._commits.tell_awaited()):
+        while True:
+            if raft.has_work():
+                if not enough:
+                    enough = machine.applied_index + APPLIED_PER_TURN_MAX
+                elif machine.applied_index >= enough:
+                    self._effects.more = True
+                    return
+                self._order_work()
+                self._work_off()
+            elif self._core.messages:
+                self._route_all(raft.take_messages())
+            elif not self._commits.tell_awaited():
+                return
+
+    def _order_work(self) -> None:
+        """What raft has for us: to be sent, written, applied, and who may read."""
+        work = self.raft.work()
+        if work is None:
+            self._order_all(self.raft.ready())
             return
-        while raft.has_ready() or self._commits.tell_awaited():
-            if machine.applied_index >= enough:
-                self._effects.more = True
-                break
-            ready = raft.ready()
-            if self._leadership.observe(self._now_ms):
-                self._gate.leader_changed()
-                if self._core.leader:
-                    self._proposer.leader_changed()
-            for state in ready.read_states:
-                self._gate.confirm_round(state)
-            self._route_all(_held_until_durable(ready.messages))
-            self._work_off()
-        self._gate.note_leadership(is_sole_voter=self.is_sole_voter)
+        if work.messages:
+            self._route_all(work.messages)
+        if work.append is not None:
+            self._appends.append(work.append)
+        if work.committed:
+            self._applying.pages.append(work.committed)
+        for state in work.read_states:
+            self._gate.confirm_round(state)
+
+    def _order_all(self, ready: Ready) -> None:
+        if self._leadership.observe(self._now_ms):
+            self._gate.leader_changed()
+            if self._core.leader:
+                self._proposer.leader_changed()
+        for state in ready.read_states:
+            self._gate.confirm_round(state)
+        self._route_all(_held_until_durable(ready.messages))
 
     def _route_all(self, messages: Iterable[Message]) -> None:
         for message in messages:

@@ -152,6 +152,9 @@ class LogStore:
         """
         if not self._truncated <= index <= self._last:
             raise LookupError(f"index {index} not in [{self._truncated}, {self._last}]")
+        first, newest = self._runs[-1]
+        if index >= first:
+            return newest
         return self._runs[bisect_right(self._runs, index, key=lambda run: run[0]) - 1][1]
 
     def entries(self, low: int, high: int, bytes_max: int) -> list[Entry]:

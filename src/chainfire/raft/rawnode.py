@@ -41,7 +41,7 @@ from chainfire.raft.progress import ProgressState
 from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.reads import start_read
-from chainfire.raft.ready import Ready, Role, SoftState
+from chainfire.raft.ready import Ready, Role, SoftState, Work
 from chainfire.raft.replication import tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
 from chainfire.raft.state import Raft
@@ -299,17 +299,57 @@ class RawNode:
             or raft.term != self._term
             or raft.vote != self._vote
             or (unstable.snapshot is not None and not unstable.snapshot_in_progress)
-            or raft.log.has_next_committed(self._sync_storage)
+            or (
+                raft.log.applying < raft.log.committed
+                and raft.log.has_next_committed(self._sync_storage)
+            )
         )
 
     def take_messages(self) -> list[Message]:
-        """What may be said at once, without the rest of a Ready, of which there is none.
+        """What may be said at once, where `has_work` says that there is nothing else.
 
         None of it is of AFTER_SYNC: a vote is asked for in a new term, which is work.
         """
-        assert not self.has_work()
         messages, self.raft.messages = self.raft.messages, []
         return messages
+
+    def work(self) -> Work | None:
+        """As `ready`, by the short way: what is to be applied is named and not put into messages.
+
+        Asynchronous storage only. None, with nothing done, where role, leader, term or vote have
+        changed, or a snapshot is to be stored: `ready`.
+        """
+        raft = self.raft
+        log, unstable = raft.log, raft.log.unstable
+        if (
+            raft.role is not self._role
+            or raft.leader != self._leader
+            or raft.term != self._term
+            or raft.vote != self._vote
+            or unstable.snapshot is not None
+        ):
+            return None
+        append: Message | None = None
+        commit = log.committed
+        entries = unstable.next_entries() if unstable.entries else ()
+        if entries or raft.after_append or commit != self._commit:
+            append = Message(
+                MessageType.STORAGE_APPEND, LOCAL_APPEND_THREAD, raft.id, entries=entries
+            )
+            if commit != self._commit:
+                self._commit = append.commit = commit
+                append.term, append.vote = raft.term, raft.vote
+            append.responses = responses = raft.after_append
+            raft.after_append = []
+            if unstable.entries:
+                responses.append(self._stored_reply(unstable.entries[-1]))
+                unstable.accept()
+        committed, size = log.next_committed(False) if log.applying < commit else ((), 0)
+        if committed:
+            log.accept_applying(committed[-1].index, size, False)
+        work = Work(raft.messages, raft.read_states, append, committed)
+        raft.messages, raft.read_states = [], []
+        return work
 
     def ready(self) -> Ready:
         """The work of this turn; calling it is accepting it."""
@@ -396,6 +436,11 @@ class RawNode:
             Message(MessageType.STORAGE_APPEND_REPLY, id, LOCAL_APPEND_THREAD, term, term, index),
         ]
 
+    def _stored_reply(self, last: Entry) -> Message:
+        """Entries up to `last` are durable; means nothing in another term than the present one."""
+        raft, kind = self.raft, MessageType.STORAGE_APPEND_REPLY
+        return Message(kind, raft.id, LOCAL_APPEND_THREAD, raft.term, last.term, last.index)
+
     def _note_states(self, ready: Ready) -> None:
         raft = self.raft
         if raft.role is not self._role or raft.leader != self._leader:
@@ -429,16 +474,8 @@ class RawNode:
         unstable = self.raft.log.unstable
         if not unstable.entries and ready.snapshot is None:
             return []
-        message = Message(
-            MessageType.STORAGE_APPEND_REPLY,
-            self.raft.id,
-            LOCAL_APPEND_THREAD,
-            self.raft.term,
-            snapshot=ready.snapshot,
-        )
-        if unstable.entries:
-            last = unstable.entries[-1]
-            message.log_term, message.index = last.term, last.index
+        message = self._stored_reply(unstable.entries[-1] if unstable.entries else Entry(0, 0))
+        message.snapshot = ready.snapshot
         return [message]
 
     def _storage_apply(self, committed: list[Entry]) -> Message:

@@ -62,3 +62,13 @@ class Ready:
     # durable; STORAGE_APPEND and STORAGE_APPLY go to the own storage.
     messages: list[Message] = field(default_factory=list)
     must_sync: bool = False  # entries, term or vote changed; a commit index alone needs no sync
+
+
+@dataclass(slots=True)
+class Work:
+    """A Ready of the steady state, with asynchronous storage: see `RawNode.work`."""
+
+    messages: Sequence[Message]  # to be sent at once; none is of AFTER_SYNC
+    read_states: Sequence[ReadState]
+    append: Message | None  # the STORAGE_APPEND, if there is one
+    committed: Sequence[Entry]  # to be applied; then `applied_to`
