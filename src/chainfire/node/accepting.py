@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from chainfire.node import handshake
@@ -153,7 +154,7 @@ class Accepting:
             self._closed(key, old)
             old.fail(ConnectionAbortedError("replaced by a newer connection"))
         self._open[key] = link
-        link.consume = lambda bodies: self._heard(link, sender, bodies)
+        link.consume = partial(self._heard, link, sender)
         link.closed.add_done_callback(lambda _: self._closed(key, link))
         self._owner.let_in(hello)
 

@@ -159,7 +159,7 @@ class Driver:
 
     @property
     def is_sole_voter(self) -> bool:
-        conf = self.machine.conf_state
+        conf = self._core.tracker.conf
         return conf.voters == (self.member_id,) and not conf.voters_outgoing
 
     @property

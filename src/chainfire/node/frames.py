@@ -48,6 +48,7 @@ _SIZE = struct.Struct(">I")
 _TRAVELLING: Final = tuple(
     type_ for type_ in MessageType if type_ <= 14 and type_ is not MessageType.PROPOSE
 )
+_TYPES: Final = {int(type_): type_ for type_ in _TRAVELLING}
 
 
 class BadFrame(ChainfireError):
@@ -114,9 +115,9 @@ def framed(body: bytes) -> bytes:
 
 def encode(frame: Frame, cache: RecordCache) -> bytes:
     """One whole frame; several where a Forward is large."""
+    if type(frame) is Message:
+        return framed(encode_message(frame, cache))
     match frame:
-        case Message():
-            return framed(encode_message(frame, cache))
         case Forward(commands):
             return b"".join(framed(_forward(part)) for part in _parts(commands))
         case Change(data):
@@ -128,6 +129,8 @@ def encode(frame: Frame, cache: RecordCache) -> bytes:
             return framed(_CHAIN.pack(CHAIN, index, hash_))
         case Report():
             return framed(_report(frame))
+        case _:
+            raise AssertionError(frame)
 
 
 def encode_message(message: Message, cache: RecordCache) -> bytes:
@@ -206,7 +209,8 @@ class Splitter:
         bodies, at, end = [], 0, len(data)
         while end - at >= HEAD_BYTES:
             size, checksum = _HEAD.unpack_from(data, at)
-            self._ensure_size(size)
+            if not 0 < size <= self.body_bytes_max:
+                self._ensure_size(size)
             start = at + HEAD_BYTES
             if end - start < size:
                 break
@@ -215,7 +219,8 @@ class Splitter:
             if xxh3_64_intdigest(body) & 0xFFFFFFFF != checksum:
                 raise BadFrame(f"the checksum of a frame of {size} bytes is wrong")
             bodies.append(body)
-        self._rest = bytearray(data[at:])
+        if self._rest or at < end:
+            self._rest = bytearray(data[at:])
         return bodies
 
     def _size(self, data: bytearray, at: int) -> int:
@@ -259,7 +264,7 @@ def _read_message(body: bytes, cache: RecordCache) -> Message:
     at = _MESSAGE.size + context_bytes
     if at > len(body) or flags > 3:
         raise BadFrame(f"a message with {context_bytes} bytes of context and flags {flags}")
-    type_ = MessageType(kind)
+    type_ = _TYPES[kind]
     entries: Sequence[Entry] = ()
     snapshot = None
     if type_ is MessageType.APPEND:
@@ -272,17 +277,18 @@ def _read_message(body: bytes, cache: RecordCache) -> Message:
         type_,
         to,
         sender,
-        term=term,
-        log_term=log_term,
-        index=index,
-        entries=entries,
-        commit=commit,
-        reject=bool(flags & 1),
-        reject_hint=reject_hint,
-        context=body[_MESSAGE.size : _MESSAGE.size + context_bytes],
-        snapshot=snapshot,
+        term,
+        log_term,
+        index,
+        entries,
+        commit,
+        0,  # vote: only between a member and its own disk
+        flags & 1 > 0,
+        reject_hint,
+        body[_MESSAGE.size : _MESSAGE.size + context_bytes],
+        snapshot,
         settled=(settled_index, settled_term),
-        quiet=bool(flags & 2),
+        quiet=flags & 2 > 0,
     )
 
 

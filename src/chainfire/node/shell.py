@@ -170,6 +170,7 @@ class Node:
         self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
         self._told_revision = self._machine.revision
+        self._kept_up = 0  # applied index that the upkeep knows of
         self._closed = False
 
     # ── life ────────────────────────────────────────────────────────────────
@@ -509,7 +510,9 @@ class Node:
             self._leave_if_removed()
         if (self._core.term, self._core.leader) != self._led:
             self._log_leader()
-        self._upkeep.after_apply()
+        if self._machine.applied_index != self._kept_up:
+            self._kept_up = self._machine.applied_index
+            self._upkeep.after_apply()
         self._mind_held()
 
     def _mind_held(self) -> None:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
 TLS_SECONDS_MAX = 5.0  # a handshake that somebody began at our door
-_BULK_MESSAGES = frozenset({MessageType.APPEND})
+_APPEND, _APPEND_REPLY = MessageType.APPEND, MessageType.APPEND_REPLY
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -184,7 +184,14 @@ class Transport:
         urgent: list[bytes] = []
         bulk: list[bytes] = []
         for frame in frames_:
-            takes_bulk = _is_bulk(frame) or (_is_append_reply(frame) and _is_idle(peer.bulk))
+            if type(frame) is Message:
+                kind = frame.type
+                takes_bulk = kind is _APPEND or (
+                    # One write with the forwarded commands where nothing waits there.
+                    kind is _APPEND_REPLY and len(frames_) > 1 and _is_idle(peer.bulk)
+                )
+            else:
+                takes_bulk = type(frame) is Forward
             (bulk if takes_bulk else urgent).append(frames.encode(frame, self._cache))
         if urgent:
             self._write(peer, peer.urgent, urgent, self._limits.urgent_bytes_max)
@@ -391,15 +398,6 @@ class Transport:
             waiting_bytes=sum(link.waiting_bytes for link in links if link is not None),
             round_trips=peer.urgent.round_trips.frozen(),
         )
-
-
-def _is_bulk(frame: Frame) -> bool:
-    return type(frame) is Forward or (type(frame) is Message and frame.type in _BULK_MESSAGES)
-
-
-def _is_append_reply(frame: Frame) -> bool:
-    """One write with the forwarded commands where nothing waits there; never behind them."""
-    return type(frame) is Message and frame.type is MessageType.APPEND_REPLY
 
 
 def _is_idle(dialer: Dialer) -> bool:
