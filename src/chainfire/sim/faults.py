@@ -95,10 +95,10 @@ class Faults:
         member.disk.power.cut_after = self._dice.randrange(12)
         return True
 
-    def _ambush(self, member: SimMember) -> bool:
-        if not member.up:
-            return False
-        member.disk.power.ambush_after = self._dice.randrange(8)
+    def _ambush(self, _: SimMember) -> bool:
+        """Wherever it happens next."""
+        for member in self._world.members.values():
+            member.disk.power.ambush_after = self._dice.randrange(6)
         return True
 
     def _reconfigure(self, member: SimMember) -> bool:
@@ -153,11 +153,12 @@ class Faults:
         """
         if member.driver is None:
             return False
-        if member.driver.machine.conf_state.voters_outgoing and self._dice.random() < 0.6:
+        conf = member.driver.machine.conf_state
+        if conf.voters_outgoing and not conf.auto_leave and self._dice.random() < 0.6:
             self._world.note("leave joint", member.id)
             member.leave_joint()
             return True
-        conf, ids = member.driver.machine.conf_state, list(self._world.members)
+        ids = list(self._world.members)
         steps = tuple(
             ChangeStep(ChangeKind.ADD_VOTER if id in conf.learners else ChangeKind.ADD_LEARNER, id)
             for id in self._dice.sample(ids, min(len(ids), self._dice.choice((1, 1, 1, 2, 3))))

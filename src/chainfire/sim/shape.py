@@ -108,9 +108,9 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
     """The shape of a seed."""
     roll = dice(seed, "shape")
     members = roll.choice((1, 2, 3, 3, 3, 3, 4, 5, 5))
-    some = roll.sample(sorted(FAULTS), roll.randint(1, 6))
+    some = roll.sample(sorted(FAULTS), roll.randint(1, 8))
     rare = dice(seed, "rare faults")
-    some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.2]
+    some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.3]
     rough = roll.random() < 0.6
     network = Network(
         delay_us=roll.choice((50, 300, 300, 2000)),
@@ -148,7 +148,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         watchers=roll.choice((0, 0, 2, 4)),
         compaction_ms=roll.choice((0, 0, 200, 1000)),
         faults=tuple(sorted(some)),
-        faults_per_minute=roll.choice((1.0, 2.0, 4.0)),
+        faults_per_minute=roll.choice((1.0, 2.0, 4.0, 8.0)),
     )
     return _with_habits(shape)
 

@@ -189,6 +189,8 @@ class World:
         def done() -> bool:
             if calls and isinstance(calls[-1].operation.response, PutDone | RangeDone):
                 return True
+            if member is not None and member.stays_down:
+                return True  # it was removed meanwhile: a change of the time of faults was late
             to = member or self.leader()
             if (not calls or calls[-1].finished) and to is not None and to.up:
                 again = (
