@@ -98,7 +98,7 @@ class Faults:
     def _ambush(self, _: SimMember) -> bool:
         """Wherever it happens next."""
         for member in self._world.members.values():
-            member.disk.power.ambush_after = self._dice.randrange(6)
+            member.disk.power.ambush_after = self._dice.choice((1, 1, 2, 2, 3, 5))
         return True
 
     def _reconfigure(self, member: SimMember) -> bool:
