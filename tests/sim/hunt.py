@@ -1,7 +1,7 @@
 """`make mutants`: bugs that others shipped, put back one by one. Does the simulator find them?
 
-Each `mutants/*.patch` says what it breaks, which bug it re-creates, and who
-did not write it says why that is so. It is applied to a copy of the source,
+Each `mutants/*.patch` says what it breaks and which bug it re-creates, and
+somebody who did not write it, why that is so. It is applied to a copy of the source,
 and seeds are run on it until one is broken, those first that promise most. A
 patch that does not apply fails the run, and so does one whose lines no seed
 has reached: it proves nothing.
@@ -48,6 +48,11 @@ class Mutant:
         cites, _, rest = rest.partition("\nConfirmed: ")
         confirmed = rest.partition("\n\n")[0] if rest else ""
         return cls(path.stem, what, " ".join(cites.split()), " ".join(confirmed.split()))
+
+    @property
+    def was_shipped(self) -> bool:
+        """By others; or it is the absence of a defence that Chainfire has."""
+        return not self.cites.startswith("no shipped bug: ")
 
     @property
     def patch(self) -> Path:
@@ -188,9 +193,14 @@ def row(result: Result) -> str:
     return f"{result.verdict:<9} {tried:<10} {result.cpu_seconds:>4.0f} s  {result.name}  {said}"
 
 
-def summary(results: Sequence[Result], seeds: int) -> Iterator[str]:
+def summary(chosen: Sequence[Mutant], results: Sequence[Result], seeds: int) -> Iterator[str]:
     found = sorted(result.seeds for result in results if result.found_at is not None)
-    yield f"{len(found)} of {len(results)} bugs found within {seeds} seeds each"
+    shipped = {mutant.name for mutant in chosen if mutant.was_shipped}
+    of_shipped = sum(r.found_at is not None and r.name in shipped for r in results)
+    yield (
+        f"{len(found)} of {len(results)} found within {seeds} seeds each, "
+        f"{of_shipped} of the {len(shipped)} that others shipped"
+    )
     if found:
         parts = [f"{sum(n <= most for n in found)} within {most}" for most in (1, 10, 100)]
         yield f"how soon: {', '.join(parts)}; {found[-1]} seeds at most"
@@ -218,13 +228,13 @@ def main() -> None:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     kept = Kept(options.keep, (options.first, options.seeds, options.seconds))
     results, started = [], time.monotonic()
-    print(f"{len(chosen)} bugs, {options.seeds} seeds each at most, {options.jobs} at once")
+    print(f"{len(chosen)} mutants, {options.seeds} seeds each at most, {options.jobs} at once")
     for result in hunt_all(
         chosen, options.seeds, options.seconds, options.first, options.jobs, kept
     ):
         results.append(result)
         print(f"[{len(results)}/{len(chosen)}] {row(result)}", flush=True)
-    for line in summary(results, options.seeds):
+    for line in summary(chosen, results, options.seeds):
         print(line)
     print(f"{time.monotonic() - started:,.0f} s")
     found = sum(result.found_at is not None for result in results)

@@ -22,6 +22,7 @@ from tests.sim import hunt
 def test_every_mutant_applies(mutant: hunt.Mutant) -> None:
     assert mutant.what
     assert mutant.cites
+    assert mutant.confirmed, "somebody who did not write it says whether it is the cited bug"
     command = ["git", "apply", "--check", "-p1", str(mutant.patch)]
     done = subprocess.run(command, cwd=hunt.ROOT, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
