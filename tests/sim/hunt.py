@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
 from hashlib import sha256
 from pathlib import Path
 
@@ -130,17 +131,13 @@ def _run(made: Path, arguments: Sequence[int], lines: str) -> tuple[dict, float]
 
 def changed_lines(mutant: Mutant, made: Path) -> Iterator[tuple[str, int]]:
     """(file, line) of what the patch has put in, and of what follows a mere removal."""
-    path, at = "", 0
-    for line in mutant.patch.read_text().splitlines():
-        if line.startswith("+++ b/"):
-            path = str(made / line[6:])
-        elif head := re.match(r"@@ -\S+ \+(\d+)", line):
-            at = int(head[1])
-        elif path and line[:1] in "+-":
-            yield path, at
-            at += line[0] == "+"
-        elif path:
-            at += 1
+    for name in re.findall(r"^\+\+\+ b/(.+)$", mutant.patch.read_text(), re.MULTILINE):
+        before, after = [(root / name).read_text().splitlines() for root in (ROOT, made)]
+        for kind, _, _, low, high in SequenceMatcher(None, before, after, False).get_opcodes():
+            if kind != "equal":
+                yield from (
+                    (str(made / name), line) for line in range(low + 1, max(high, low + 1) + 1)
+                )
 
 
 class Kept:
