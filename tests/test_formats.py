@@ -13,7 +13,7 @@ from chainfire.command import CommandKind, Envelope
 from chainfire.lease import rows as lease_rows
 from chainfire.machine import rows
 from chainfire.machine.chain import HashChain, fold
-from chainfire.machine.giant import Progress
+from chainfire.machine.progress import Progress
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.state import KeyspaceState, keyspace_key
@@ -195,14 +195,24 @@ def test_hash_chain() -> None:
     assert chain.hash == 0x00F78B37E2798C98
 
 
-def test_progress_of_a_giant_delete() -> None:
-    progress = Progress(1, 2, 3, -4, 5, 2**64 - 1, b"\0\0\0\0key")
+def test_progress_of_a_giant_command() -> None:
+    progress = Progress(1, 2, 3, 4, 5, -6, -7, 8, 2**64 - 1, b"\1\0", b"\0\0\0\0key")
+    row = golden(
+        "02 0000000000000001 0000000000000002 0000000000000003 00000004 00000005"
+        "fffffffffffffffa fffffffffffffff9 0000000000000008 ffffffffffffffff 0002 0100"
+        "00000000 6b6579"
+    )
+    assert progress.encode() == row
+    assert Progress.decode(row) == progress
+
+
+def test_progress_of_a_giant_delete_in_the_first_format() -> None:
     row = golden(
         "01 0000000000000001 0000000000000002 00000003 fffffffffffffffc 0000000000000005"
         "ffffffffffffffff 00000000 6b6579"
     )
-    assert progress.encode() == row
-    assert Progress.decode(row) == progress
+    expected = Progress(1, 2, 0, 3, 0, -3, -4, 5, 2**64 - 1, b"", b"\0\0\0\0key")
+    assert Progress.decode(row) == expected
 
 
 def test_folded_link() -> None:

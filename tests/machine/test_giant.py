@@ -1,16 +1,34 @@
-"""A delete of very many keys in slices leaves what it leaves at once, whatever comes between."""
+"""A command that deletes very many keys leaves in slices what it leaves at once, whatever comes
+between."""
 
 from __future__ import annotations
 
 import pytest
+from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chainfire.errors import Damaged, Outdated, Stalled
-from chainfire.machine import Applied, Machine, giant
+from chainfire.errors import (
+    Corrupt,
+    Damaged,
+    LeaseNotFound,
+    Outdated,
+    RequestError,
+    Stalled,
+    UnknownFormat,
+)
+from chainfire.machine import Applied, Machine, giant, slices
+from chainfire.machine.progress import Progress
 from chainfire.mvcc.read import range_steps, run
-from chainfire.proto.command_pb2 import LeaseGrant
-from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RangeRequest
+from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant
+from chainfire.proto.kv_pb2 import (
+    Compare,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
+from chainfire.proto.lease_pb2 import LeaseRevokeRequest
 from chainfire.storage.backend import WriteBatch
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import DeleteResult, Entry, PutResult
@@ -23,18 +41,53 @@ EVERYTHING = DeleteRangeRequest(key=b"\0", range_end=b"\0")
 @pytest.fixture(autouse=True)
 def small_giants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 10)
-    monkeypatch.setattr(giant, "SLICE_ROWS", 4)
+    monkeypatch.setattr(slices, "SLICE_ROWS", 4)
 
 
-def log_of(*behind: PutRequest, prev_kv: bool = False) -> list[Entry]:
-    """A lease, 30 keys, some of them with it, a delete of k05 to k25, and what is behind it."""
+def transaction() -> TxnRequest:
+    """Puts before, between and after its deletes, in and out of their ranges, and one nested."""
+    request = TxnRequest()
+    request.compare.add(key=b"k05", target=Compare.VALUE, value=b"k05")  # not so once it began
+    request.success.add().request_put.CopyFrom(PutRequest(key=b"k04", value=b"new"))
+    request.success.add().request_put.CopyFrom(PutRequest(key=b"k07", value=b"new", lease=8))
+    delete = DeleteRangeRequest(key=b"k05", range_end=b"k15", prev_kv=True)
+    request.success.add().request_delete_range.CopyFrom(delete)
+    request.success.add().request_put.CopyFrom(PutRequest(key=b"k05", value=b"again", lease=7))
+    nested = request.success.add().request_txn
+    nested.compare.add(key=b"k00", target=Compare.VERSION, version=9)
+    nested.failure.add().request_delete_range.key = b"k02"
+    delete = DeleteRangeRequest(key=b"k20", range_end=b"\0")
+    nested.failure.add().request_delete_range.CopyFrom(delete)
+    request.success.add().request_range.CopyFrom(RangeRequest(key=b"\0", range_end=b"\0"))
+    request.success.add().request_put.CopyFrom(PutRequest(key=b"k21", ignore_lease=False))
+    request.failure.add().request_put.key = b"wrong"
+    return request
+
+
+DELETE = DeleteRangeRequest(key=b"k05", range_end=b"k25")
+GIANTS = {
+    "delete": DELETE,
+    "txn": transaction(),
+    "revoke": LeaseRevokeRequest(ID=7),
+    "expire": LeaseExpire(ids=[8, 9, 7, 8, 10]),  # 9 has no keys, 10 time left
+}
+every_kind = pytest.mark.parametrize("body", GIANTS.values(), ids=GIANTS)
+
+
+def log_of(body: Message = DELETE, *behind: PutRequest) -> list[Entry]:
+    """Four leases, 30 keys, most of them with one, the giant, and what is behind it."""
     bodies = [
-        LeaseGrant(id=7, ttl_ms=9000),
-        *(PutRequest(key=key, value=key, lease=7 * (at % 3 == 0)) for at, key in enumerate(KEYS)),
-        DeleteRangeRequest(key=b"k05", range_end=b"k25", prev_kv=prev_kv),
+        *(LeaseGrant(id=lease, ttl_ms=9000) for lease in (7, 8, 9)),
+        LeaseGrant(id=10, ttl_ms=90_000),
+        *(
+            PutRequest(key=key, value=key, lease=(7, 8, 7, 0)[at % 4])
+            for at, key in enumerate(KEYS)
+        ),
+        body,
         *behind,
     ]
-    return as_log([encode(body, n) for n, body in enumerate(bodies, 1)])
+    clocks = {len(bodies) - len(behind): 10_000}
+    return as_log([encode(one, n, clock_ms=clocks.get(n, 1)) for n, one in enumerate(bodies, 1)])
 
 
 def applied(machine: Machine, log: list[Entry], calls_max: int = 1000) -> list[Applied]:
@@ -50,7 +103,8 @@ def visible(machine: Machine) -> list[bytes]:
 
 
 def test_it_takes_many_calls_and_its_result_comes_with_the_last() -> None:
-    machine, log = opened(bootstrapped()), log_of(PutRequest(key=b"k06"), prev_kv=True)
+    body = DeleteRangeRequest(key=b"k05", range_end=b"k25", prev_kv=True)
+    machine, log = opened(bootstrapped()), log_of(body, PutRequest(key=b"k06"))
     machine.apply(log[:-2])
     calls, results = 0, list[Applied]()
     while not results:
@@ -67,8 +121,9 @@ def test_it_takes_many_calls_and_its_result_comes_with_the_last() -> None:
     assert len(visible(machine)) == 11
 
 
-def test_readers_see_the_state_before_it_until_it_is_done() -> None:
-    machine, log = Machine(bootstrapped(), cache_bytes=1 << 20), log_of()
+@every_kind
+def test_readers_see_the_state_before_it_until_it_is_done(body: Message) -> None:
+    machine, log = Machine(bootstrapped(), cache_bytes=1 << 20), log_of(body)
     machine.apply(log[:-1])
     before = visible(machine)
     state = machine.store.keyspace(0).keys, machine.revision, machine.hash
@@ -80,44 +135,67 @@ def test_readers_see_the_state_before_it_until_it_is_done() -> None:
         assert [machine.store.get_row(0, key) for key in KEYS] == before
         assert (machine.store.keyspace(0).keys, machine.revision, machine.hash) == state
         machine.apply(log)
-    assert len(visible(machine)) == 10
-    assert machine.store.get_rows(0, b"\0", b"\0") in (None, visible(machine))
-    assert [key for key in KEYS if machine.store.get_row(0, key)] == KEYS[:5] + KEYS[25:]
-    assert machine.store.keyspace(0).keys == 10
+    left = visible(machine)
+    assert 0 < len(left) < len(before)
+    assert machine.store.get_rows(0, b"\0", b"\0") in (None, left)
+    assert [row for key in KEYS if (row := machine.store.get_row(0, key))] == left
+    assert machine.store.keyspace(0).keys == len(left)
 
 
-def finished(prev_kv: bool = False) -> tuple[Machine, MemoryBackend]:
+def finished(body: Message = DELETE) -> tuple[Machine, MemoryBackend]:
     backend = bootstrapped()
     machine = opened(backend)
-    applied(machine, log_of(PutRequest(key=b"k06"), prev_kv=prev_kv))
+    applied(machine, log_of(body, PutRequest(key=b"k06")))
     return machine, backend
 
 
+@every_kind
 def test_in_slices_or_at_once_all_rows_but_the_chain_are_the_same(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, body: Message
 ) -> None:
-    _, sliced = finished()
+    machine, sliced = finished(body)
+    assert machine.giant_deletes == (1, False)
     monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 1000)
-    _, whole = finished()
+    other, whole = finished(body)
+    assert other.giant_deletes == (0, False)
     ours, theirs = rows_of(sliced), rows_of(whole)
     ours.pop("machine"), theirs.pop("machine")
     assert ours == theirs
+    assert machine.store.keyspaces == other.store.keyspaces
+    assert machine.statistics().leases_expired == other.statistics().leases_expired
 
 
+@every_kind
+def test_in_slices_or_at_once_the_result_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, body: Message
+) -> None:
+    log = log_of(body)
+    *_, sliced = applied(opened(bootstrapped()), log)
+    monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 1000)
+    *_, whole = applied(opened(bootstrapped()), log)
+    assert sliced == whole
+    assert not isinstance(sliced.result, RequestError)
+
+
+@every_kind
 @pytest.mark.parametrize("rows", [1, 3, 20, 50])
-def test_where_the_slices_are_cut_does_not_show(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    machine, backend = finished()
-    monkeypatch.setattr(giant, "SLICE_ROWS", rows)
-    other, other_backend = finished()
+def test_where_the_slices_are_cut_does_not_show(
+    monkeypatch: pytest.MonkeyPatch, rows: int, body: Message
+) -> None:
+    machine, backend = finished(body)
+    monkeypatch.setattr(slices, "SLICE_ROWS", rows)
+    other, other_backend = finished(body)
     assert other.hash == machine.hash
     assert rows_of(other_backend) == rows_of(backend)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_a_crash_between_any_two_slices_goes_on_from_there(data: st.DataObject) -> None:
-    machine, backend = finished()
-    log = log_of(PutRequest(key=b"k06"))
+@given(st.data(), st.sampled_from(list(GIANTS.values())))
+def test_a_crash_between_any_two_slices_goes_on_from_there(
+    data: st.DataObject, body: Message
+) -> None:
+    machine, backend = finished(body)
+    log = log_of(body, PutRequest(key=b"k06"))
     crashing = bootstrapped()
     applied(opened(crashing), log, data.draw(st.integers(1, 8)))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -137,10 +215,13 @@ def test_a_crash_between_any_two_slices_goes_on_from_there(data: st.DataObject) 
     assert again.store.keyspaces == machine.store.keyspaces
 
 
-def test_a_stalled_slice_is_written_later_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, backend = finished()
+@every_kind
+def test_a_stalled_slice_is_written_later_and_once(
+    monkeypatch: pytest.MonkeyPatch, body: Message
+) -> None:
+    machine, backend = finished(body)
     stalling = bootstrapped()
-    other, log = opened(stalling), log_of(PutRequest(key=b"k06"))
+    other, log = opened(stalling), log_of(body, PutRequest(key=b"k06"))
     write, calls = stalling.write, 0
 
     def stalls(batch: WriteBatch) -> None:
@@ -178,8 +259,28 @@ def test_half_a_delete_whose_entry_is_lost_is_damage() -> None:
 def test_a_void_giant_deletes_nothing() -> None:
     machine, log = opened(bootstrapped()), log_of()
     applied(machine, log)
-    void = as_log([encode(EVERYTHING, 32)], first=machine.applied_index + 1)
+    void = as_log([encode(EVERYTHING, 35)], first=machine.applied_index + 1)
     (one,) = applied(machine, void)
     assert isinstance(one.result, Outdated)
     assert machine.store.keyspace(0).keys == 10
     assert not machine.is_held
+
+
+def test_a_giant_transaction_that_is_refused_changes_nothing() -> None:
+    machine, body = opened(bootstrapped()), transaction()
+    body.success.add().request_put.CopyFrom(PutRequest(key=b"k99", lease=99))
+    log = log_of(body)
+    applied(machine, log[:-1])
+    before = machine.revision, visible(machine)
+    (one,) = applied(machine, log[-1:])
+    assert isinstance(one.result, LeaseNotFound)
+    assert (machine.revision, visible(machine)) == before
+    assert not machine.is_held
+    assert machine.giant_deletes == (0, False)
+
+
+def test_a_progress_row_that_is_cut_off_is_not_read() -> None:
+    row = Progress(5, 2, branch=b"\1\0").encode()
+    for size in range(len(row)):
+        with pytest.raises((Corrupt, UnknownFormat)):
+            Progress.decode(row[:size])

@@ -1,140 +1,62 @@
-"""Deletes of very many keys: applied in slices, so that the loop comes round.
+"""Commands that delete very many keys: applied in slices, so that the loop comes round.
 
 Each slice is a batch of its own. Besides its rows it writes the progress row,
 so that a crash goes on from there; the last one removes that row and moves
 revision, counters, hash chain and applied index, as any batch does. Meanwhile
 readers keep the store as it was (mvcc.view), the row cache forgets what goes,
 and later entries wait. After a crash the old state is gone: no reads until
-the delete is done (`bars_reads`).
+the command is done (`bars_reads`).
 
 What is giant depends on the rows alone, so that all members decide alike; the
 digest is folded key by key, so that where the slices are cut does not show.
+What each kind does is in `machine.slices`.
 """
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Final
 
-from chainfire.errors import Corrupt, Damaged, UnknownFormat
+from chainfire.errors import Damaged
+from chainfire.lease import Lessor
 from chainfire.machine import rows as machine_rows
-from chainfire.machine.chain import HashChain, fold
+from chainfire.machine.chain import HashChain
 from chainfire.machine.leases import LeaseHandlers
+from chainfire.machine.progress import KEY, Progress
+from chainfire.machine.slices import Giant, deletion, lease_ends, transaction
 from chainfire.mvcc import rows
-from chainfire.mvcc.count import Counts
 from chainfire.mvcc.ranges import KEYS, Bounds
-from chainfire.mvcc.spans import Spans
-from chainfire.mvcc.state import KeyspaceState, StoreState
 from chainfire.mvcc.store import Mvcc
-from chainfire.mvcc.writer import Writer
+from chainfire.mvcc.txn import bits_of, branch_of, check, decide, deletes_ranges, operations
 from chainfire.proto.command_pb2 import Command
+from chainfire.proto.kv_pb2 import DeleteRangeRequest
 from chainfire.storage.backend import Reader
 from chainfire.storage.staged import Staged
-from chainfire.types import DeleteResult, Entry
+from chainfire.types import Entry
 
 GIANT_ROWS_MIN: Final = 1000
 GIANT_BYTES_MIN: Final = 4 << 20  # of key_value rows
-SLICE_ROWS: Final = 100  # 2 to 5 ms
-SLICE_BYTES: Final = 1 << 20
-
-KEY: Final = b"giant"
-_FORMAT: Final = 1
-_PROGRESS: Final = struct.Struct(">BQQIqqQ")
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a giant delete is: the row `giant` of the family `machine`."""
-
-    index: int  # the entry's
-    term: int
-    sub: int = 0  # the next one; as many keys are gone
-    live_bytes: int = 0  # what all slices so far change the keyspace's counters by
-    history_bytes: int = 0
-    digest: int = 0
-    cursor: bytes = b""  # the next row key that may be left; b"": from the start
-
-    def encode(self) -> bytes:
-        head = _PROGRESS.pack(
-            _FORMAT,
-            self.index,
-            self.term,
-            self.sub,
-            self.live_bytes,
-            self.history_bytes,
-            self.digest,
-        )
-        return head + self.cursor
-
-    @classmethod
-    def decode(cls, row: bytes) -> Progress:
-        """Raises UnknownFormat, Corrupt."""
-        if row[:1] != bytes([_FORMAT]):
-            raise UnknownFormat(f"progress row of format {row[:1].hex() or 'none'}")
-        if len(row) < _PROGRESS.size:
-            raise Corrupt(f"progress row of {len(row)} bytes")
-        _, index, term, sub, live_bytes, history_bytes, digest = _PROGRESS.unpack_from(row)
-        cursor = row[_PROGRESS.size :]
-        return cls(index, term, sub, live_bytes, history_bytes, digest, cursor)
-
-
-class _Deltas(StoreState):
-    """Counts for a Writer what a delete changes, apart from the store until all of it is done."""
-
-    __slots__ = ()
-
-    def __init__(self, store: Mvcc, keyspace: int, progress: Progress) -> None:
-        self.revision = store.revision + (1 if progress.sub else 0)
-        self.keyspaces = {
-            keyspace: KeyspaceState(
-                keys=-progress.sub,
-                live_bytes=progress.live_bytes,
-                history_bytes=progress.history_bytes,
-            )
-        }
-        self.changed_keyspaces = set()
-        self.cache = store.cache
-        self.counts = Counts()
-        self.spans = Spans(0)
-
-
-@dataclass(slots=True)
-class GiantDelete:
-    """One under way. `stage`, and have it written, until it `is_done`."""
-
-    entry: Entry
-    command: Command
-    progress: Progress
-    writer: Writer
-    lower: bytes
-    upper: bytes
-    prevs: list[bytes] = field(default_factory=list)
-    is_staged: bool = False  # a slice that is not written yet
-    is_done: bool = False
-
-    @property
-    def result(self) -> DeleteResult:
-        return DeleteResult(self.writer.store.revision, self.progress.sub, self.prevs)
-
-
-class GiantDeletes:
-    """Knows which deletes are giant, and carries one of them on."""
+class GiantCommands:
+    """Knows which commands are giant, and carries one of them on."""
 
     def __init__(
         self,
         backend: Reader,
         store: Mvcc,
         staged: Staged,
+        lessor: Lessor,
         leases: LeaseHandlers,
         chain: HashChain,
     ) -> None:
         """Raises UnknownFormat, Corrupt."""
         self._store = store
         self._staged = staged
+        self._lessor = lessor
         self._leases = leases
         self._chain = chain
-        self.under_way: GiantDelete | None = None
+        self.under_way: Giant | None = None
         self.begun = 0
         row = backend.get(machine_rows.FAMILY, KEY)
         self._interrupted = None if row is None else Progress.decode(row)
@@ -149,81 +71,117 @@ class GiantDeletes:
                 f"the log has lost: it goes on with entry {entry.index} of term {entry.term}"
             )
 
+    # ── which commands are ──────────────────────────────────────────────────
+
     def is_giant(self, command: Command) -> bool:
         """Whether this command, to be applied next, must be applied in slices."""
         if self._interrupted is not None:
             return True
-        if command.WhichOneof("body") != "delete_range" or not command.delete_range.range_end:
-            return False
-        bounds = _bounds(command)
-        if bounds is None:
-            return False
-        size = 0
-        found = self._staged.iterate(KEYS, bounds.lower, bounds.upper)
-        for count, (row_key, row) in enumerate(found, 1):
-            size += len(row_key) + len(row)
-            if count >= GIANT_ROWS_MIN or size >= GIANT_BYTES_MIN:
-                return True
+        match command.WhichOneof("body"):
+            case "delete_range":
+                if command.delete_range.range_end:
+                    return self._are_giant(command.keyspace, (command.delete_range,))
+            case "txn":
+                if deletes_ranges(command.txn):
+                    return self._are_giant(command.keyspace, self._deletes(command))
+            case "lease_revoke":
+                return self._have_giant(command.keyspace, (command.lease_revoke.ID,))
+            case "lease_expire":
+                return self._have_giant(command.keyspace, command.lease_expire.ids)
         return False
 
-    def begin(self, entry: Entry, command: Command) -> None:
-        """Its first slice may be staged; nothing else is."""
-        progress, self._interrupted = self._interrupted, None
-        if progress is None:
-            progress = Progress(entry.index, entry.term)
-            self._store.view.hold()
-        bounds = _bounds(command)
-        assert bounds is not None
-        keyspace = command.keyspace
-        deltas = _Deltas(self._store, keyspace, progress)
-        writer = Writer(deltas, self._staged, keyspace, _no_lease, next_sub=progress.sub)
-        lower = progress.cursor or bounds.lower
-        self.begun += 1
-        self.under_way = GiantDelete(entry, command, progress, writer, lower, bounds.upper)
+    def _deletes(self, command: Command) -> list[DeleteRangeRequest]:
+        """Those of ranges that the transaction will carry out, if nothing is wrong with it."""
+        prefix = rows.keyspace_prefix(command.keyspace)
+        branch = decide(self._staged, self._store.cache, prefix, command.txn)
+        deletes = (op.request_delete_range for op in operations(branch))
+        return [delete for delete in deletes if delete.range_end]
 
-    def stage(self, giant: GiantDelete) -> None:
-        """Stage the next slice; the last one with all that the delete changes as a whole."""
-        staged, writer, progress = self._staged, giant.writer, giant.progress
-        want_prev = giant.command.delete_range.prev_kv
-        size = count = 0
-        for row_key, row in staged.iterate(KEYS, giant.lower, giant.upper):
-            if count == SLICE_ROWS or size >= SLICE_BYTES:
-                giant.lower = row_key
-                break
-            writer.delete_row(row_key, row)
-            if writer.lease_moves is not None:
-                self._leases.keys_moved(writer)
-                writer.lease_moves = None
-            progress.digest = fold(progress.digest, staged.take_rows())
-            if want_prev:
-                giant.prevs.append(row[rows.ROW_HEAD_BYTES :])
-            count += 1
-            size += len(row)
-        else:
-            giant.is_done = True
-        progress.sub += count
-        deltas = writer.store.keyspace(writer.keyspace)
-        progress.live_bytes, progress.history_bytes = deltas.live_bytes, deltas.history_bytes
-        progress.cursor = giant.lower
-        if giant.is_done:
+    def _are_giant(self, keyspace: int, deletes: Iterable[DeleteRangeRequest]) -> bool:
+        """Together; what lies in two of the ranges counts twice."""
+        prefix = rows.keyspace_prefix(keyspace)
+        count = size = 0
+        for delete in deletes:
+            bounds = Bounds.of(prefix, delete.key, delete.range_end)
+            if bounds is None:
+                continue
+            for row_key, row in self._staged.iterate(KEYS, bounds.lower, bounds.upper):
+                count += 1
+                size += len(row_key) + len(row)
+                if count >= GIANT_ROWS_MIN or size >= GIANT_BYTES_MIN:
+                    return True
+        return False
+
+    def _have_giant(self, keyspace: int, leases: Iterable[int]) -> bool:
+        """Whether so many keys hang on these leases, overdue or not."""
+        return self._leases.find_keys(keyspace, leases, GIANT_ROWS_MIN) >= GIANT_ROWS_MIN
+
+    # ── one of them ─────────────────────────────────────────────────────────
+
+    def begin(self, entry: Entry, command: Command) -> None:
+        """Its first slice may be staged; nothing else is.
+
+        Raises what the command is refused with, and is not begun then.
+        """
+        progress = self._interrupted or Progress(entry.index, entry.term)
+        giant = Giant(
+            entry, command, progress, self._store, self._staged, self._leases, self._lessor.exists
+        )
+        keyspace = command.keyspace
+        match command.WhichOneof("body"):
+            case "delete_range":
+                giant.slices = deletion(giant)
+            case "txn":
+                if self._interrupted is not None:
+                    branch = branch_of(command.txn, progress.branch)
+                else:
+                    prefix = rows.keyspace_prefix(keyspace)
+                    branch = decide(self._staged, self._store.cache, prefix, command.txn)
+                    check(branch, giant.writer)
+                    progress.branch = bits_of(branch)
+                giant.slices = transaction(giant, branch)
+            case "lease_revoke":
+                lease = command.lease_revoke.ID
+                self._leases.ensure_exists(keyspace, lease)
+                giant.slices = lease_ends(giant, self._lessor, (lease,), rows.BY_LEASE_REVOKE)
+            case _:
+                ids = dict.fromkeys(command.lease_expire.ids)
+                overdue = [lease for lease in ids if self._lessor.is_overdue(keyspace, lease)]
+                giant.slices = lease_ends(giant, self._lessor, overdue, rows.BY_LEASE_EXPIRY)
+        if self._interrupted is None:
+            self._store.view.hold()
+        self._interrupted = None
+        self.begun += 1
+        self.under_way = giant
+
+    def stage(self, giant: Giant) -> None:
+        """Stage the next slice; the last one with all that the command changes as a whole."""
+        assert giant.slices is not None
+        try:
+            next(giant.slices)
+        except StopIteration as end:
+            giant.result = end.value
             self._finish(giant)
         else:
-            staged.put(machine_rows.FAMILY, KEY, progress.encode())
-        staged.take_rows()  # the progress row's: not digested
+            progress, was, now = giant.progress, self._store.keyspace(giant.keyspace), giant.state
+            progress.keys = now.keys - was.keys
+            progress.live_bytes = now.live_bytes - was.live_bytes
+            progress.history_bytes = now.history_bytes - was.history_bytes
+            self._staged.put(machine_rows.FAMILY, KEY, progress.encode())
+        self._staged.take_rows()  # the progress row's: not digested
+        giant.empty()
         giant.is_staged = True
 
-    def _finish(self, giant: GiantDelete) -> None:
-        store, entry, progress = self._store, giant.entry, giant.progress
-        keyspace = giant.writer.keyspace
-        state = store.keyspace(keyspace)
-        state.keys -= progress.sub
-        state.live_bytes += progress.live_bytes
-        state.history_bytes += progress.history_bytes
-        store.changed_keyspaces.add(keyspace)
+    def _finish(self, giant: Giant) -> None:
+        store, entry, now = self._store, giant.entry, giant.state
+        state = store.keyspace(giant.keyspace)
+        state.keys, state.leases = now.keys, now.leases
+        state.live_bytes, state.history_bytes = now.live_bytes, now.history_bytes
+        store.changed_keyspaces.add(giant.keyspace)
         store.forget_live()
-        store.revision = giant.writer.store.revision
+        store.revision = giant.apart.revision
         self._staged.delete(machine_rows.FAMILY, KEY)
-        self._chain.link_folded(entry.index, entry.term, store.revision, progress.digest)
+        self._chain.link_folded(entry.index, entry.term, store.revision, giant.progress.digest)
         self.under_way = None
 
     def written(self) -> None:
@@ -233,12 +191,3 @@ class GiantDeletes:
         else:
             self._store.view.release()
             self.bars_reads = self._interrupted is not None
-
-
-def _bounds(command: Command) -> Bounds | None:
-    request = command.delete_range
-    return Bounds.of(rows.keyspace_prefix(command.keyspace), request.key, request.range_end)
-
-
-def _no_lease(keyspace: int, lease: int) -> bool:
-    return False

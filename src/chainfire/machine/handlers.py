@@ -123,6 +123,13 @@ class Handlers:
         self._store.finish_compaction(command.keyspace, done.revision, done.freed_bytes)
         return AckResult(self._store.revision)
 
+    def count(self, result: Result) -> None:
+        """A command that was applied in slices."""
+        if isinstance(result, DeleteResult):
+            self.deletes += 1
+        elif isinstance(result, TxnResult):
+            self.count_txn(result)
+
     def count_txn(self, result: TxnResult) -> None:
         self.txns += 1
         self._count_operations(result)

@@ -8,6 +8,8 @@ leases, each has a revision of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from chainfire.errors import LeaseNotFound
@@ -33,6 +35,7 @@ class LeaseHandlers:
             "lease_renew": self._renew,
             "lease_expire": self._expire,
         }
+        self._found: dict[int, list[bytes]] = {}  # by `find_keys`, for the command that comes next
         self.granted = 0
         self.granted_seconds = 0
         self.granted_by_ttl = [0] * (TTL_DOUBLINGS + 1)  # TTL up to 2^n seconds; then the rest
@@ -44,6 +47,25 @@ class LeaseHandlers:
         """Bring the leases up to what a command has done to keys; `writer.lease_moves` is set."""
         assert writer.lease_moves is not None
         self._lessor.move(self._staged, writer.keyspace, writer.lease_moves)
+
+    def find_keys(self, keyspace: int, leases: Iterable[int], count_max: int) -> int:
+        """How many keys hang on these leases, or `count_max`; to be asked before they end."""
+        found = self._found
+        found.clear()
+        count = 0
+        for lease in dict.fromkeys(leases):
+            keys = self._lessor.iterate_keys(self._staged, keyspace, lease)
+            found[lease] = list(islice(keys, count_max - count))
+            count += len(found[lease])
+            if count >= count_max:
+                found.clear()
+                return count_max
+        return count
+
+    def ensure_exists(self, keyspace: int, lease: int) -> None:
+        """Raises LeaseNotFound."""
+        if not self._lessor.exists(keyspace, lease):
+            raise LeaseNotFound(f"lease {lease:x}")
 
     def _grant(self, command: Command) -> Result:
         request, keyspace = command.lease_grant, command.keyspace
@@ -57,10 +79,9 @@ class LeaseHandlers:
 
     def _revoke(self, command: Command) -> Result:
         keyspace, lease = command.keyspace, command.lease_revoke.ID
-        if not self._lessor.exists(keyspace, lease):
-            raise LeaseNotFound(f"lease {lease:x}")
+        self.ensure_exists(keyspace, lease)
         self._end(keyspace, lease, rows.BY_LEASE_REVOKE)
-        self.revoked += 1
+        self.count_ended(rows.BY_LEASE_REVOKE)
         return AckResult(self._store.revision)
 
     def _renew(self, command: Command) -> Result:
@@ -78,17 +99,23 @@ class LeaseHandlers:
         for lease in command.lease_expire.ids:
             if self._lessor.is_overdue(keyspace, lease):
                 self._end(keyspace, lease, rows.BY_LEASE_EXPIRY)
-                self.expired += 1
+                self.count_ended(rows.BY_LEASE_EXPIRY)
         return AckResult(self._store.revision)
 
     def _end(self, keyspace: int, lease: int, reason: int) -> None:
-        keys = list(self._lessor.iterate_keys(self._staged, keyspace, lease))
+        keys = self._found.pop(lease)
         if keys:
             writer = self._store.begin(self._staged, keyspace)
             writer.delete_keys(keys, reason)
             self.keys_moved(writer)
         self._lessor.remove(self._staged, keyspace, lease)
         self._count(keyspace, -1)
+
+    def count_ended(self, reason: int) -> None:
+        if reason == rows.BY_LEASE_REVOKE:
+            self.revoked += 1
+        else:
+            self.expired += 1
 
     def _count(self, keyspace: int, change: int) -> None:
         self._store.keyspace(keyspace).leases += change

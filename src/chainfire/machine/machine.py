@@ -38,11 +38,12 @@ from chainfire.machine.applied import Applied
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
 from chainfire.machine.foresight import Foresight
-from chainfire.machine.giant import GiantDelete, GiantDeletes
+from chainfire.machine.giant import GiantCommands
 from chainfire.machine.handlers import Handler, Handlers
 from chainfire.machine.plain import Plain, PlainCommands
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
+from chainfire.machine.slices import Giant
 from chainfire.mvcc.store import Mvcc
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
@@ -108,8 +109,8 @@ class Machine:
         self._handlers = Handlers(self.store, self._staged, self._cluster, self.leases)
         self._chain = HashChain(position.index, position.hash)
         self._plain = PlainCommands(self.store, self._staged, self._chain, self._handlers)
-        self._giants = GiantDeletes(
-            backend, self.store, self._staged, self._handlers.leases, self._chain
+        self._giants = GiantCommands(
+            backend, self.store, self._staged, self.leases, self._handlers.leases, self._chain
         )
         self._term = position.term  # of the last staged entry, as the clock and the chain's end
         self._written = position  # invariant: _written.index <= _chain.index
@@ -468,7 +469,7 @@ class Machine:
         return self._chain.link(entry.index, entry.term, self.store.revision, code, changes)
 
     def _begin_giant(self, entry: Entry, message: Command) -> None:
-        """A delete to be applied in slices, unless it is refused like any other command."""
+        """A command to be applied in slices, unless it is refused like any other."""
 
         def begin(message: Command) -> Result:
             self._giants.begin(entry, message)
@@ -476,11 +477,11 @@ class Machine:
 
         self._stage_command(entry, message, begin)
 
-    def _go_on_with(self, giant: GiantDelete) -> None:
+    def _go_on_with(self, giant: Giant) -> None:
         """One slice more; the last one is a batch like any other."""
         if not giant.is_staged:
             self._giants.stage(giant)
-        if not giant.is_done:
+        if giant.result is None:
             batch = self._backend.batch()
             self._staged.drain_into(batch)
             self._backend.write(batch)
@@ -488,7 +489,7 @@ class Machine:
             self._giants.written()
             return
         message = giant.command
-        self._handlers.deletes += 1
+        self._handlers.count(giant.result)
         self._results.append(
             Applied(
                 giant.entry.index,

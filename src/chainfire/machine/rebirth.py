@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from chainfire.errors import Damaged
 from chainfire.machine import rows
-from chainfire.machine.giant import KEY as GIANT
+from chainfire.machine.progress import KEY as GIANT
 from chainfire.machine.rows import Position
 from chainfire.mvcc.state import FAMILY as KEYSPACES
 from chainfire.mvcc.state import KeyspaceState

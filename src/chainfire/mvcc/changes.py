@@ -57,11 +57,18 @@ class Changes:
         self._state = store.keyspace(keyspace)
         self._prefix = rows.keyspace_prefix(keyspace)
         self._sub = next_sub
+        if next_sub:
+            self._mod = rows.mod_field(store.revision)
 
     @property
     def changed(self) -> bool:
         """Whether the command has consumed a main revision."""
         return self._sub > 0
+
+    @property
+    def next_sub(self) -> int:
+        """How many changes there were so far."""
+        return self._sub
 
     def _next_sub(self) -> int:
         sub = self._sub

@@ -43,6 +43,36 @@ def decide(view: Reader, cache: RowCache, prefix: bytes, request: TxnRequest) ->
     return branch
 
 
+def bits_of(branch: Branch) -> bytes:
+    """What was decided, for `branch_of`: a byte for each transaction, in the order of `decide`."""
+    nested = [bits_of(step) for step in branch.steps if isinstance(step, Branch)]
+    return bytes([branch.succeeded]) + b"".join(nested)
+
+
+def branch_of(request: TxnRequest, bits: bytes) -> Branch:
+    """What `decide` returned for the request then, whatever the state is now."""
+    return _branch_of(request, iter(bits))
+
+
+def _branch_of(request: TxnRequest, bits: Iterator[int]) -> Branch:
+    branch = Branch(bool(next(bits)))
+    for op in request.success if branch.succeeded else request.failure:
+        nested = op.HasField("request_txn")
+        branch.steps.append(_branch_of(op.request_txn, bits) if nested else op)
+    return branch
+
+
+def deletes_ranges(request: TxnRequest) -> bool:
+    """Whether one of its branches, or of those nested in them, deletes a range."""
+    return any(
+        deletes_ranges(op.request_txn)
+        if op.HasField("request_txn")
+        else bool(op.request_delete_range.range_end)
+        for branch in (request.success, request.failure)
+        for op in branch
+    )
+
+
 # ── check ───────────────────────────────────────────────────────────────────
 
 
@@ -57,7 +87,7 @@ def check(branch: Branch, changes: Changes) -> None:
     deletes is refused too: syntax lets that pass after a from-key delete, and
     there etcd itself crashes.
     """
-    ops = list(_flat(branch))
+    ops = list(operations(branch))
     for op in ops:
         if op.HasField("request_put"):
             _check_put(op.request_put, changes)
@@ -67,10 +97,11 @@ def check(branch: Branch, changes: Changes) -> None:
     _check_rest(ops)
 
 
-def _flat(branch: Branch) -> Iterator[RequestOp]:
+def operations(branch: Branch) -> Iterator[RequestOp]:
+    """In the order in which they are executed."""
     for step in branch.steps:
         if isinstance(step, Branch):
-            yield from _flat(step)
+            yield from operations(step)
         else:
             yield step
 
@@ -138,22 +169,32 @@ def execute(branch: Branch, changes: Changes) -> TxnResult:
 
 
 def _execute_all(branch: Branch, changes: Changes) -> TxnResult:
-    return TxnResult(0, branch.succeeded, [_execute(step, changes) for step in branch.steps])
+    return gathered(branch, (execute_one(op, changes) for op in operations(branch)))
 
 
-def _execute(step: RequestOp | Branch, changes: Changes) -> OpResult:
-    if isinstance(step, Branch):
-        return _execute_all(step, changes)
-    match step.WhichOneof("request"):
+def gathered(branch: Branch, results: Iterator[OpResult]) -> TxnResult:
+    """The results of its operations, taken in their order, in its form; revisions still 0."""
+    return TxnResult(
+        0,
+        branch.succeeded,
+        [
+            gathered(step, results) if isinstance(step, Branch) else next(results)
+            for step in branch.steps
+        ],
+    )
+
+
+def execute_one(op: RequestOp, changes: Changes) -> OpResult:
+    match op.WhichOneof("request"):
         case "request_range":
-            return changes.range(step.request_range)
+            return changes.range(op.request_range)
         case "request_put":
-            put = step.request_put
+            put = op.request_put
             return changes.put(
                 put.key, put.value, put.lease, put.ignore_value, put.ignore_lease, put.prev_kv
             )
         case _:
-            delete = step.request_delete_range
+            delete = op.request_delete_range
             return changes.delete_range(delete.key, delete.range_end, delete.prev_kv)
 
 
