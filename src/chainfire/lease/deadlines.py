@@ -14,23 +14,25 @@ Costs: `add` is O(1); a lease is taken out about once in its TTL, or once in
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Final
 
 SLOT_MS: Final = 50
 LOOK_AHEAD_MS: Final = 60_000
 _SLOTS_AHEAD: Final = LOOK_AHEAD_MS // SLOT_MS
+_FAR_TOGETHER: Final = 100  # names
 
 
 class Deadlines:
     """Names of leases (integers) by the slot in which to look at them."""
 
-    __slots__ = ("_heap", "_slots")
+    __slots__ = ("_heap", "_slots", "_spread")
 
     def __init__(self) -> None:
         self._slots: defaultdict[int, list[int]] = defaultdict(list)
         self._heap: list[int] = []  # the keys of `_slots`
+        self._spread = 0  # lists of names that were far away
 
     def add(self, name: int, deadline_ms: int, now_ms: int) -> None:
         """`take` names it within SLOT_MS after its deadline, or earlier where that is far away."""
@@ -39,18 +41,24 @@ class Deadlines:
             heappush(self._heap, number)
         self._slots[number].append(name)
 
-    def add_all(self, names: Iterable[int], deadlines_ms: Iterable[int], now_ms: int) -> None:
-        """As `add` one by one, at half the price: a start may have a million of them.
+    def add_all(self, names: Sequence[int], deadlines_ms: Sequence[int], now_ms: int) -> None:
+        """As `add` one by one, for much less: a start may have a million of them.
 
         Those that are far away are spread over all slots: in one, they would all be looked at
         together, and keep waiting what ends then.
         """
         latest_ms, slots = now_ms + LOOK_AHEAD_MS, self._slots
         latest = latest_ms // SLOT_MS
-        for name, deadline_ms in zip(names, deadlines_ms, strict=True):
-            is_near = deadline_ms < latest_ms
-            number = -(-deadline_ms // SLOT_MS) if is_near else latest - name % _SLOTS_AHEAD
-            slots[number].append(name)
+        far = names
+        if deadlines_ms and min(deadlines_ms) < latest_ms:
+            pairs = list(zip(names, deadlines_ms, strict=True))
+            far = [name for name, deadline_ms in pairs if deadline_ms >= latest_ms]
+            for name, deadline_ms in pairs:
+                if deadline_ms < latest_ms:
+                    slots[-(-deadline_ms // SLOT_MS)].append(name)
+        for start in range(0, len(far), _FAR_TOGETHER):
+            self._spread += 1
+            slots[latest - self._spread % _SLOTS_AHEAD] += far[start : start + _FAR_TOGETHER]
         if len(slots) != len(self._heap):
             self._heap = sorted(slots)
 

@@ -24,8 +24,8 @@ from chainfire.node.renewals import Propose
 from chainfire.proto.command_pb2 import LeaseExpire
 from chainfire.types import Result
 
-EXPIRED_PER_COMMAND_MAX: Final = 50  # with a key each: about 2 ms of a turn
-EXPIRED_PER_TICK_MAX: Final = 1500
+EXPIRED_PER_COMMAND_MAX: Final = 20  # with a key each: a turn of 1 to 1.5 ms
+EXPIRED_PER_TICK_MAX: Final = 1000
 CLOCK_STAMP_MS: Final = 900
 LATE_TICK_MS: Final = 500  # after such a stall renewals may lie unread: judge a tick later
 REFUSED_PAUSE_MS: Final = 1000
