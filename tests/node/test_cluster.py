@@ -16,6 +16,7 @@ from chainfire.errors import (
 from chainfire.node.driver import Limits
 from chainfire.node.frames import Change, Forward, Refused
 from chainfire.node.proposer import FORWARDED_MAX
+from chainfire.node.readgate import PATIENCE
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
@@ -84,6 +85,25 @@ def test_a_read_at_a_follower_of_three_takes_one_question_and_one_answer() -> No
     cluster.settle()
     assert read.may_read
     assert said == [(2, 1, MessageType.READ_INDEX), (1, 2, MessageType.READ_INDEX_REPLY)]
+
+
+def test_a_leader_asks_one_follower_and_the_other_if_it_keeps_silent() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    first = leader.read(LINEARIZABLE)
+    cluster.settle()
+    second = leader.read(LINEARIZABLE)
+    effects = leader.turn()
+    assert first.may_read and effects.wants_reminder
+    assert len(effects.frames) == 1  # and what is said there is lost
+    times = 1
+    while leader.driver.remind():
+        times += 1
+    said = leader.driver.say()
+    assert times == PATIENCE and set(said.frames) == {2, 3}
+    cluster._post(leader.me, said)
+    cluster.settle()
+    assert second.may_read
 
 
 def test_a_leader_that_was_replaced_answers_no_follower_that_has_not_heard() -> None:

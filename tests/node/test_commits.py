@@ -14,16 +14,16 @@ from tests.node.cluster import Cluster, Packet
 @contextmanager
 def without_waits(cluster: Cluster) -> Iterator[None]:
     """The time after which the rest is told does not come."""
-    tells = {world.driver: world.driver.tell_commits for world in cluster.members.values()}
+    tells = {world.driver: world.driver.remind for world in cluster.members.values()}
 
     def never() -> bool:
         return False
 
     for driver in tells:
-        driver.tell_commits = never  # type: ignore[method-assign]
+        driver.remind = never  # type: ignore[method-assign]
     yield
     for driver, tell in tells.items():
-        driver.tell_commits = tell  # type: ignore[method-assign]
+        driver.remind = tell  # type: ignore[method-assign]
 
 
 def committed(driver: Driver) -> int:

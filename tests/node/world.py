@@ -129,6 +129,7 @@ class World:
             async_storage_writes=True,
             commits_wait=True,
             asking_confirms=True,
+            rounds_ask_few=True,
             forward_proposals=False,
         )
         self.driver = Driver(

@@ -119,6 +119,7 @@ class Cluster:
             check_quorum=self.chaos.check_quorum,
             commits_wait=self.chaos.commits_wait,
             asking_confirms=self.chaos.asking_confirms,
+            rounds_ask_few=self.chaos.asking_confirms,
         )
 
     # ── the schedule ────────────────────────────────────────────────────────

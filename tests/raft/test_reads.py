@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.config import ReadOnly
 from chainfire.raft.messages import Message
 from chainfire.raft.rawnode import RawNode
@@ -115,6 +116,47 @@ def test_who_asks_confirms_no_round_of_the_leaders_own() -> None:
     settle(node)
     node.step(Message(M.READ_INDEX, 1, 2, 1, context=b"r"))
     assert states(node) == [] and len(node.raft.reads) == 1
+
+
+def test_few_are_asked_once_they_have_answered_and_all_where_they_are_silent() -> None:
+    node = leader(rounds_ask_few=True)
+    acknowledge(node, 2)
+    settle(node)
+
+    def asked() -> dict[int, bytes]:
+        return {m.to: m.context for m in settle(node) if m.context}
+
+    node.read_index(b"one")
+    first = asked()
+    assert set(first) == {2, 3}
+    node.step(Message(M.HEARTBEAT_REPLY, 1, 3, 1, context=first[3]))
+    assert states(node) == [(1, b"one")]
+    node.read_index(b"two")
+    second = asked()
+    assert set(second) == {3}
+    node.ask_all()
+    assert asked() == {2: second[3], 3: second[3]}
+    node.step(Message(M.HEARTBEAT_REPLY, 1, 2, 1, context=second[3]))
+    assert states(node) == [(1, b"two")]
+    node.read_index(b"three")
+    assert set(asked()) == {2}
+    node.ask_all()
+    node.step(Message(M.HEARTBEAT_REPLY, 1, 2, 1, context=asked()[2]))
+    node.ask_all()  # nothing is open
+    assert asked() == {}
+
+
+def test_helpers_that_are_no_quorum_any_more_are_not_relied_on() -> None:
+    node = leader(rounds_ask_few=True)
+    acknowledge(node, 2)
+    node.read_index(b"one")
+    context = next(m.context for m in settle(node) if m.context)
+    node.step(Message(M.HEARTBEAT_REPLY, 1, 3, 1, context=context))
+    settle(node)
+    node.apply_conf_change(ConfChange((ChangeStep(ChangeKind.REMOVE, 3),)))
+    settle(node)
+    node.read_index(b"two")
+    assert {m.to for m in settle(node) if m.context} == {2}
 
 
 def test_who_asks_in_an_older_term_is_not_heard() -> None:

@@ -373,9 +373,10 @@ class Driver:
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
-    def tell_commits(self) -> bool:
-        """An Effects asked for it, a little while ago: to be said. Whether it asks once more."""
-        return self._commits.tell()
+    def remind(self) -> bool:
+        """An Effects asked for it, a little while ago; then `say`. Whether it asks once more."""
+        waits_for_few, waits_to_tell = self._gate.ask_more(), self._commits.tell()
+        return waits_for_few or waits_to_tell
 
     def synced(self, number: int) -> Sequence[Answer]:
         """The log writes up to `number` are durable: what hangs on them may be said, nothing is
@@ -466,7 +467,8 @@ class Driver:
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
-        effects.commits_wait = self._commits.begin_wait()
+        waits_for_few, waits_to_tell = self._gate.begin_wait(), self._commits.begin_wait()
+        effects.wants_reminder = waits_for_few or waits_to_tell
         if self._gate.reads.waiting and not effects.stalled and self.machine.may_be_read:
             effects.reads += self._gate.ready()
         if effects.answers and self._leases.goes_on(effects.answers):

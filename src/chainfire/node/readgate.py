@@ -1,7 +1,8 @@
 """May the store be read now, at this level? If not, the read waits in `reads` for what it lacks.
 
 after a start   nothing before the commit index of the last life is applied again
-linearizable    a ReadIndex round, but for a sole voter that has committed in its term
+linearizable    a ReadIndex round, but for a sole voter that has committed in its term; a leader
+                asks those who answered first the last time, and soon all others if they are silent
 while a write is stalled the machine's memory is ahead of its store: nothing
 while a sole voter applies a giant command: the state before it
 """
@@ -15,6 +16,7 @@ from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import ReadState, Role
 
+PATIENCE = 5  # times commits.WAIT_SECONDS
 READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
 
 
@@ -39,6 +41,8 @@ class ReadGate:
         self._is_local = False  # a linearizable read needs no round of heartbeats
         self._local_term = 0  # while it leads in this one
         self._ticks = 0
+        self._asked: int | None = None  # as a leader: a round that few were asked to confirm
+        self._patience = 0  # so many more times it is waited for
         self.timed_out = 0  # reads, by our own patience
         self.slow_rounds = 0
 
@@ -86,6 +90,32 @@ class ReadGate:
             context = self.reads.start_round()
             if context is not None:
                 self._raft.read_index(context)
+
+    def begin_wait(self) -> bool:
+        """Whether `ask_more` is wanted in WAIT_SECONDS; once for each call of it."""
+        rounds = self._core.reads
+        if self._asked is not None or not (rounds.helpers and rounds.oldest):
+            return False
+        self._asked, self._patience = rounds.newest, PATIENCE
+        return True
+
+    def ask_more(self) -> bool:
+        """Silence of the few who were asked is made good by others. Whether to call it once more.
+
+        A follower that is busy answers late, and is not given up for it.
+        """
+        rounds = self._core.reads
+        if self._asked is None:
+            return False
+        if not 0 < rounds.oldest <= self._asked:
+            self._asked = None
+            return self.begin_wait()
+        self._patience -= 1
+        if self._patience:
+            return True
+        self._asked = None
+        self._raft.ask_all()
+        return False
 
     def confirm_round(self, state: ReadState) -> None:
         self.reads.confirm_round(state.context, max(state.index, self._gate_index))

@@ -495,8 +495,8 @@ class Node:
         effects = self._drive()
         self._carry_out(effects)
         self._show(effects.answers, effects.reads)
-        if effects.commits_wait:
-            self._loop.call_later(WAIT_SECONDS, self._tell_commits)
+        if effects.wants_reminder:
+            self._loop.call_later(WAIT_SECONDS, self._remind)
         return effects
 
     def _after_turns(self, last: Effects) -> None:
@@ -615,10 +615,10 @@ class Node:
         self.peering.send(driver.say())
         return False
 
-    def _tell_commits(self) -> None:
+    def _remind(self) -> None:
         if not (self._closed or self.failed.done()):
-            if self._driver.tell_commits():
-                self._loop.call_later(WAIT_SECONDS, self._tell_commits)
+            if self._driver.remind():
+                self._loop.call_later(WAIT_SECONDS, self._remind)
             self.peering.send(self._driver.say())
 
     def _retry_soon(self) -> None:

@@ -53,6 +53,9 @@ class Config:
     # True: a request for a read index names its sender's term, and counts as that member's word
     # for the leader (see reads.py).
     asking_confirms: bool = False
+    # True: a round of reads is asked of those whose answers confirmed the last one, and of the
+    # others when RawNode.ask_all is called, or with the next heartbeat.
+    rounds_ask_few: bool = False
     step_down_on_removal: bool = False  # a leader that removes or demotes itself follows at once
 
     def __post_init__(self) -> None:

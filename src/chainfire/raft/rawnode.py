@@ -40,7 +40,7 @@ from chainfire.raft.messages import (
 from chainfire.raft.progress import ProgressState
 from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
-from chainfire.raft.reads import start_read
+from chainfire.raft.reads import ask_all, start_read
 from chainfire.raft.ready import Ready, Role, SoftState, Work
 from chainfire.raft.replication import tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
@@ -215,6 +215,11 @@ class RawNode:
         else:
             return False
         return True
+
+    def ask_all(self) -> None:
+        """As a leader with `rounds_ask_few`: let everybody confirm the rounds that are open."""
+        if self.raft.role is Role.LEADER:
+            ask_all(self.raft)
 
     def tell_commit(self, id: int) -> bool:
         """As a leader with `commits_wait`: let this member hear of the commit index now, by a

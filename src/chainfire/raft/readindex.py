@@ -45,6 +45,7 @@ class ReadRounds:
         self._last = 0
         self._rounds: deque[ReadRound] = deque()
         self._answered: dict[int, int] = {}  # member: highest round it has answered
+        self.helpers: tuple[int, ...] = ()  # whose answers confirmed the last round
 
     def __len__(self) -> int:
         return len(self._rounds)
@@ -53,6 +54,17 @@ class ReadRounds:
         """Leadership begins or ends: nothing of before proves anything."""
         self._rounds.clear()
         self._answered.clear()
+        self.helpers = ()
+
+    @property
+    def oldest(self) -> int:
+        """The number of the first round that is not confirmed; 0: there is none."""
+        return self._rounds[0].number if self._rounds else 0
+
+    @property
+    def newest(self) -> int:
+        """The number of the last round."""
+        return self._last
 
     def start(self, index: int, request: ReadRequest, own_id: int) -> bytes:
         """A new round; the context for its heartbeats."""
@@ -75,4 +87,6 @@ class ReadRounds:
         released: list[ReadRound] = []
         while self._rounds and self._rounds[0].number <= confirmed:
             released.append(self._rounds.popleft())
+        if released and not self.helpers:
+            self.helpers = tuple(id for id, last in self._answered.items() if last >= confirmed)
         return released

@@ -20,7 +20,7 @@ from chainfire.raft.config import ReadOnly
 from chainfire.raft.messages import NOBODY, Message, MessageType
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.ready import ReadState
-from chainfire.raft.replication import broadcast_heartbeat, tell_commit
+from chainfire.raft.replication import broadcast_heartbeat, send_heartbeats, tell_commit
 from chainfire.raft.state import Raft
 
 
@@ -42,6 +42,16 @@ def start_read(raft: Raft, request: ReadRequest) -> None:
         answer_read(raft, request, raft.log.committed)
     else:
         raft.reads.start(raft.log.committed, request, raft.id)
+        if raft.config.rounds_ask_few and raft.tracker.is_quorum(raft.reads.helpers):
+            send_heartbeats(raft, raft.reads.helpers)
+        else:
+            broadcast_heartbeat(raft)
+
+
+def ask_all(raft: Raft) -> None:
+    """Those who were asked keep silent: ask everybody, and see who answers first."""
+    if len(raft.reads):
+        raft.reads.helpers = ()
         broadcast_heartbeat(raft)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chainfire.raft.log import ENTRY_OVERHEAD_BYTES
 from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.progress import Progress, ProgressState
@@ -117,11 +119,17 @@ def _maybe_send_snapshot(raft: Raft, id: int, peer: Progress) -> bool:
 
 
 def broadcast_heartbeat(raft: Raft) -> None:
-    """To everyone, in every state; it carries the last read round that waits for a quorum."""
+    """To everyone, in every state."""
+    send_heartbeats(raft, raft.tracker.progress)
+
+
+def send_heartbeats(raft: Raft, ids: Iterable[int]) -> None:
+    """They carry the last read round that waits for a quorum."""
     context = raft.reads.context()
     committed = raft.log.committed
-    for id, peer in raft.tracker.progress.items():
-        if id == raft.id:
+    for id in ids:
+        peer = raft.tracker.progress.get(id)
+        if peer is None or id == raft.id:
             continue
         # Capped by match: beyond it the follower's log is not verified (reliability §1.4).
         commit = min(peer.match, committed)

@@ -251,6 +251,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
             async_storage_writes=True,
             commits_wait=True,
             asking_confirms=True,
+            rounds_ask_few=True,
             applying_bytes_max=APPLYING_BYTES_MAX,
             uncommitted_bytes_max=UNCOMMITTED_BYTES_MAX,
             pre_vote=config.raft.pre_vote,

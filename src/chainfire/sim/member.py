@@ -179,6 +179,7 @@ class SimMember:
             async_storage_writes=True,
             commits_wait=True,
             asking_confirms=True,
+            rounds_ask_few=True,
             append_bytes_max=shape.append_bytes_max,
             applying_bytes_max=shape.applying_bytes_max,
             uncommitted_bytes_max=shape.uncommitted_bytes_max,
@@ -390,8 +391,8 @@ class SimMember:
         if self.watches is not None:
             self.watches.after_turn()
         self._carry_out(effects)
-        if effects.commits_wait:
-            self._later(int(WAIT_SECONDS * SECOND), self._tell_commits)
+        if effects.wants_reminder:
+            self._later(int(WAIT_SECONDS * SECOND), self._remind)
         if effects.sync is not None and not self._sync_running:
             self._sync_running = True
             if self.durable.capture(driver.log):
@@ -412,10 +413,10 @@ class SimMember:
         self.driver.let_go()
         self.wake()
 
-    def _tell_commits(self) -> None:
+    def _remind(self) -> None:
         assert self.driver is not None
-        if self.driver.tell_commits():
-            self._later(int(WAIT_SECONDS * SECOND), self._tell_commits)
+        if self.driver.remind():
+            self._later(int(WAIT_SECONDS * SECOND), self._remind)
         self._carry_out(self.driver.say())
 
     def _carry_out(self, effects: Effects) -> None:
