@@ -28,6 +28,10 @@ class World(Protocol):
 
     def add_member(self) -> SimMember | None: ...
 
+    def flood(self, member: SimMember) -> None:
+        """Call it more often than it can answer."""
+        ...
+
     def note(self, what: str, member: int = 0, detail: str = "") -> None: ...
 
 
@@ -226,6 +230,15 @@ class Faults:
     def _isolate_leader(self, _: SimMember) -> bool:
         leaders = {m.id for m in self._world.members.values() if m.role is Role.LEADER}
         return self._block(self._between(leaders), self._ms(200, 8000))
+
+    def _flood(self, member: SimMember) -> bool:
+        """Its log grows a tail, longer than what the others may commit meanwhile."""
+        if member.role is not Role.LEADER:
+            return False
+        self._block(self._between({member.id}), self._ms(200, 4000))
+        for _ in range(4):
+            self._later(self._dice.randrange(200 * MS), self._world.flood, member)
+        return True
 
     def _one_way(self, member: SimMember) -> bool:
         others = [id for id in self._world.members if id != member.id]

@@ -44,7 +44,10 @@ RARE_FAULTS: Final = {
     "reconfigure": 12,  # a member comes back with other options
     "rivals": 12,  # several stand for election at once
 }
-EVERY_FAULT: Final = FAULTS | RARE_FAULTS
+RARER_FAULTS: Final = {
+    "flood": 20,  # a leader is cut off, and called all the more
+}
+EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -111,6 +114,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
     some = roll.sample(sorted(FAULTS), roll.randint(1, 8))
     rare = dice(seed, "rare faults")
     some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.3]
+    some += [kind for kind in sorted(RARER_FAULTS) if dice(seed, kind).random() < 0.25]
     rough = roll.random() < 0.6
     network = Network(
         delay_us=roll.choice((50, 300, 300, 2000)),

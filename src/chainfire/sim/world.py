@@ -78,8 +78,10 @@ class World:
             self.clients.append(Compactor(self, len(self.clients)))
         for _ in range(shape.lease_holders):
             self.clients.append(LeaseHolder(self, len(self.clients)))
+        self._flooder = Client(self, len(self.clients))
+        self._flooder.stop()  # of itself it does nothing
         self.watchers = [WatchClient(self, id) for id in range(shape.watchers)]
-        self._parties: list[Party] = [*self.clients, *self.watchers]
+        self._parties: list[Party] = [*self.clients, self._flooder, *self.watchers]
 
     def _make_member(self, id: int, conf: ConfState) -> SimMember:
         roll, skew = self._dice, self.shape.clock_skew
@@ -87,6 +89,12 @@ class World:
         found_member(disk, id, conf, roll.getrandbits(64))
         rate = 1.0 + skew * (2 * roll.random() - 1)
         return SimMember(self, id, disk, Clock(roll.randrange(1 << 40), rate))
+
+    def flood(self, member: SimMember) -> None:
+        for _ in range(20):
+            if member.up:
+                key, value = self._flooder.key(), self._flooder.value()
+                self._flooder.single(member, Put(key, value))
 
     def add_member(self) -> SimMember | None:
         """A process with an empty directory, for somebody to take it into the cluster."""
@@ -162,7 +170,7 @@ class World:
     def _ask_everybody(self) -> None:
         """Progress: a write, and then a linearizable read at every member, succeed."""
         self._await(self._is_without_alarms, "alarms stay")
-        asker = Client(self, len(self.clients) + 1)
+        asker = Client(self, len(self.clients) + 2)
         asker.stop()
         self._succeed(asker, Put(b"last", asker.value()), None)
         for member in self._present():
@@ -189,8 +197,8 @@ class World:
         def done() -> bool:
             if calls and isinstance(calls[-1].operation.response, PutDone | RangeDone):
                 return True
-            if member is not None and member.stays_down:
-                return True  # it was removed meanwhile: a change of the time of faults was late
+            if member is not None and self._is_removed(member):
+                return True  # meanwhile: a change of the time of faults was late
             to = member or self.leader()
             if (not calls or calls[-1].finished) and to is not None and to.up:
                 again = (
@@ -239,6 +247,14 @@ class World:
     def _belonging(self, leader: Driver) -> list[SimMember]:
         """The members of its configuration."""
         return [self.members[id] for id in sorted(leader.machine.members) if id in self.members]
+
+    def _is_removed(self, member: SimMember) -> bool:
+        leader = self.leader()
+        return (
+            leader is not None
+            and leader.driver is not None
+            and member.id not in leader.driver.machine.members
+        )
 
     def _present(self) -> list[SimMember]:
         self._await(self._is_one, "no convergence")
