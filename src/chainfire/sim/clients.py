@@ -6,6 +6,7 @@ turns carry several; a client that gives up never learns the outcome.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -33,7 +34,7 @@ from chainfire.sim.history import (
     Violation,
 )
 from chainfire.sim.member import SimMember
-from chainfire.sim.schedule import MS, Schedule, dice
+from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.sim.wire import LEVELS, command_of, range_of, response_of
 from chainfire.types import Result
@@ -49,6 +50,8 @@ class World(Protocol):
     schedule: Schedule
     shape: Shape
     history: History
+
+    def leader(self) -> SimMember | None: ...
 
     def member_for(self, client: int, dice: Random) -> SimMember | None: ...
 
@@ -109,6 +112,11 @@ class Call:
         self._client.heard(self, response)
 
 
+def _arrive(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call.arrive()
+
+
 class Nobody:
     """A Pending that does not care."""
 
@@ -126,7 +134,7 @@ class Client:
         self.dice = dice(world.shape.seed, f"client {id}")
         self.seen = 1  # the highest revision in any answer
         self._world = world
-        self._open: list[Call] = []
+        self._open: dict[Call, None] = {}
         self._stopped = False
         self._written = 0
         self._versions: dict[bytes, Kv] = {}  # as last seen
@@ -138,6 +146,10 @@ class Client:
 
     def start(self) -> None:
         self._world.schedule.after(self._pause(), self._burst, self._round)
+
+    def _idle(self) -> None:
+        """Nothing is under way any more."""
+        self.start()
 
     def _pause(self) -> int:
         return int(self._world.shape.pause_us * 2 * self.dice.random())
@@ -154,26 +166,27 @@ class Client:
         self._round += 1
         member = member or world.member_for(self.id, self.dice)
         if member is not None:
-            now = schedule.now
-            delay = WIRE_US + int(self.dice.random() * WIRE_US)
-            for _ in range(self.dice.randint(1, world.shape.burst)):
-                self._call(member, self.request(), now, delay)
+            count = self.dice.randint(1, world.shape.burst)
+            self._call(member, [self.request() for _ in range(count)])
         schedule.after(world.shape.client_timeout_ms * MS, self._give_up, self._round)
         if not self._open:
             self.start()
 
-    def _call(self, member: SimMember, request: Request, now: int, delay: int) -> Call:
-        session = member.id * 100_000 + member.power_losses
-        operation = Operation(self.id, member.id, session, now, request)
-        self._world.history.operations.append(operation)
-        call = Call(self, operation, member)
-        self._open.append(call)
-        member.soon(delay, call.arrive)
-        return call
+    def _call(self, member: SimMember, requests: Sequence[Request]) -> list[Call]:
+        """They arrive together."""
+        now, session = self._world.schedule.now, member.id * 100_000 + member.power_losses
+        calls = [
+            Call(self, Operation(self.id, member.id, session, now, request), member)
+            for request in requests
+        ]
+        self._world.history.operations += [call.operation for call in calls]
+        self._open.update(dict.fromkeys(calls))
+        member.soon(WIRE_US + int(self.dice.random() * WIRE_US), _arrive, calls)
+        return calls
 
     def single(self, member: SimMember, request: Request) -> Call:
         """One call, outside of the client's own rhythm."""
-        return self._call(member, request, self._world.schedule.now, WIRE_US)
+        return self._call(member, [request])[0]
 
     def _give_up(self, round: int) -> None:
         if round != self._round:
@@ -188,9 +201,9 @@ class Client:
         lost = [call for call in self._open if call.member is member]
         for call in lost:
             call.finished = True
-            self._open.remove(call)
+            del self._open[call]
         if lost and not self._open:
-            self.start()
+            self._idle()
 
     def heard(self, call: Call, response: Response | None) -> None:
         operation = call.operation
@@ -201,9 +214,9 @@ class Client:
         elif operation.ret != NEVER:
             raise ChainfireError(f"answered twice: {operation}")
         if call in self._open:
-            self._open.remove(call)
+            del self._open[call]
             if not self._open:
-                self.start()
+                self._idle()
 
     def _learn(self, request: Request, response: Response) -> None:
         if isinstance(response, Refused):
@@ -264,6 +277,31 @@ class Client:
         elif other != key and roll < 0.45:
             success = (Delete(other), Put(key, self.value()), Range(b"k", b"l"))
         return Txn((compare,), success, (Range(key),))
+
+
+class Feeder(Client):
+    """Writes at a steady rate, many at once, and waits for nobody: under it the log grows."""
+
+    def _pause(self) -> int:
+        shape = self._world.shape
+        return int(SECOND * shape.feed_batch / shape.feed_per_second * 2 * self.dice.random())
+
+    def _idle(self) -> None:
+        pass
+
+    def _burst(self, round: int, member: SimMember | None = None) -> None:
+        if self._stopped:
+            return
+        self.start()
+        world = self._world
+        member = world.leader() if self.dice.random() < 0.7 else None
+        member = member or world.member_for(self.id, self.dice)
+        if member is not None:
+            self._call(member, [self.request() for _ in range(world.shape.feed_batch)])
+
+    def request(self) -> Request:
+        key = self.key()
+        return Put(key, self.value()) if self.dice.random() < 0.8 else self._txn(key)
 
 
 class Compactor(Client):

@@ -73,6 +73,9 @@ class LeaseHolder(Client):
     def _pause(self) -> int:
         return int((self._ttl or 500 * MS) * (0.1 + 0.6 * self.dice.random()))
 
+    def _idle(self) -> None:
+        pass
+
     def _burst(self, round: int, member: SimMember | None = None) -> None:
         if self._stopped:
             return

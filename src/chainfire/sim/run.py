@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +12,11 @@ from chainfire.sim.schedule import SECOND
 from chainfire.sim.shape import Shape
 from chainfire.sim.world import World
 
-CORE_PROPOSALS_PER_SECOND = 50  # of an hour that counts (docs/verification.md)
+# Of an hour that counts (docs/verification.md).
+COUNTING_PROPOSALS_PER_SECOND = 50
+COUNTING_EVENTS_PER_HOUR = 1_000_000
+HOUR_US = 3600 * SECOND
+YOUNG_OBJECTS_MAX = 50_000
 
 
 @dataclass(slots=True)
@@ -21,20 +26,26 @@ class Outcome:
     traceback: str = ""
     digest: int = 0  # of the trace
     events: int = 0
+    chaos_events: int = 0
     simulated_us: int = 0
     operations: int = 0
     answered: int = 0
     writes: int = 0  # revisions
-    entries: int = 0  # committed
+    entries: int = 0  # committed in chaos
     faults: Counter[str] = field(default_factory=Counter)
     branches: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> bool:
-        """Whether its time counts as simulated under load and faults."""
-        proposals = self.entries * SECOND >= CORE_PROPOSALS_PER_SECOND * self.simulated_us
-        return bool(self.faults) and self.shape.members >= 3 and proposals
+        """Whether its chaos counts as simulated under load and faults."""
+        shape, seconds = self.shape, self.shape.seconds
+        return (
+            bool(self.faults)
+            and shape.members >= 3
+            and self.entries >= COUNTING_PROPOSALS_PER_SECOND * seconds
+            and self.chaos_events >= COUNTING_EVENTS_PER_HOUR * shape.chaos_us / HOUR_US
+        )
 
     @property
     def kind(self) -> str:
@@ -46,6 +57,8 @@ class Outcome:
 def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
     world = World(shape, traced=traced)
     outcome = Outcome(shape)
+    collector = gc.get_threshold()
+    gc.set_threshold(YOUNG_OBJECTS_MAX)  # nearly all that is made lives as long as the run
     try:
         world.run()
     except Violation as violation:
@@ -53,8 +66,11 @@ def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
     except Exception as exc:
         outcome.broken = f"{type(exc).__name__}: {exc}"
         outcome.traceback = traceback.format_exc()
+    finally:
+        gc.set_threshold(*collector)
     outcome.digest = world.digest & 0xFFFFFFFFFFFFFFFF
     outcome.events = world.schedule.events
+    outcome.chaos_events = world.events
     outcome.simulated_us = world.schedule.now
     outcome.operations = len(world.history.operations)
     outcome.answered = sum(
@@ -62,7 +78,7 @@ def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
         for operation in world.history.operations
     )
     outcome.writes = world.oracle.revision - 1
-    outcome.entries = world.oracle.committed
+    outcome.entries = world.entries
     outcome.faults = world.faults.counts
     outcome.branches = world.seen_branches()
     outcome.trace = world.lines or []

@@ -48,6 +48,7 @@ RARER_FAULTS: Final = {
     "flood": 20,  # a leader is cut off, and called all the more
 }
 EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS
+STRIKES_PER_MINUTE_MAX: Final = 50  # of all kinds together, in most seeds
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ class Shape:
     clients: int = 8
     calls_per_second: int = 120  # of all clients together, while nothing keeps them waiting
     burst: int = 4  # calls at once, at most
+    feed_per_second: int = 0  # writes of one more client, which waits for no answer
+    feed_batch: int = 12  # of these at once
     keys: int = 12
     faithful: bool = False  # each client always calls the same member
     eager: bool = False  # whoever has nothing to do calls a member as soon as it is up
@@ -103,6 +106,11 @@ class Shape:
         return int(SECOND * self.clients * (1 + self.burst) / 2 / self.calls_per_second)
 
     @property
+    def strikes_per_minute(self) -> float:
+        """Of all kinds of faults together."""
+        return self.faults_per_minute * sum(EVERY_FAULT[kind] for kind in self.faults)
+
+    @property
     def chaos_us(self) -> int:
         return self.seconds * SECOND
 
@@ -110,7 +118,7 @@ class Shape:
 def draw(seed: int, *, seconds: int = 10) -> Shape:
     """The shape of a seed."""
     roll = dice(seed, "shape")
-    members = roll.choice((1, 2, 3, 3, 3, 3, 4, 5, 5))
+    members = roll.choice((1, 2, *[3] * 9, *[4] * 3, *[5] * 6))
     some = roll.sample(sorted(FAULTS), roll.randint(1, 8))
     rare = dice(seed, "rare faults")
     some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.3]
@@ -137,15 +145,15 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         turn_us=roll.choice((20, 200, 1000)),
         clock_skew=roll.choice((0.0, 0.0, 0.05, 0.3)),
         clients=roll.choice((4, 8, 8, 16)),
-        calls_per_second=roll.choice((60, 120, 120, 120, 300)),
+        calls_per_second=roll.choice((15, 15, 30, 30, 80)),
         burst=roll.choice((1, 4, 4, 12)),
         keys=roll.choice((3, 12, 40)),
         client_timeout_ms=roll.choice((500, 3000, 8000)),
         request_timeout_ms=roll.choice((300, 1500, 5000)),
         catchup_entries=roll.choice((5, 30, 200, 1 << 30)),
         state_sync_entries=roll.choice((3, 30, 300)),
-        append_bytes_max=roll.choice((1, 500, 1 << 20)) if tight else 1 << 20,
-        inflight_messages_max=roll.choice((1, 4, 256)) if tight else 256,
+        append_bytes_max=roll.choice((1, 500, 500, 2000, 1 << 20)) if tight else 1 << 20,
+        inflight_messages_max=roll.choice((1, 4, 16)) if tight else 256,
         applying_bytes_max=roll.choice((1, 500, 64 << 10)) if tight else 64 << 10,
         uncommitted_bytes_max=roll.choice((500, 5000, 1 << 20)) if tight else 1 << 20,
         lease_holders=roll.choice((0, 0, 2, 4)),
@@ -154,7 +162,28 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
         faults=tuple(sorted(some)),
         faults_per_minute=roll.choice((1.0, 2.0, 4.0, 8.0)),
     )
-    return _with_habits(shape)
+    return _with_habits(_with_load(shape))
+
+
+def _with_load(shape: Shape) -> Shape:
+    """Drawn apart: writes enough that most of what is simulated is under load.
+
+    The more faults strike, the more of them come to nothing; where very many do, nobody does
+    any work, so that is for a few seeds only.
+    """
+    roll = dice(shape.seed, "load")
+    if roll.random() < 0.85:
+        most = STRIKES_PER_MINUTE_MAX / sum(EVERY_FAULT[kind] for kind in shape.faults)
+        shape = replace(shape, faults_per_minute=min(shape.faults_per_minute, most))
+    if roll.random() < 0.02:
+        return shape
+    if shape.append_bytes_max == 1:
+        return replace(shape, feed_per_second=45, feed_batch=4)  # each a message of its own
+    return replace(
+        shape,
+        feed_per_second=60 + int(shape.strikes_per_minute / 2),
+        feed_batch=roll.choice((8, 8, 12, 20)),
+    )
 
 
 def _with_habits(shape: Shape) -> Shape:

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chainfire.sim.run import Outcome
+from chainfire.sim.run import HOUR_US, Outcome
 from chainfire.sim.shape import EVERY_FAULT
-
-HOUR_US = 3_600_000_000
 
 
 @dataclass(slots=True)
@@ -20,7 +18,7 @@ class Summary:
     broken: list[tuple[int, str]] = field(default_factory=list)  # (seed, what)
     cpu_seconds: float = 0.0
     simulated_us: int = 0
-    counting_us: int = 0  # three members or more, faults, and proposals enough
+    counting_us: int = 0  # of chaos with three members or more, faults, and proposals enough
     events: int = 0
     operations: int = 0
     answered: int = 0
@@ -33,7 +31,7 @@ class Summary:
         if outcome.broken:
             self.broken.append((outcome.shape.seed, outcome.broken))
         self.simulated_us += outcome.simulated_us
-        self.counting_us += outcome.simulated_us if outcome.counts else 0
+        self.counting_us += outcome.shape.chaos_us if outcome.counts else 0
         self.events += outcome.events
         self.operations += outcome.operations
         self.answered += outcome.answered

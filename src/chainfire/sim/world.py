@@ -25,7 +25,7 @@ from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import check_leases
 from chainfire.sim.check_watch import check_watches
-from chainfire.sim.clients import Call, Client, Compactor, Nobody
+from chainfire.sim.clients import Call, Client, Compactor, Feeder, Nobody
 from chainfire.sim.disk import Disk, SimBackend
 from chainfire.sim.faults import Faults
 from chainfire.sim.history import History, Put, PutDone, Range, RangeDone, Request, Violation
@@ -64,6 +64,7 @@ class World:
         self.history = History()
         self.lines: list[str] | None = [] if traced else None
         self.digest = 0
+        self.entries = self.events = 0  # in chaos: committed, and carried out
         self.branches: Counter[str] = Counter()  # rare things that happened
         self._dice = dice(shape.seed, "world")
         founders = tuple(range(1, shape.members + 1))
@@ -76,6 +77,8 @@ class World:
         self.clients = [Client(self, id) for id in range(shape.clients)]
         if shape.compaction_ms:
             self.clients.append(Compactor(self, len(self.clients)))
+        if shape.feed_per_second:
+            self.clients.append(Feeder(self, len(self.clients)))
         for _ in range(shape.lease_holders):
             self.clients.append(LeaseHolder(self, len(self.clients)))
         self._flooder = Client(self, len(self.clients))
@@ -115,6 +118,7 @@ class World:
             party.start()
         self.faults.start()
         self.schedule.run_until(self.shape.chaos_us)
+        self.entries, self.events = self.oracle.committed, self.schedule.events
         self._heal()
         self._await_one_cluster()
         self._ask_everybody()
