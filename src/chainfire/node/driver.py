@@ -463,7 +463,7 @@ class Driver:
         if applying.held and not self._may_hold():
             applying.release(looked_for=True)
         self._pump()
-        self._gate.note_leadership(is_sole_voter=self.is_sole_voter)
+        self._gate.note_leadership()
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
@@ -600,7 +600,8 @@ class Driver:
         self._has_written = self._writer.unsynced is not None
         if message.snapshot is not None:
             self._installed()
-        self._route_all(due)
+        if due:
+            self._route_all(due)
 
     def _apply(self) -> None:
         applying, effects = self._applying, self._effects

@@ -124,14 +124,15 @@ class ReadGate:
         """An index that an old leader names later must not answer anybody (etcd#21375)."""
         self.reads.repeat_rounds()
 
-    def note_leadership(self, *, is_sole_voter: bool) -> None:
+    def note_leadership(self) -> None:
         """After each turn: ReadIndex of a sole voter is its own commit index.
 
         Nobody else can have been elected; but it counts only when an entry of
         its own term is committed (Raft §8).
         """
         core = self._core
-        if not is_sole_voter or core.role is not Role.LEADER:
+        conf = core.tracker.conf
+        if core.role is not Role.LEADER or conf.voters != (core.id,) or conf.voters_outgoing:
             self._is_local = False
         elif not self._is_local or self._local_term != core.term:
             self._is_local, self._local_term = core.committed_in_term, core.term

@@ -28,9 +28,13 @@ def committed_index(voters: Collection[int], matches: Mapping[int, int]) -> int:
             return matches.get(voter, 0)
     if not count:
         return EVERYTHING
-    ascending = sorted([matches.get(voter, 0) for voter in voters])
+    return majority_index([matches.get(voter, 0) for voter in voters])
+
+
+def majority_index(matches: list[int]) -> int:
+    """The highest index that a majority of these has reached; there is one at least."""
     # n - (n // 2 + 1) voters may be behind it. Even n included: hashicorp/raft 163a55f.
-    return ascending[count - (count // 2 + 1)]
+    return sorted(matches)[(len(matches) - 1) // 2]
 
 
 def joint_committed_index(

@@ -59,7 +59,8 @@ def _on_match(raft: Raft, id: int, peer: Progress) -> None:
         peer.become_replicate()
 
     waits = raft.config.commits_wait
-    if maybe_commit(raft):
+    # What others hold without it, was committed without it.
+    if peer.match > raft.log.committed and maybe_commit(raft):
         release_held_reads(raft)
         broadcast_commit(raft)
     elif id != raft.id and not waits and peer.can_bump_commit(raft.log.committed):

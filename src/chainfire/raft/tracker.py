@@ -16,9 +16,9 @@ from chainfire.raft.inflights import Inflights
 from chainfire.raft.progress import Progress
 from chainfire.raft.quorum import (
     Verdict,
-    committed_index,
     joint_committed_index,
     joint_vote_verdict,
+    majority_index,
 )
 from chainfire.types import ConfState
 
@@ -96,10 +96,10 @@ class Tracker:
         voters = conf.voters
         if len(voters) == 1 and not conf.voters_outgoing:
             return progress[voters[0]].match
-        matches = {id: progress[id].match for id in self.all_voters}
         if conf.voters_outgoing:
+            matches = {id: progress[id].match for id in self.all_voters}
             return joint_committed_index(voters, conf.voters_outgoing, matches)
-        return committed_index(voters, matches)
+        return majority_index([progress[id].match for id in voters])
 
     def verdict(self, votes: dict[int, bool]) -> Verdict:
         return joint_vote_verdict(self.conf.voters, self.conf.voters_outgoing, votes)
