@@ -10,11 +10,14 @@ from chainfire.errors import Outdated, Stalled
 from chainfire.machine import Machine
 from chainfire.node.installing import Installing
 from chainfire.node.logstore import LogMeta, LogStore
+from chainfire.proto.cluster_pb2 import Member
+from chainfire.proto.command_pb2 import ConfChangeContext
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.raft.ready import Role
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import ConfState, Entry, HardState
+from chainfire.types import ConfState, Entry, EntryType, HardState
 from tests.node.cluster import Cluster
 from tests.node.world import MemoryPlace, World
 
@@ -92,6 +95,31 @@ def test_a_snapshot_that_raft_does_not_want_is_discarded() -> None:
     old = Message(MessageType.SNAPSHOT, 3, 1, term, snapshot=Snapshot(1, 1, ConfState((1, 2, 3))))
     world.driver.snapshot_received(old, "state-000007")
     assert world.place.discarded == ["state-000007"]
+
+
+def test_a_snapshot_waits_for_a_membership_change_that_is_being_applied(tmp_path: Path) -> None:
+    """Or that change would be made in the membership that came with the snapshot."""
+    world = World(voters=(1, 2, 3))
+    driver = world.driver
+    added = Member(ID=4, peerURLs=["http://127.0.0.1:4"], isLearner=True)
+    context = ConfChangeContext(member_id=2, start_number=1, sequence=1, members=[added])
+    steps = (ChangeStep(ChangeKind.ADD_LEARNER, 4),)
+    enter = ConfChange(steps, context=context.SerializeToString())
+    entries = [Entry(1, 1), Entry(1, 2, EntryType.CONF_CHANGE_V2, enter.encode())]
+    driver.received(2, [Message(MessageType.APPEND, 1, 2, 1, entries=entries, commit=2)])
+    world.state.stalled = True
+    world.sync(world.turn())
+    assert world.turn().stalled  # the change is handed out, and cannot be written
+    world.place.root = tmp_path
+    snapshot = Snapshot(9, 1, ConfState((1, 2, 3)))
+    message = Message(MessageType.SNAPSHOT, 1, 2, 1, snapshot=snapshot)
+    driver.snapshot_received(message, staged_state(tmp_path / "state-000002", 9))
+    world.turn()
+    assert not world.place.discarded and world.machine.applied_index < 2
+    world.state.stalled = False
+    world.settle()
+    assert world.machine.applied_index == 9
+    assert driver.raft.raft.tracker.conf == world.machine.conf_state == snapshot.conf_state
 
 
 def staged_state(path: Path, index: int) -> str:

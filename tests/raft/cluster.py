@@ -334,6 +334,9 @@ class Cluster:
             self._lose(message)
             return
         member = self.members[message.to]
+        if message.type is MessageType.SNAPSHOT and member.applies:
+            self._lose(message)  # its rule: not while entries are handed out (rawnode.py)
+            return
         member.node.step(message)
         self.look(member)
         if message.type is MessageType.SNAPSHOT:

@@ -149,6 +149,7 @@ class Driver:
             EarlyAnswers(machine, self._proposer),
         )
         self._appends: deque[Message] = deque()  # for our own disk, in raft's order
+        self._arrived: Message | None = None  # a snapshot that raft has not heard of
         self._has_written = False  # in this turn; its sync begins before anything is applied
         self.reports = Reports(raft, machine, self._effects)
         self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
@@ -305,9 +306,22 @@ class Driver:
     def snapshot_received(self, message: Message, staged: str) -> None:
         """A snapshot's files are durable in the staged state directory of this name, ours now."""
         self._installing.stage(message, staged)
-        if not self.standing.is_waiting:
-            self.raft.step(message)
-        wanted = (self._core.log.unstable.snapshot, *(w.snapshot for w in self._appends))
+        self._arrived = None if self.standing.is_waiting else message
+        self._take_arrived()
+
+    def _take_arrived(self) -> None:
+        """Tell raft of a snapshot, but not while entries are handed out: a membership change among
+        them would be made once more, in the membership that came with the snapshot.
+        """
+        arrived = self._arrived
+        if arrived is not None:
+            self._apply_held(looked_for=False)
+            if not self._applying.pages:
+                self.raft.step(arrived)
+                arrived = self._arrived = None
+        wanted = [self._core.log.unstable.snapshot, *(w.snapshot for w in self._appends)]
+        if arrived is not None:
+            wanted.append(arrived.snapshot)
         self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
 
     def snapshot_sent(self, peer: int, *, arrived: bool) -> None:
@@ -463,6 +477,9 @@ class Driver:
         if applying.held and not self._may_hold():
             applying.release(looked_for=True)
         self._pump()
+        if self._arrived is not None and not applying.pages:
+            self._take_arrived()
+            self._pump()
         self._gate.note_leadership()
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled

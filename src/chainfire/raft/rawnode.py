@@ -119,7 +119,8 @@ class RawNode:
     def step(self, message: Message) -> Refusal | None:
         """A message arrived, or storage work is done. A refused one changed nothing.
 
-        The transport vouches for `sender`.
+        The transport vouches for `sender`. No SNAPSHOT while entries are being applied: it brings
+        a membership that no older change may be applied to.
         """
         type = message.type
         if type in _LOCAL_SENDER:
