@@ -34,7 +34,7 @@ from chainfire.server.member import make_node, opening_settings
 from chainfire.server.opening import Opened, open_member
 
 QUANTILE = 0.02
-TURNS_PER_RUN = 50  # what is put off in one turn is made up for in another
+CALLS_PER_RUN = 64  # at least: what is put off in one turn is made up for in another
 _now = time.thread_time_ns
 
 
@@ -53,7 +53,9 @@ ANSWERS: list[tuple[int, int, bytes]] = []
 class Stages:
     """CPU nanoseconds of each stage, run by run."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.turns_per_run = 1 + (CALLS_PER_RUN - 1) // batch
         self.runs: defaultdict[str, list[int]] = defaultdict(list)
         self._run: defaultdict[str, int] = defaultdict(int)
         self.turns = 0
@@ -61,7 +63,7 @@ class Stages:
 
     def turn_ended(self) -> None:
         self.turns += 1
-        if self.turns % TURNS_PER_RUN == 0:
+        if self.turns % self.turns_per_run == 0:
             for name, taken in self._run.items():
                 self.runs[name].append(taken)
             self._run.clear()
@@ -77,10 +79,10 @@ class Stages:
 
         return call
 
-    def us_per_call(self, name: str, batch: int) -> float:
+    def us_per_call(self, name: str) -> float:
         taken = sorted(self.runs[name])
         quantile = taken[int(len(taken) * QUANTILE)] if taken else 0
-        return quantile / TURNS_PER_RUN / batch / 1000
+        return quantile / self.turns_per_run / self.batch / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class Bench:
 async def measure(options: argparse.Namespace, directory: Path) -> Stages:
     config = replace(Config(), member=replace(MemberConfig(), data_dir=str(directory / "member")))
     opened = open_member(opening_settings(config))
-    stages = Stages()
+    stages = Stages(options.batch)
     try:
         registry = Registry(opened.log_backend, opened.machine)
         bench = Bench(opened, make_node(config, opened, registry), options)
@@ -213,7 +215,7 @@ PARTS = ("handlers", "log append", "log sync", "decode", "stage", "write", "answ
 
 
 def tell(stages: Stages, options: argparse.Namespace) -> None:
-    figures = {name: stages.us_per_call(name, options.batch) for name in (*PARTS, "turn")}
+    figures = {name: stages.us_per_call(name) for name in (*PARTS, "turn")}
     rest = figures["turn"] - sum(figures[name] for name in PARTS[1:])
     print(
         f"{options.load}, {options.batch} calls a turn, {options.keys} keys, "

@@ -20,6 +20,18 @@ def test_a_written_batch_is_read_at_once(backend: StorageBackend) -> None:
     assert list(backend.iterate("a")) == ABC
 
 
+def test_a_written_row_is_read_at_once_and_durable_with_the_next_sync(
+    backend: StorageBackend,
+) -> None:
+    backend.write_row("a", b"k", b"v")
+    backend.write_row("b", b"k", b"of b")
+    assert (backend.get("a", b"k"), backend.get("b", b"k")) == (b"v", b"of b")
+    backend.sync()
+    assert backend.statistics().write_bytes
+    with pytest.raises(KeyError):
+        backend.write_row("nowhere", b"k", b"v")
+
+
 def test_nothing_of_a_batch_is_read_before_it_is_written(backend: StorageBackend) -> None:
     batch = backend.batch()
     batch.put("a", b"k", b"v")

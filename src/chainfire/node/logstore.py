@@ -180,13 +180,18 @@ class LogStore:
         Readable at once, durable after the backend's next sync. Raises what
         `StorageBackend.write` raises, with nothing changed.
         """
+        rows = self.record_cache.encode(entries)
+        if len(rows) == 1 and hard_state is None and entries[0].index == self._last + 1:
+            self._backend.write_row("raft_logs", _INDEX.pack(self._last + 1), rows[0])
+            self._remember(entries)
+            return
         batch = self._backend.batch()
         if entries:
             first = entries[0].index
             assert self._truncated < first <= self._last + 1, (self._truncated, first, self._last)
             if first <= self._last:
                 self._cut_suffix(batch, first)
-            for record in self.record_cache.encode(entries):
+            for record in rows:
                 batch.put("raft_logs", _INDEX.pack(first), record)
                 first = records.first_index_after(record, first)
         if hard_state is not None:

@@ -118,6 +118,11 @@ class MemoryBackend:
             _apply(self._families, ops)
             self._journal.append(ops)
 
+    def write_row(self, family: str, key: bytes, value: bytes) -> None:
+        batch = self.batch()
+        batch.put(family, key, value)
+        self.write(batch)
+
     def sync(self) -> None:
         self.sync_first(self.unsynced_batches)
 
