@@ -156,7 +156,10 @@ class Cluster:
         if world is None or self.cut & {packet.sender, packet.to}:
             return
         if not world.driver.received(packet.sender, [packet.frame]):
-            self._carry_out(packet.to, world.driver.say())
+            said = world.driver.say()
+            self._carry_out(packet.to, said)
+            for reader in said.reads:
+                reader.ready()
 
     def _carry_out(self, id_: int, effects: Effects) -> None:
         self._post(id_, effects)

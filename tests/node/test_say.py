@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chainfire.node.frames import Frame
+from chainfire.proto.kv_pb2 import LINEARIZABLE
 from chainfire.raft.messages import Message, MessageType
 from tests.node.cluster import Cluster, Packet
 from tests.node.world import World
@@ -88,3 +89,57 @@ def test_a_snapshot_that_an_answer_asks_for_is_sent_without_a_turn() -> None:
     reply = Message(MessageType.HEARTBEAT_REPLY, 1, 3, term)
     assert not leader.driver.received(3, [reply])
     assert [message.to for message in leader.driver.say().snapshots] == [3]
+
+
+def test_a_read_at_a_leader_takes_no_turn_at_all() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.settle()
+    reads = [leader.read(LINEARIZABLE) for _ in range(3)]
+    assert leader.driver.awaits_round
+    leader.driver.begin_round()
+    asked = leader.driver.say()
+    assert types(asked.frames[2]) == [MessageType.HEARTBEAT]
+    follower = cluster.members[2]
+    assert not follower.driver.received(1, asked.frames[2])
+    assert not leader.driver.received(2, follower.driver.say().frames[1])
+    said = leader.driver.say()
+    assert len(said.reads) == len(reads) and not said.more and not leader.driver.awaits_round
+
+
+def test_a_read_whose_index_is_not_applied_wants_a_turn() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.settle()
+    follower = cluster.members[2]
+    read = follower.read(LINEARIZABLE)
+    follower.driver.begin_round()
+    (context,) = [f.context for f in follower.driver.say().frames[1] if isinstance(f, Message)]
+    core = follower.driver.raft.raft
+    index = core.log.last_index + 1
+    answer = Message(MessageType.READ_INDEX_REPLY, 2, 1, core.term, index=index, context=context)
+    assert not follower.driver.received(1, [answer])
+    said = follower.driver.say()
+    assert not said.reads and said.more
+    leader.put(b"k")
+    cluster.settle()
+    assert read.may_read
+
+
+def test_an_index_that_comes_with_a_change_of_leader_is_not_used() -> None:
+    """etcd#21375: what the old one said is forgotten first, and the new one is asked."""
+    cluster = Cluster()
+    cluster.elect()
+    cluster.settle()
+    follower = cluster.members[2]
+    read = follower.read(LINEARIZABLE)
+    follower.driver.begin_round()
+    (context,) = [f.context for f in follower.driver.say().frames[1] if isinstance(f, Message)]
+    core = follower.driver.raft.raft
+    term, index = core.term, core.log.committed
+    answer = Message(MessageType.READ_INDEX_REPLY, 2, 1, term, index=index, context=context)
+    new = Message(MessageType.HEARTBEAT, 2, 3, term + 1)
+    assert follower.driver.received(1, [answer, new])
+    assert not follower.driver.say().reads
+    follower.turn()
+    assert not read.answered and follower.driver.awaits_round

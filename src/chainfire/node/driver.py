@@ -7,7 +7,7 @@ simulator runs this very class. One turn takes everything that has arrived:
     turn()      proposals -> raft -> log batch (written, not durable)    -> Effects.sync
     synced(n)   witness, raft's own acknowledgements -> committed entries -> early answers
     turn()      machine.apply: one atom -> answers                       -> Effects
-    say()       where no turn is due: what others are told               -> Effects
+    say()       where no turn is due: what others are told, who may read -> Effects
 
 The last step is put off while nobody waits for it (`applying`).
 
@@ -259,7 +259,24 @@ class Driver:
                 case Refused():
                     self._proposer.refused(frame)
             needs_turn = True
+        self._confirm_rounds()
         return needs_turn or self.raft.has_work()
+
+    @property
+    def awaits_round(self) -> bool:
+        """A read waits for `begin_round` and `say`, or a turn."""
+        return bool(self._gate.reads.next_round)
+
+    def begin_round(self) -> None:
+        """Ask for the read index of all reads that have come since the last time."""
+        if self._gate.reads.next_round:
+            self._gate.start_round()
+            self._confirm_rounds()
+
+    def _confirm_rounds(self) -> None:
+        if self._core.read_states:
+            for state in self.raft.take_read_states():
+                self._gate.confirm_round(state)
 
     def unreachable(self, peer: int) -> None:
         """Something for this member was dropped."""
@@ -445,15 +462,21 @@ class Driver:
         )
 
     def say(self) -> Effects:
-        """What other members are told, where `received` or `is_due` has asked for no turn.
+        """What other members are told, and who may read by what they told, where `received` or
+        `is_due` has asked for no turn.
 
-        Every write is acknowledged, every round of reads answered: half of the turns were that.
+        Every write is acknowledged, every round of reads answered: most turns were that.
         """
-        effects = self._effects
-        if not self.raft.has_work():
+        effects, gate = self._effects, self._gate
+        if self._core.messages and not self.raft.has_work():
             self._route_all(self.raft.take_messages())
         said = Effects(effects.frames, effects.snapshots)
         effects.frames, effects.snapshots = {}, []
+        if gate.reads.waiting:
+            if not self._barred:
+                said.reads = gate.ready()
+            said.more = bool(gate.reads.waiting)
+        said.wants_reminder = gate.begin_wait()
         return said
 
     def turn(self, now_ms: int = 0) -> Effects:

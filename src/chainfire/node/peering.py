@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Peering:
-    """`wake` schedules a turn of the driver, `die` stops the member."""
+    """`wake` orders a turn of the driver, `say` does what needs none, `die` stops the member."""
 
     def __init__(
         self,
@@ -45,12 +45,14 @@ class Peering:
         registry: Registry,
         *,
         wake: Callable[[], None],
+        say: Callable[[], None],
         die: Callable[[FatalError], None],
     ) -> None:
         self._driver = driver
         self._core = driver.raft.raft  # read, never written
         self._registry = registry
         self._wake = wake
+        self._say = say
         self._die = die
         self._loop = asyncio.get_running_loop()
         self._dice = random.SystemRandom()
@@ -138,7 +140,7 @@ class Peering:
         if self._driver.received(sender, frames):
             self._wake()
         else:
-            self.send(self._driver.say())
+            self._say()
 
     def connected(self, peer: int, hello: Hello, *, welcomed: bool) -> None:
         if not hello.lost_data:

@@ -157,8 +157,10 @@ class Node:
             die=self.halt,
         )
         self._log_sync = LogSync(log_backend, synced=self._synced, die=self.halt)
-        self.peering = Peering(driver, registry, wake=self._schedule_turn, die=self.halt)
-        self._turn_scheduled = False
+        self.peering = Peering(
+            driver, registry, wake=self._schedule_turn, say=self._say, die=self.halt
+        )
+        self._turn_scheduled = self._round_scheduled = False
         self._removal_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -394,8 +396,11 @@ class Node:
         deadline_ms = None if deadline is None else int(deadline * 1000)
         if self._driver.read(level, min_revision, deadline_ms, pending):
             pending.ready()
-        else:
+        elif not self._driver.awaits_round:
             self._schedule_turn()
+        elif not (self._turn_scheduled or self._round_scheduled):
+            self._round_scheduled = True
+            self._loop.call_soon(self._begin_round)
 
     def run_steps(
         self,
@@ -612,14 +617,36 @@ class Node:
         self._show(driver.synced(number))
         if driver.is_due:
             return True
-        self.peering.send(driver.say())
+        self._say()
         return False
 
     def _remind(self) -> None:
         if not (self._closed or self.failed.done()):
             if self._driver.remind():
                 self._loop.call_later(WAIT_SECONDS, self._remind)
-            self.peering.send(self._driver.say())
+            self._say()
+
+    def _begin_round(self) -> None:
+        """One round for all reads that came in this pass of the loop, if no turn has begun it."""
+        self._round_scheduled = False
+        if not (self._turn_scheduled or self._closed or self.failed.done()):
+            try:
+                self._driver.begin_round()
+                self._say()
+            except Exception as exc:
+                self.halt(fatal(exc))
+
+    def _say(self) -> None:
+        """What needs no turn."""
+        said = self._driver.say()
+        if said.frames or said.snapshots:
+            self.peering.send(said)
+        if said.reads:
+            self._show((), said.reads)
+        if said.wants_reminder:
+            self._loop.call_later(WAIT_SECONDS, self._remind)
+        if said.more:
+            self._schedule_turn()
 
     def _retry_soon(self) -> None:
         """One retry at a time, however many turns a stall sees."""

@@ -41,7 +41,7 @@ from chainfire.raft.progress import ProgressState
 from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.reads import ask_all, start_read
-from chainfire.raft.ready import Ready, Role, SoftState, Work
+from chainfire.raft.ready import ReadState, Ready, Role, SoftState, Work
 from chainfire.raft.replication import tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
 from chainfire.raft.state import Raft
@@ -318,6 +318,17 @@ class RawNode:
         """
         messages, self.raft.messages = self.raft.messages, []
         return messages
+
+    def take_read_states(self) -> list[ReadState]:
+        """The reads that may be answered, where `has_work` has no other reason; else they come with
+        the rest, which may be that another leads.
+        """
+        raft = self.raft
+        states, raft.read_states = raft.read_states, []
+        if states and self.has_work():
+            raft.read_states = states
+            return []
+        return states
 
     def work(self) -> Work | None:
         """As `ready`, by the short way: what is to be applied is named and not put into messages.

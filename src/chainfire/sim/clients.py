@@ -79,6 +79,8 @@ class Call:
             level = LEVELS[Level(request.level)]
             if driver.read(level, request.min_revision, None, self):
                 self.ready()
+            elif driver.awaits_round:
+                member.begin_round()
         else:
             driver.propose(*command_of(request), self)
         member.wake()

@@ -298,7 +298,7 @@ class SimMember:
         if self.driver.received(sender, frames):
             self.wake()
         else:
-            self._carry_out(self.driver.say())
+            self._say()
 
     def receive_snapshot(self, life: int, message: Message, files: SimBackend) -> bool:
         """Whether it has arrived; what it is about comes with it."""
@@ -313,6 +313,22 @@ class SimMember:
         assert self.driver is not None
         self.driver.snapshot_sent(peer, arrived=arrived)
         self.wake()
+
+    def begin_round(self) -> None:
+        """A read waits for one."""
+        assert self.driver is not None
+        self.driver.begin_round()
+        self._say()
+
+    def _say(self) -> None:
+        """What needs no turn."""
+        assert self.driver is not None
+        said = self.driver.say()
+        self._carry_out(said)
+        if said.wants_reminder:
+            self._later(int(WAIT_SECONDS * SECOND), self._remind)
+        if said.more:
+            self.wake()
 
     def wake(self) -> None:
         if not self._turn_due:
@@ -417,7 +433,7 @@ class SimMember:
         assert self.driver is not None
         if self.driver.remind():
             self._later(int(WAIT_SECONDS * SECOND), self._remind)
-        self._carry_out(self.driver.say())
+        self._say()
 
     def _carry_out(self, effects: Effects) -> None:
         for to, frames in effects.frames.items():
@@ -443,7 +459,7 @@ class SimMember:
         if self.driver.is_due:
             self.wake()
         else:
-            self._carry_out(self.driver.say())
+            self._say()
             self._mind_held(self.driver)
 
     # ── upkeep ──────────────────────────────────────────────────────────────
