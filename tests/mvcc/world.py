@@ -8,9 +8,11 @@ from typing import Any
 
 from chainfire.errors import RequestError
 from chainfire.mvcc.compact import Compaction
-from chainfire.mvcc.history import Changes, change_steps
+from chainfire.mvcc.history import Changes, Limits, change_steps
 from chainfire.mvcc.read import range_steps, run
+from chainfire.mvcc.rows import keyspace_prefix
 from chainfire.mvcc.store import Mvcc
+from chainfire.mvcc.versions import key_change_steps
 from chainfire.mvcc.writer import Writer
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
@@ -103,11 +105,23 @@ class World:
                 self.keyspace,
                 start,
                 self.store.revision + 1,
-                is_wanted=lambda _: True,
-                want_prev=True,
-                rows_max=rows_max,
-                bytes_max=1 << 20,
-                rows_per_slice=2,
+                lambda _: True,
+                Limits(want_prev=True, rows_max=rows_max, bytes_max=1 << 20, rows_per_slice=2),
+            )
+        )
+
+    def history_of(self, start: int, *keys: bytes, rows_max: int = 1000) -> Changes:
+        """The same for a watcher of these keys, found by their versions."""
+        prefix = keyspace_prefix(self.keyspace)
+        return run(
+            key_change_steps(
+                self.backend,
+                self.store,
+                self.keyspace,
+                start,
+                self.store.revision + 1,
+                [prefix + key for key in keys],
+                Limits(want_prev=True, rows_max=rows_max, bytes_max=1 << 20, rows_per_slice=2),
             )
         )
 

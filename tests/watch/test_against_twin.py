@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from chainfire.proto import kv_pb2
+from chainfire.watch import hub
 from tests.watch.world import Client, World, delete, put, txn
 
+FAR = hub.FAR
 KEYS = [b"a", b"b", b"c", b"d"]
 keys = st.sampled_from(KEYS)
 ranges = st.sampled_from(
@@ -51,8 +53,9 @@ class Watch:
 
 
 class Watching(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
+    @initialize(far=st.sampled_from([0, FAR]))
+    def begin(self, far: int) -> None:
+        hub.FAR = far  # type: ignore[misc]
         self.world = World(sliced=True)
         self.history: list[kv_pb2.Event] = []
         self.clients: list[Client] = []
@@ -154,6 +157,7 @@ class Watching(RuleBasedStateMachine):
             assert told[-1].kv.mod_revision < rest[0].kv.mod_revision, "a revision was split"
 
     def teardown(self) -> None:
+        hub.FAR = FAR  # type: ignore[misc]
         if not hasattr(self, "world"):
             return
         for _ in range(200):  # everybody reads until nothing is left to be told

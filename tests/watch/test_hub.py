@@ -11,6 +11,7 @@ from chainfire.machine import giant
 from chainfire.proto import kv_pb2
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
+from chainfire.watch import hub
 from tests.watch.world import Client, World, delete, put, txn
 
 
@@ -43,6 +44,24 @@ def test_a_past_start_is_told_from_the_store_then_live_without_gap_or_repeat(sta
     client.watch(b"k", start_revision=start)
     world.put(b"k", b"live")
     assert revisions(client) == list(range(max(start, 2), 7))
+
+
+def test_a_key_that_is_watched_from_far_back_is_told_without_a_walk_over_all_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.put(b"k", b"first")
+    for _ in range(20):
+        world.apply(*[put(b"other")] * (hub.FAR // 20))
+    world.put(b"k", b"last")
+    walks: list[object] = []
+    monkeypatch.setattr(hub, "change_steps", lambda *asked: walks.append(asked))
+    client = world.client()
+    client.watch(b"k", start_revision=1)
+    world.put(b"k", b"live")
+    last = world.machine.revision
+    assert revisions(client) == [2, last - 1, last]
+    assert walks == []
 
 
 def test_a_future_start_hears_nothing_older_even_within_one_turn() -> None:

@@ -36,24 +36,30 @@ class Changes:
     next_revision: int  # where to go on; `stop` when nothing is left
 
 
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """Of what is read in one portion, and between two pauses of it."""
+
+    want_prev: bool
+    rows_max: int
+    bytes_max: int
+    rows_per_slice: int
+
+
 def change_steps(
     view: Reader,
     store: StoreState,
     keyspace: int,
     start: int,
     stop: int,
-    *,
     is_wanted: Callable[[bytes], object],
-    want_prev: bool,
-    rows_max: int,
-    bytes_max: int,
-    rows_per_slice: int,
+    limits: Limits,
 ) -> Steps[Changes]:
     """Changes of whole main revisions, start <= main < stop, in order, to the wanted row keys.
 
     Ends behind the revision that reaches `rows_max` rows walked or `bytes_max`
     bytes found. `prev` is None for a created key, where the revision before is
-    compacted, and unless `want_prev`. Raises Compacted if `start` is below the
+    compacted, and unless it is wanted. Raises Compacted if `start` is below the
     compacted revision.
     """
     prefix, state = rows.keyspace_prefix(keyspace), store.keyspace(keyspace)
@@ -67,17 +73,17 @@ def change_steps(
         for row_key, value in view.iterate(REVISIONS, position, upper):
             row_main = rows.change_main(row_key)
             if row_main != main:
-                if walked >= rows_max or size >= bytes_max:
+                if walked >= limits.rows_max or size >= limits.bytes_max:
                     return Changes(_surviving(found, compacted), row_main)
                 main = row_main
             walked += 1
             if is_wanted(prefix + value[rows.CHANGE_HEAD_BYTES :]):
                 row = rows.decode_change(row_key, value)
-                change = _change(view, prefix, row, compacted, want_prev)
+                change = change_at(view, prefix, row, compacted, limits.want_prev)
                 if change is not None:
                     found.append(change)
                     size += len(change.row or b"") + len(change.prev or b"")
-            if walked % rows_per_slice == 0:
+            if walked % limits.rows_per_slice == 0:
                 position = row_key + b"\0"
                 break
         else:
@@ -95,10 +101,13 @@ def _surviving(found: list[Change], compacted: int) -> list[Change]:
     ]
 
 
-def _change(
+def change_at(
     view: Reader, prefix: bytes, found: rows.Change, compacted: int, want_prev: bool
 ) -> Change | None:
-    """None: a version that the compacted revision had replaced, and that is gone."""
+    """The change that a row of `revisions` tells of.
+
+    None: a version that the compacted revision had replaced, and that is gone.
+    """
     key, main, sub = found.key, found.main, found.sub
     row = prev = None
     if found.type == rows.PUT:

@@ -179,6 +179,10 @@ class Cohort:
         else:
             del self._exact[row_key]
 
+    def few_keys(self, count_max: int) -> Sequence[bytes]:
+        """All row keys that are watched; none if they are more, or ranges."""
+        return () if self._ranges or len(self._exact) > count_max else list(self._exact)
+
     def join(self, watcher: Watcher) -> None:
         """Into the group of its likes."""
         spans, flags = watcher.spans, watcher.flags

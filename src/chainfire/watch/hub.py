@@ -25,9 +25,10 @@ from heapq import heappop, heappush
 from typing import Final
 
 from chainfire.errors import Compacted
-from chainfire.mvcc.history import change_steps
+from chainfire.mvcc.history import Changes, Limits, change_steps
 from chainfire.mvcc.read import Steps
 from chainfire.mvcc.rows import keyspace_prefix
+from chainfire.mvcc.versions import key_change_steps
 from chainfire.storage.staged import Change
 from chainfire.watch.behind import Behind, keyspace_of
 from chainfire.watch.event import Event, prefix
@@ -40,6 +41,8 @@ CAST_MEMBERS_MIN: Final = 4  # of smaller groups each member is told by itself
 ROWS_PER_CHUNK: Final = 1000  # walked before a cohort is told what was found
 BYTES_PER_CHUNK: Final = 1 << 20
 ROWS_PER_SLICE: Final = 200
+FAR: Final = 2 * ROWS_PER_CHUNK  # revisions; then a few keys are followed by their own versions
+FEW_KEYS: Final = 20
 GROUPS_PER_SLICE: Final = 100
 _WAITS: Final = -1  # `Watcher.at` of those in the heap of the future
 _ALL_KEYSPACES: Final = -1
@@ -330,21 +333,9 @@ class Hub:
 
     def _advance(self, cohort: Cohort) -> Steps[None]:
         """Tell a cohort the next portion. It is taken out: nobody joins it while it is read."""
-        start, store = cohort.next, self._source.store
+        start = cohort.next
         try:
-            found = yield from change_steps(
-                store.view,
-                store,
-                cohort.keyspace,
-                start,
-                # Up to the next cohort, which it then joins: each revision is read once for all.
-                min(self._behind.above(cohort), self.revision + 1),
-                is_wanted=cohort.matching,
-                want_prev=cohort.wants_prev,
-                rows_max=ROWS_PER_CHUNK,
-                bytes_max=BYTES_PER_CHUNK,
-                rows_per_slice=ROWS_PER_SLICE,
-            )
+            found = yield from self._changes_for(cohort)
         except Compacted:
             yield from self._end_compacted(cohort)
             return
@@ -361,6 +352,26 @@ class Hub:
         cohort.next = found.next_revision
         self._block_full()
         yield from self._settle(cohort)
+
+    def _changes_for(self, cohort: Cohort) -> Steps[Changes]:
+        """The next portion of what has changed from where the cohort stands."""
+        start, store = cohort.next, self._source.store
+        # Up to the next cohort, which it then joins: each revision is read once for all.
+        stop = min(self._behind.above(cohort), self.revision + 1)
+        limits = Limits(cohort.wants_prev, ROWS_PER_CHUNK, BYTES_PER_CHUNK, ROWS_PER_SLICE)
+        if stop - start > FAR and start > store.keyspace(cohort.keyspace).compacted:
+            keys = cohort.few_keys(FEW_KEYS)
+            if keys:
+                return (
+                    yield from key_change_steps(
+                        store.view, store, cohort.keyspace, start, stop, keys, limits
+                    )
+                )
+        return (
+            yield from change_steps(
+                store.view, store, cohort.keyspace, start, stop, cohort.matching, limits
+            )
+        )
 
     def _settle(self, cohort: Cohort) -> Steps[None]:
         """A cohort that was taken out, to where it stands now."""
