@@ -27,7 +27,7 @@ from chainfire.types import Pending, RenewResult, Result
 
 _REMEMBERED: Final = 50_000  # what clients say again and again, and what they are told
 _PAUSE_SECONDS_PER_RENEWAL: Final = 0.000_2  # of the last entry, from the second one on
-_PAUSE_SECONDS_MAX: Final = 0.005
+_PAUSE_SECONDS_MAX: Final = 0.003
 
 
 class Renewer(Protocol):
