@@ -100,7 +100,7 @@ class Envelope:
             self._head,
             _varint(sequence),
             tail,
-            _BODY_TAGS[kind],
+            BODY_TAGS[kind],
             _varint(len(body)),
             body,
         )
@@ -148,7 +148,7 @@ def decode_request(kind: int, body: bytes) -> Any:
     For kinds that go through the log; the result is the body's message.
     """
     try:
-        command = _parse(_BODY_TAGS[kind] + _varint(len(body)) + body)
+        command = _parse(BODY_TAGS[kind] + _varint(len(body)) + body)
     except DecodeError as exc:
         raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
     request: Message = getattr(command, BODY_NAMES[kind])
@@ -181,4 +181,4 @@ def _number(field: int, value: int) -> bytes:
     return _LAST[field << 3] + _varint(value) if value else b""
 
 
-_BODY_TAGS: Final = {kind.value: _varint(kind << 3 | 2) for kind in CommandKind}
+BODY_TAGS: Final = {kind.value: _varint(kind << 3 | 2) for kind in CommandKind}

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from chainfire.machine import Machine
 from chainfire.machine.foresight import EVALUATED_MAX
+from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import Compare, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
-from chainfire.types import DeleteResult, Entry, PutResult, TxnResult
+from chainfire.types import AckResult, DeleteResult, Entry, PutResult, TxnResult
 from tests import report
 from tests.machine.test_determinism import logs
 from tests.machine.test_plain import mostly_plain, without_codec
@@ -62,6 +63,25 @@ def test_a_transaction_is_foreseen_with_the_branch_it_takes(version: int, succee
     assert foreseen.result == TxnResult(3 if succeeded else 2, succeeded, results)
     assert machine.revision == 2
     assert machine.apply([txn]) == [foreseen]
+
+
+def test_a_grant_is_certain_where_nobody_has_the_lease_and_nothing_is_wrong_with_it() -> None:
+    machine, _ = with_one_put()
+    grants = [
+        LeaseGrant(id=5, ttl_ms=1000),
+        LeaseGrant(id=5, ttl_ms=1000),
+        LeaseGrant(id=6, ttl_ms=0),
+        LeaseGrant(id=7, ttl_ms=1000),
+    ]
+    log = as_log([encode(body, 2 + at) for at, body in enumerate(grants)], first=2)
+    (foreseen,) = machine.foresee(log[:2])
+    assert foreseen.result == AckResult(2)
+    assert not machine.leases.exists(0, 5)
+    machine.apply(log[:2])
+    assert machine.foresee(log[2:3]) == []
+    machine.apply(log[2:3])
+    assert len(machine.foresee(log[3:])) == 1
+    machine.apply(log[3:])
 
 
 def test_of_many_entries_only_puts_are_foreseen() -> None:

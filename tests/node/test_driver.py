@@ -15,6 +15,7 @@ from chainfire.errors import (
     TooManyRequests,
 )
 from chainfire.machine import giant
+from chainfire.machine import slices as machine_slices
 from chainfire.node.driver import APPLIED_PER_TURN_MAX, Limits
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, DeleteRangeRequest, PutRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
@@ -318,7 +319,7 @@ def test_during_a_giant_delete_ticks_reads_and_the_log_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 10)
-    monkeypatch.setattr(giant, "SLICE_ROWS", 2)
+    monkeypatch.setattr(machine_slices, "SLICE_ROWS", 2)
     world = World().lead()
     for number in range(20):
         world.put(b"k%02d" % number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainfire.command import CommandKind
+from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
     LOCAL,
@@ -15,7 +16,7 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
-from chainfire.types import DeleteResult, PutResult, TxnResult
+from chainfire.types import AckResult, DeleteResult, PutResult, TxnResult
 from tests.node.world import ME, Caller, World
 
 native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
@@ -82,13 +83,14 @@ def test_what_is_proposed_between_answer_and_apply_is_not_refused() -> None:
     assert caller.result == PutResult(revision=4)
 
 
-def test_a_delete_and_a_transaction_are_answered_early_too() -> None:
+def test_a_delete_a_transaction_and_a_grant_are_answered_early_too() -> None:
     world = leading()
     txn = TxnRequest(success=[RequestOp(request_put=PutRequest(key=b"k"))])
     delete = DeleteRangeRequest(key=b"first")
     for kind, body, result in (
         (CommandKind.TXN, txn, TxnResult(3, True, [PutResult(3)])),
         (CommandKind.DELETE_RANGE, delete, DeleteResult(4, 1, [])),
+        (CommandKind.LEASE_GRANT, LeaseGrant(id=5, ttl_ms=1000), AckResult(4)),
     ):
         caller = Caller()
         world.driver.propose(kind, body.SerializeToString(), caller)

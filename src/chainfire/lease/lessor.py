@@ -53,6 +53,11 @@ def _deadline_of(row: bytes) -> int:
     return rows.lease_times(row)[1]
 
 
+def may_be_granted(lease: int, ttl_ms: int) -> bool:
+    """Whether a lease may have this id and this TTL."""
+    return lease != 0 and 0 < ttl_ms <= TTL_MS_MAX
+
+
 @dataclass(slots=True, frozen=True)
 class Lease:
     ttl_ms: int
@@ -131,7 +136,7 @@ class Lessor:
 
     def grant(self, staged: Writer, keyspace: int, lease: int, ttl_ms: int) -> None:
         """Raises LeaseExists, InvalidArgument, with nothing changed."""
-        if lease == 0 or not 0 < ttl_ms <= TTL_MS_MAX:
+        if not may_be_granted(lease, ttl_ms):
             raise InvalidArgument(f"no lease can have id {lease} and a TTL of {ttl_ms} ms")
         name = _name(keyspace, lease)
         if name in self._leases:

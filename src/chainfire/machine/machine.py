@@ -117,7 +117,7 @@ class Machine:
         self._changed_senders: set[int] = set()
         self._waiting: deque[_Decoded] = deque()  # decoded, not staged
         self._results: list[Applied] = []  # of staged entries, not returned yet
-        self._foresight = Foresight(self._plain, self._senders)
+        self._foresight = Foresight(self._plain, self._senders, self.leases)
         self.keeps_changes = False  # for somebody who takes them after every apply
         self._staged_changes: list[list[Change]] = []
         self._changes: list[list[Change]] = []  # written, not taken yet
