@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-import sys
 from contextlib import suppress
 
 from chainfire import logs
@@ -18,8 +17,6 @@ from chainfire.server.member import Member
 
 log = logging.getLogger(__name__)
 
-# Python's 5 ms is how long a log sync's thread may wait for the loop's before it can begin.
-SWITCH_SECONDS = 0.00005
 EXIT_OK, EXIT_FAILED, EXIT_BAD_CONFIG = 0, 1, 2
 
 
@@ -32,7 +29,6 @@ def run(config: Config) -> int:
         raise SystemExit("chainfire relies on its assertions: do not run it under python -O")
     logs.setup(config.logging.log_level, config.logging.log_format)
     raise_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config))
 
