@@ -4,7 +4,7 @@ Each `mutants/*.patch` says what it breaks and which bug it re-creates, and
 somebody who did not write it, why that is so. It is applied to a copy of the source,
 and seeds are run on it until one is broken, those first that promise most. A
 patch that does not apply fails the run, and so does one whose lines no seed
-has reached: it proves nothing.
+has reached: it proves nothing. So does a seed that is broken without the mutant.
 
     make mutants                              all of them, 1,000 seeds each at most
     make mutants JOBS=2 ARGS="--seeds=100"    in less time
@@ -102,7 +102,11 @@ def hunt(mutant: Mutant, seeds: int, seconds: int, first: int) -> Result:
         said, cpu = _run(Path(made), [first, seeds, seconds], lines)
     if "crashed" in said:
         return Result(mutant.name, fault=said["crashed"], cpu_seconds=cpu)
-    fault = "" if said["reached"] is not None else "its lines were never reached"
+    fault = ""
+    if said["broken"] is None:
+        fault = "" if said["reached"] is not None else "its lines were never reached"
+    elif _run(ROOT, [said["broken"], 1, seconds], "[]")[0].get("broken") is not None:
+        fault = f"seed {said['broken']} is broken without it, too: {said['what']}"
     return Result(mutant.name, said["seeds"], said["broken"], said["what"], fault, cpu)
 
 
