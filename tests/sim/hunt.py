@@ -157,7 +157,8 @@ class Kept:
         if path is not None and path.exists():
             for line in path.read_text().splitlines():
                 kept = json.loads(line)
-                self._results[kept.pop("key")] = Result(**kept)
+                key = kept.pop("key")
+                self._results[key] = Result(**kept)
 
     def get(self, mutant: Mutant) -> Result | None:
         return self._results.get(self._key(mutant))

@@ -57,3 +57,24 @@ def test_changed_lines_are_those_of_the_patched_file(tmp_path: Path) -> None:
     assert lines
     for path, line in lines:
         assert "ascending" in Path(path).read_text().splitlines()[line - 1]
+
+
+def test_kept_results_are_of_this_very_mutant_and_task(tmp_path: Path) -> None:
+    one, other = hunt.mutants()[:2]
+    result = hunt.Result(one.name, seeds=3, found_at=17, found="two leaders", cpu_seconds=1.5)
+    file = tmp_path / "kept.jsonl"
+    hunt.Kept(file, (0, 1000, 4)).add(one, result)
+    kept = hunt.Kept(file, (0, 1000, 4))
+    assert (kept.get(one), kept.get(other)) == (result, None)
+    assert hunt.Kept(file, (0, 500, 4)).get(one) is None
+
+
+def test_the_summary_names_what_was_not_found_and_what_proves_nothing() -> None:
+    chosen = [m for m in hunt.mutants() if m.name in {"half-is-a-majority", "learners-count"}]
+    missed = hunt.Result("half-is-a-majority", seeds=9)
+    faulty = hunt.Result("learners-count", fault="does not apply: no such file")
+    said = "\n".join(hunt.summary(chosen, [missed, faulty], 9))
+    assert "0 of 2 found within 9 seeds" in said
+    assert "0 of the 2 that others shipped" in said
+    assert "NOT FOUND half-is-a-majority" in said
+    assert "FAULTY learners-count: does not apply" in said
