@@ -16,7 +16,7 @@ NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.r
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all lint types fmt native portable three-members proto bench bench-cluster bench-watch \
-  bench-failover bench-stalls bench-sizes differential compat openapi fuzz swarm faults mutants clean
+  bench-failover bench-stalls bench-sizes bench-restarts differential compat openapi fuzz swarm faults mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-stalls: setup ## long work beside small puts on Chainfire and etcd: what s
 
 bench-sizes: setup ## memory, restart and put rate with more and more keys, beside etcd (minutes)
 	$(BIN)/python -m bench.sizes $(ARGS)
+
+bench-restarts: setup ## kill a member between log sync, apply and truncation; how soon is it back? (minutes)
+	$(BIN)/python -m bench.restarts $(ARGS)
 
 differential: setup ## compare 1,000,000 answers with a real etcd's
 	$(BIN)/python -m tests.compat.differential --requests 1000000 $(ARGS)
