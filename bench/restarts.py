@@ -5,7 +5,7 @@ truncation of the log (tests/faults/crashing.py), again and again, on one data d
 the time from the start of the next process to its first linearizable answer (interpreter, imports,
 recovery and replay) and its CPU time by then, which other load changes less. Beside it, in every
 tenth round, a start after an orderly stop. After each start everything that was ever acknowledged
-is looked for (tests/crash/check.py): a loss ends the run.
+is looked for (tests/crash/check.py): a loss ends the run. Ctrl-C ends it with the figures so far.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tests.servers import ROOT, Kind, Server, chainfire
 
 WRITERS: Final = 60
 STEPS: Final = {  # which call of it is the last one, and after how many writes it is killed anyway
-    "log-sync": (60, 250, 12_000),
-    "acknowledge": (60, 250, 12_000),
-    "apply": (60, 250, 12_000),
-    "state-write": (60, 250, 12_000),
-    "state-sync": (2, 6, 12_000),  # one a second: what came since then is replayed
-    "state-durable": (2, 6, 12_000),
-    "log-truncate": (1, 6, 6_000),
+    "log-sync": (30, 120, 4000),
+    "acknowledge": (30, 120, 4000),
+    "apply": (30, 120, 4000),
+    "state-write": (30, 120, 4000),
+    "state-sync": (1, 4, 4000),  # one a second: what came since then is replayed
+    "state-durable": (1, 4, 4000),
+    "log-truncate": (1, 6, 4000),
 }
 SMALL_LOG: Final = ("--snapshot-count=300",)  # so that it is cut while we look
 STOPPED: Final = "(orderly stop)"
@@ -93,6 +93,8 @@ def measure(directory: Path, kills: int, rng: random.Random) -> dict[str, list[S
                 starts[STOPPED].append(_start(server))
             server.kill()
             print(f"\r{number + 1} of {kills} kills", end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
     finally:
         server.kill()
     print(f"\n{history.acknowledged} acknowledged writes, none lost", file=sys.stderr)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chainfire.command import CommandKind
-from chainfire.errors import TooManyRequests
+from chainfire.errors import InvalidArgument, TooManyRequests
 from chainfire.mvcc.state import NEVER
-from chainfire.node.duties import REFUSED_PAUSE_MS, Duty
+from chainfire.node.duties import INVALID_PAUSE_MS, REFUSED_PAUSE_MS, Duty
 from chainfire.proto.command_pb2 import CompactionFinished
 from chainfire.proto.kv_pb2 import CompactionRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE
@@ -82,6 +84,21 @@ def test_what_a_compaction_freed_is_told_until_it_is_applied() -> None:
     world.tick(20_000)
     assert world.machine.store.keyspace(0).finished == 4
     assert due(world, 30_000) == []
+
+
+def test_what_is_refused_as_invalid_is_told_and_not_tried_each_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = settled(Once(4))
+    world.tick(1000)
+    world.driver.duties.note_compaction_finished(4, 10**9)
+    [told] = due(world, 2000)
+    told.refused(InvalidArgument("1000000000 bytes cannot have been freed"))
+    [record] = caplog.records
+    assert record.__dict__["command"] == "compaction_finished"
+    assert "cannot have been freed" in record.__dict__["detail"]
+    assert due(world, 2000 + INVALID_PAUSE_MS - 1) == []
+    assert due(world, 2000 + INVALID_PAUSE_MS)
 
 
 def test_the_space_alarm_does_not_flap_at_the_border() -> None:

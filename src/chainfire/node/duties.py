@@ -9,16 +9,19 @@
 
 A duty is wanted until the machine shows that it is done, and proposed again
 only after its last proposal was answered; after a refusal, a second later.
+What is refused as invalid is a mistake of ours that the next second does not
+mend: it is logged, and tried again after a while.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chainfire import quota
-from chainfire.command import CommandKind
-from chainfire.errors import RequestError
+from chainfire.command import BODY_NAMES, CommandKind
+from chainfire.errors import InvalidArgument, RequestError
 from chainfire.machine import Machine
 from chainfire.mvcc.state import NEVER
 from chainfire.node.autocompact import AutoCompactor
@@ -30,6 +33,9 @@ from chainfire.types import Alarm, Result
 from chainfire.version import CLUSTER_VERSION
 
 REFUSED_PAUSE_MS = 1000
+INVALID_PAUSE_MS = 600_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,10 +59,10 @@ class Duty:
         self._owner = owner
 
     def done(self, result: Result) -> None:
-        self._owner.answered(self.kind, refused=False)
+        self._owner.done(self.kind)
 
     def refused(self, error: RequestError) -> None:
-        self._owner.answered(self.kind, refused=True)
+        self._owner.refused(self.kind, error)
 
 
 class Duties:
@@ -83,10 +89,19 @@ class Duties:
         """An alarm of this member's was applied that an earlier life of it had asked for."""
         self._was_full = True
 
-    def answered(self, kind: int, *, refused: bool) -> None:
+    def done(self, kind: int) -> None:
         self._open.discard(kind)
-        if refused:
-            self._not_before_ms[kind] = self._now_ms + REFUSED_PAUSE_MS
+
+    def refused(self, kind: int, error: RequestError) -> None:
+        self._open.discard(kind)
+        pause_ms = REFUSED_PAUSE_MS
+        if isinstance(error, InvalidArgument):
+            pause_ms = INVALID_PAUSE_MS
+            log.error(
+                "a command of this member's own was refused as invalid",
+                extra={"command": BODY_NAMES[kind], "detail": str(error)},
+            )
+        self._not_before_ms[kind] = self._now_ms + pause_ms
 
     def due(self, now_ms: int, *, leader: bool, free_bytes: int) -> list[Duty]:
         """Commands to propose now; `free_bytes` is what the disk has left."""
