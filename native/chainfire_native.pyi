@@ -1,4 +1,4 @@
-"""The border of the native door, as Python sees it. Rules: native/src/border.rs.
+"""The border of the native door, as Python sees it. Rules: native/src/border/.
 
 An event is (id, what, body, metadata, amount). `what` is a method's place in
 the list that the door was made with, or one of the negative numbers below.
@@ -73,6 +73,8 @@ class Door:
         client_ca: bytes | None = None,
         client_required: bool = True,
         *,
+        client_crl: bytes | None = None,  # revocation lists, as PEM, or one as DER
+        client_names: Sequence[str] = (),  # one of them must be in a client's certificate
         version_min: str | None = None,  # "1.2", "1.3"
         version_max: str | None = None,
         ciphers: Sequence[str] = (),  # IANA's names; none: the defaults

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! python.rs    the module: Door.drain() -> list of events, Door.send(list of replies)
-//! border.rs    the two queues between the threads, ids, back-pressure
+//! border/      what crosses between the threads, the two queues, back-pressure
 //! cast.rs      one body for many streams                  pure
 //! door.rs      the thread: listeners, TLS, which protocol, the tick
 //! http2/       a connection of HTTP/2: calls, streams, flow control, deadlines
@@ -36,7 +36,7 @@ pub mod settings;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
-pub const BORDER_VERSION: u32 = 1;
+pub const BORDER_VERSION: u32 = 2;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

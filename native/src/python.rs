@@ -65,7 +65,7 @@ impl Door {
     /// What TLS listeners show from the next connection on.
     #[pyo3(signature = (
         certificate, key, client_ca=None, client_required=true, *,
-        version_min=None, version_max=None, ciphers=Vec::new()
+        client_crl=None, client_names=Vec::new(), version_min=None, version_max=None, ciphers=Vec::new()
     ))]
     #[expect(clippy::too_many_arguments)]
     fn set_tls(
@@ -74,11 +74,14 @@ impl Door {
         key: &[u8],
         client_ca: Option<&[u8]>,
         client_required: bool,
+        client_crl: Option<&[u8]>,
+        client_names: Vec<String>,
         version_min: Option<String>,
         version_max: Option<String>,
         ciphers: Vec<String>,
     ) -> PyResult<()> {
-        let pem = Pem { certificate, key, client_ca, client_required };
+        let pem =
+            Pem { certificate, key, client_ca, client_required, client_crl, client_names: &client_names };
         let limits = tls::Limits { version_min, version_max, ciphers };
         let config = tls::server_config(&pem, &limits).map_err(PyValueError::new_err)?;
         *lock(&self.thread.tls) = Some(config);

@@ -3,18 +3,28 @@
 
 use std::sync::Arc;
 
+use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
+use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+};
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
 
 pub struct Pem<'a> {
     pub certificate: &'a [u8],
     pub key: &'a [u8],
     pub client_ca: Option<&'a [u8]>,
-    pub client_required: bool, // else: checked if shown
+    pub client_required: bool,        // else: checked if shown
+    pub client_crl: Option<&'a [u8]>, // revocation lists, as PEM, or one as DER
+    pub client_names: &'a [String],   // one of them must be in a client's certificate; none: any
 }
 
 /// What may be negotiated.
@@ -56,14 +66,98 @@ pub fn server_config(pem: &Pem<'_>, limits: &Limits) -> Result<Arc<ServerConfig>
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if pem.client_required { verifier } else { verifier.allow_unauthenticated() };
+            // As etcd takes them: what a list names is refused; who has no list is not asked about.
+            let verifier = match pem.client_crl {
+                None => verifier,
+                Some(crl) => verifier.with_crls(revocations(crl)?).allow_unknown_revocation_status(),
+            };
             let verifier = verifier.build().map_err(|error| format!("client CA: {error}"))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Named::wrap(verifier, pem.client_names)?)
         }
     };
     let mut config =
         builder.with_single_cert(chain, key).map_err(|error| format!("certificate and key: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn revocations(crl: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(crl)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("client CRL: {error}"))?;
+    Ok(if lists.is_empty() { vec![crl.to_vec().into()] } else { lists })
+}
+
+/// Lets in only clients whose certificates have one of these names, beside all other checks.
+#[derive(Debug)]
+struct Named {
+    others: Arc<dyn ClientCertVerifier>,
+    names: Vec<ServerName<'static>>,
+}
+
+impl Named {
+    fn wrap(
+        others: Arc<dyn ClientCertVerifier>,
+        names: &[String],
+    ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        if names.is_empty() {
+            return Ok(others);
+        }
+        let parse = |name: &String| {
+            ServerName::try_from(name.clone()).map_err(|_| format!("client name {name}: no host name"))
+        };
+        Ok(Arc::new(Named { others, names: names.iter().map(parse).collect::<Result<_, _>>()? }))
+    }
+}
+
+impl ClientCertVerifier for Named {
+    fn offer_client_auth(&self) -> bool {
+        self.others.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.others.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.others.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.others.verify_client_cert(end_entity, intermediates, now)?;
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        if self.names.iter().any(|name| verify_server_name(&certificate, name).is_ok()) {
+            return Ok(verified);
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.others.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.others.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.others.supported_verify_schemes()
+    }
 }
 
 /// IANA (and Go) leave the version out of TLS 1.3's names; rustls writes it.
@@ -125,6 +219,8 @@ mod tests {
             key: key.as_bytes(),
             client_ca: Some(certificate.as_bytes()),
             client_required: true,
+            client_crl: None,
+            client_names: &[],
         };
         server_config(&pem, limits)
     }

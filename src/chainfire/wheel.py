@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-BORDER_VERSION: Final = 1
+BORDER_VERSION: Final = 2
 
 
 def _fault() -> str | None:

@@ -56,8 +56,6 @@ OLD = """experimental-initial-corrupt-check experimental-corrupt-check-time
  log-package-levels proxy-dial-timeout v2-deprecation"""
 ALL_FLAGS = f"{MEMBER} {CLUSTERING} {SECURITY} {OBSERVABILITY} {OLD}".split()
 REFUSED = {"discovery", "discovery-token", "discovery-endpoints", "discovery-srv"}
-REFUSED |= {"client-crl-file", "client-cert-allowed-hostname", "peer-crl-file"}
-REFUSED |= {"peer-cert-allowed-cn", "peer-cert-allowed-hostname"}
 REFUSED |= {"peer-client-cert-file", "peer-client-key-file"}
 
 
@@ -228,8 +226,32 @@ peer-transport-security: {cert-file: /pc, key-file: /pk, auto-tls: true}
     assert warning.endswith(
         "client-transport-security.auto-tsl: unknown key is ignored; did you mean auto-tls?"
     )
-    path.write_text("peer-transport-security: {allowed-cn: a}")
-    assert "no such check of certificates" in problems_of(["--config-file", str(path)])
+    path.write_text(
+        "peer-transport-security: {allowed-cn: a, trusted-ca-file: /a}\n"
+        "client-transport-security: {allowed-hostname: b, trusted-ca-file: /a}"
+    )
+    config = etcd.load(["--config-file", str(path)], {}).config
+    assert config.peer_tls.cert_allowed_cn == ("a",)
+    assert config.tls.client_cert_allowed_hostname == ("b",)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("client-crl-file", "client-cert-allowed-hostname", "peer-crl-file"),
+        *("peer-cert-allowed-cn", "peer-cert-allowed-hostname"),
+    ],
+)
+def test_what_is_asked_of_certificates_needs_an_authority_that_signs_them(flag: str) -> None:
+    ca = "peer-trusted-ca-file" if flag.startswith("peer") else "trusted-ca-file"
+    assert f"--{ca}: required with --{flag}" in problems_of([f"--{flag}=a"])
+    assert etcd.load([f"--{flag}=a", f"--{ca}=/a"], {}).config
+
+
+def test_names_of_members_are_common_names_or_host_names() -> None:
+    flags = ["--peer-trusted-ca-file=/a", "--peer-cert-allowed-cn=a"]
+    flags.append("--peer-cert-allowed-hostname=b")
+    assert "cannot go with --peer-cert-allowed-cn" in problems_of(flags)
 
 
 def test_no_warning_shows_a_password() -> None:

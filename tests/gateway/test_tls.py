@@ -20,9 +20,11 @@ from chainfire.gateway.http import probe_app
 from chainfire.gateway.http_server import HttpServer
 from chainfire.gateway.tls import Certificates
 from tests.api.fake_node import Api
+from tests.certificates import revoked
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, LoopThread, metrics_of, status_of
 from tests.pki import Pki
 
+needs_native = pytest.mark.skipif(not HAS_NATIVE, reason="chainfire-native is not installed")
 STATUS = "/etcdserverpb.Maintenance/Status"
 DEADLINE_SECONDS = 20.0
 
@@ -110,6 +112,43 @@ def test_with_a_ca_clients_must_show_a_certificate_of_it(kind: str, own_pki: Pki
             assert status(door, grpc.ssl_channel_credentials(ca, key, cert)) is expected
         none = grpc.ssl_channel_credentials(ca)
         assert status(door, none) is grpc.StatusCode.UNAVAILABLE
+
+
+def shows(door: GrpcDoor, pki: Pki, name: str) -> grpc.StatusCode:
+    key, cert = pki.read(f"{name}.key"), pki.read(f"{name}.pem")
+    return status(door, grpc.ssl_channel_credentials(pki.read("ca.pem"), key, cert))
+
+
+@needs_native
+def test_revoked_certificates_are_refused_as_soon_as_the_list_says_so(own_pki: Pki) -> None:
+    pki = own_pki
+    pki.make("other", "ca")
+    crl = revoked(pki.path, "other")
+    with served("native", files(pki, ca=True, client_crl_file=str(crl))) as door:
+        assert shows(door, pki, "client") is grpc.StatusCode.OK
+        assert shows(door, pki, "other") is grpc.StatusCode.UNAVAILABLE
+        revoked(pki.path, "client")
+        end = time.monotonic() + DEADLINE_SECONDS
+        while shows(door, pki, "client") is grpc.StatusCode.OK:
+            assert time.monotonic() < end, "the renewed list is not taken"
+        assert shows(door, pki, "other") is grpc.StatusCode.OK
+
+
+@needs_native
+def test_only_clients_with_an_allowed_name_are_served(own_pki: Pki) -> None:
+    pki = own_pki
+    pki.make("named", "ca", "DNS:a.example")
+    names = ("b.example", "a.example")
+    config = files(pki, ca=True, client_cert_allowed_hostname=names)
+    with served("native", config) as door:
+        assert shows(door, pki, "named") is grpc.StatusCode.OK
+        assert shows(door, pki, "client") is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_revocation_list_that_is_none_is_named(own_pki: Pki) -> None:
+    config = files(own_pki, ca=True, client_crl_file=own_pki.file("client.key"))
+    with pytest.raises(ConfigError, match="client-crl-file: "):
+        Certificates(config)
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(kind: str, own_pki: Pki) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chainfire.errors import ConfigError
 from chainfire.node import transport
 from chainfire.node.frames import Chain
-from chainfire.node.peertls import PeerTls, PeerTlsFiles
-from tests.certificates import Authority
+from chainfire.node.peertls import PeerTls, PeerTlsFiles, is_for
+from tests.certificates import Authority, revoked
 from tests.node.peering import Station
 from tests.node.running import on_servers_loop, until
 from tests.servers import free_port
 
 
-def files(authority: Authority, name: str, **options: bool) -> PeerTlsFiles:
-    cert, key = authority.issue(name)
+def files(
+    authority: Authority, name: str, hosts: str = "IP:127.0.0.1,DNS:localhost", **options: Any
+) -> PeerTlsFiles:
+    cert, key = authority.issue(name, hosts)
     return PeerTlsFiles(
         cert_file=str(cert),
         key_file=str(key),
@@ -61,6 +65,60 @@ async def test_without_a_certificate_of_the_authority_nobody_gets_in(tmp_path: P
     assert one.ears.hellos == two.ears.hellos == []
     await one.end()
     await two.end()
+
+
+@on_servers_loop
+async def test_a_member_whose_certificate_is_revoked_is_kept_out(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one_files, two_files = files(authority, "one"), files(authority, "two")
+    list_file = str(revoked(tmp_path, "one"))
+    one = await station(1, one_files)
+    two = await station(2, replace(two_files, crl_file=list_file))
+    one.sees(two)
+    await until(lambda: one.transport._seldom._last)
+    assert two.ears.hellos == []
+    await one.end()
+    await two.end()
+
+
+@on_servers_loop
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [("allowed_common_names", ("one",)), ("allowed_host_names", ("localhost",))],
+)
+async def test_only_members_with_an_allowed_name_are_let_in(
+    tmp_path: Path, option: str, names: tuple[str, ...]
+) -> None:
+    authority = Authority(tmp_path)
+    one = await station(1, files(authority, "one"))
+    other = await station(3, files(authority, "other", hosts="IP:127.0.0.1"))
+    two = await station(2, replace(files(authority, "two"), **{option: names}))
+    two.sees(one, other)
+    one.sees(two)
+    other.sees(two)
+    await until(lambda: one.is_up(two) and bool(two.transport._seldom._last))
+    assert not other.is_up(two)
+    for each in (one, other, two):
+        await each.end()
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "expected"),
+    [
+        (("DNS", "a.example"), "A.example", True),
+        (("DNS", "*.example"), "a.example", True),
+        (("DNS", "*.example"), "a.b.example", False),
+        (("DNS", "*.example"), "example", False),
+        (("DNS", "*"), "a", False),
+        (("IP Address", "127.0.0.1"), "127.0.0.1", True),
+        (("URI", "a.example"), "a.example", False),
+    ],
+)
+def test_host_names_are_compared_as_for_servers(
+    given: tuple[str, str], name: str, expected: bool
+) -> None:
+    assert is_for({"subjectAltName": (given,)}, name) is expected
+    assert not is_for(None, name)
 
 
 @on_servers_loop

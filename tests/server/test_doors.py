@@ -52,6 +52,15 @@ def test_a_door_that_is_not_there_is_refused(kind: Kind, tmp_path: Path) -> None
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("flag", ["--client-crl-file=/l", "--client-cert-allowed-hostname=a"])
+def test_what_the_portable_door_cannot_ask_of_certificates_is_refused(
+    kind: Kind, tmp_path: Path, flag: str
+) -> None:
+    with pytest.raises(ServerFailed, match="the portable door cannot check it"):
+        Server(kind, tmp_path / "data", ("--trusted-ca-file=/a", flag)).start()
+    assert not (tmp_path / "data").exists()
+
+
 def test_an_older_wheel_is_refused_and_auto_takes_the_other_door(tmp_path: Path) -> None:
     old = kind_of(WITH_OLD_WHEEL)
     with pytest.raises(ServerFailed, match=OLD):

@@ -16,7 +16,6 @@ from chainfire.config.schema import BY_FLAG
 
 _OFF: Final = frozenset({"", "0", "0s", "false"})
 _ON: Final = frozenset({"true"})
-_TLS = "there is no such check of certificates here"
 _TLS_CLIENT = "nothing here connects to a client URL"
 _DISCOVERY = "discovery is not there yet"
 _AUTH = "users and roles are not there yet"
@@ -76,12 +75,6 @@ FOREIGN: Final[dict[str, Foreign]] = {
     **_texts(
         "one certificate serves both directions here, that of --peer-cert-file",
         *("peer-client-cert-file", "peer-client-key-file"),
-        refused=True,
-    ),
-    **_texts(  # Leaving these out in silence would let in whom they are to keep out.
-        _TLS,
-        *("client-crl-file", "client-cert-allowed-hostname", "peer-crl-file"),
-        *("peer-cert-allowed-cn", "peer-cert-allowed-hostname"),
         refused=True,
     ),
     **_bools("members are known by their ids, not by names", "peer-skip-client-san-verification"),

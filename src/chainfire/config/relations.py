@@ -69,7 +69,20 @@ def _check_tls(config: Config) -> Iterator[Problem]:
     served = [flag for flag in _LISTENERS if flag != "listen-peer-urls"]
     yield from _check_certificate(config, config.tls, "", served)
     yield from _check_certificate(config, config.peer_tls, "peer-", ["listen-peer-urls"])
-    tls = config.tls
+    tls, peer_tls = config.tls, config.peer_tls
+    if peer_tls.cert_allowed_cn and peer_tls.cert_allowed_hostname:
+        yield Problem("--peer-cert-allowed-hostname", "cannot go with --peer-cert-allowed-cn")
+    checks = {
+        "client-crl-file": tls.trusted_ca_file,
+        "client-cert-allowed-hostname": tls.trusted_ca_file,
+        "peer-crl-file": peer_tls.trusted_ca_file,
+        "peer-cert-allowed-cn": peer_tls.trusted_ca_file,
+        "peer-cert-allowed-hostname": peer_tls.trusted_ca_file,
+    }
+    for flag, authority in checks.items():
+        if BY_FLAG[flag].get(config) and not authority:
+            prefix = "peer-" if flag.startswith("peer-") else ""
+            yield Problem(f"--{prefix}trusted-ca-file", f"required with --{flag}")
     if tls.tls_max_version and tls.tls_min_version > tls.tls_max_version:
         wanted = f"must not be above --tls-max-version, {tls.tls_max_version}"
         yield Problem("--tls-min-version", wanted, tls.tls_min_version)

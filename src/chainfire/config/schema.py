@@ -269,6 +269,18 @@ class TlsConfig:
         kinds.BOOL,
         "Clients must show a certificate; needs trusted-ca-file",
     )
+    client_crl_file: str = _option(
+        "",
+        "client-crl-file",
+        kinds.TEXT,
+        "PEM file of revocation lists: clients' certificates that they name are refused",
+    )
+    client_cert_allowed_hostname: tuple[str, ...] = _option(
+        (),
+        "client-cert-allowed-hostname",
+        kinds.WORDS,
+        "Host names, one of which must be in a client's certificate; none: any certificate does",
+    )
     auto_tls: bool = _option(
         False,
         "auto-tls",
@@ -316,6 +328,16 @@ class PeerTlsConfig:
         "peer-client-cert-auth",
         kinds.BOOL,
         "Members that connect must show a certificate; needs peer-trusted-ca-file",
+    )
+    crl_file: str = _option("", "peer-crl-file", kinds.TEXT, "As client-crl-file")
+    cert_allowed_cn: tuple[str, ...] = _option(
+        (),
+        "peer-cert-allowed-cn",
+        kinds.WORDS,
+        "Common names, one of which a member that connects must have in its certificate",
+    )
+    cert_allowed_hostname: tuple[str, ...] = _option(
+        (), "peer-cert-allowed-hostname", kinds.WORDS, "The same with host names, instead"
     )
     auto_tls: bool = _option(
         False, "peer-auto-tls", kinds.BOOL, "As auto-tls; members do not verify each other then"

@@ -173,6 +173,8 @@ class NativeServer:
                     pem.certificate,
                     pem.key,
                     pem.client_ca,
+                    client_crl=pem.client_crl,
+                    client_names=config.client_cert_allowed_hostname,
                     version_min=config.tls_min_version.removeprefix("TLS"),
                     version_max=config.tls_max_version.removeprefix("TLS") or None,
                     ciphers=config.cipher_suites,

@@ -48,6 +48,7 @@ class Pem:
     certificate: bytes
     key: bytes
     client_ca: bytes | None  # given: clients must show a certificate
+    client_crl: bytes | None
 
 
 class Certificates:
@@ -103,6 +104,7 @@ class Certificates:
             _read("cert-file", config.cert_file),
             _read("key-file", config.key_file),
             _read("trusted-ca-file", config.trusted_ca_file) if config.trusted_ca_file else None,
+            _read("client-crl-file", config.client_crl_file) if config.client_crl_file else None,
         )
         context = self._context()
         if pem.client_ca is not None:
@@ -111,6 +113,12 @@ class Certificates:
             except (OSError, ssl.SSLError) as exc:
                 raise ConfigError(f"trusted-ca-file: {config.trusted_ca_file}: {exc}") from exc
             context.verify_mode = ssl.CERT_REQUIRED
+        if pem.client_crl is not None:
+            try:
+                context.load_verify_locations(config.client_crl_file)
+            except (OSError, ssl.SSLError) as exc:
+                raise ConfigError(f"client-crl-file: {config.client_crl_file}: {exc}") from exc
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         return pem, context
 
     def _context(self) -> ssl.SSLContext:
@@ -130,7 +138,10 @@ class Certificates:
 
     def _stamps(self) -> tuple[object, ...]:
         config = self.config
-        names = (config.cert_file, config.key_file, config.trusted_ca_file)
+        names = (
+            *(config.cert_file, config.key_file),
+            *(config.trusted_ca_file, config.client_crl_file),
+        )
         return tuple(_stamp(Path(name)) for name in names if name)
 
 

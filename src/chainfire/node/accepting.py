@@ -17,7 +17,7 @@ from typing import Protocol
 from chainfire.node import handshake
 from chainfire.node.frames import BadFrame, framed
 from chainfire.node.handshake import Channel, Denial, Hello, Reason
-from chainfire.node.link import Link
+from chainfire.node.link import Certificate, Link
 from chainfire.node.roster import ASK, Roster, encode_roster, ensure_ask
 
 HELLO_SECONDS_MAX = 5.0
@@ -33,6 +33,10 @@ class AcceptingOwner(Protocol):
     def hello(self) -> Hello: ...
 
     def roster(self) -> Roster: ...
+
+    def refusal(self, certificate: Certificate | None) -> str | None:
+        """Why who shows this certificate is not listened to, whatever he says."""
+        ...
 
     async def admit(self, expected: int, theirs: Hello) -> Denial | None: ...
 
@@ -103,6 +107,12 @@ class Accepting:
 
     def _on_hello(self, link: Link, bodies: list[bytes]) -> None:
         if link not in self._fresh:  # given up a moment ago
+            return
+        refusal = self._owner.refusal(link.certificate)
+        if refusal is not None:
+            del self._fresh[link]
+            self._owner.turned_away(link.address, None, refusal)
+            link.fail(ConnectionRefusedError(refusal))
             return
         if bodies[0][0] == ASK:
             ensure_ask(bodies[0])

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from chainfire.node.frames import BadFrame, Splitter
 
@@ -20,6 +20,7 @@ KEEPALIVE_IDLE_SECONDS = 5
 READ_AHEAD_BODIES = 8  # a Reader stops reading from the socket beyond
 
 Consumer = Callable[[list[bytes]], None]
+Certificate = Mapping[str, Any]  # as ssl.SSLSocket.getpeercert returns it
 
 
 class Link(asyncio.Protocol):
@@ -50,6 +51,14 @@ class Link(asyncio.Protocol):
     def address(self) -> str:
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
         return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the other side has shown, found valid; None without TLS, or when it showed none."""
+        found: Certificate | None = None
+        if self._transport is not None:
+            found = self._transport.get_extra_info("peercert")
+        return found
 
     def allow(self, body_bytes_max: int) -> None:
         """Larger frames than before are taken from now on."""

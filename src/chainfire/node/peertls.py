@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chainfire.errors import ConfigError
+from chainfire.node.link import Certificate
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -22,6 +23,9 @@ class PeerTlsFiles:
         ""  # given: who dials us must show a certificate of it; else the system's
     )
     client_cert_auth: bool = False  # who dials us must show a certificate
+    crl_file: str = ""  # whose certificates are revoked
+    allowed_common_names: tuple[str, ...] = ()  # of who dials us; none: any
+    allowed_host_names: tuple[str, ...] = ()  # the same
     self_signed: bool = False  # nobody can verify it: keeps listeners out, not impostors
 
     def __bool__(self) -> bool:
@@ -46,6 +50,7 @@ class PeerTls:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self._files.cert_file:
             self._load_chain(context)
+        self._load_revocations(context)
         return context
 
     def refresh(self) -> None:
@@ -56,7 +61,21 @@ class PeerTls:
         self._load_chain(self.server)
         if self._files.trusted_ca_file:
             self.server.load_verify_locations(self._files.trusted_ca_file)
+        self._load_revocations(self.server)
         self._stamp = stamp
+
+    def refusal(self, certificate: Certificate | None) -> str | None:
+        """Why who shows this certificate, found valid, may not dial us; None: he may."""
+        files = self._files
+        if files.allowed_common_names and not common_names(certificate) & {
+            *files.allowed_common_names
+        }:
+            return "its certificate has none of the common names of --peer-cert-allowed-cn"
+        if files.allowed_host_names and not any(
+            is_for(certificate, name) for name in files.allowed_host_names
+        ):
+            return "its certificate has none of the names of --peer-cert-allowed-hostname"
+        return None
 
     def _server(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -72,7 +91,17 @@ class PeerTls:
             if not files.trusted_ca_file:
                 context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
             context.verify_mode = ssl.CERT_REQUIRED
+        self._load_revocations(context)
         return context
+
+    def _load_revocations(self, context: ssl.SSLContext) -> None:
+        if not self._files.crl_file:
+            return
+        try:
+            context.load_verify_locations(self._files.crl_file)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(f"peer-crl-file: {self._files.crl_file}: {exc}") from exc
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
     def _load_chain(self, context: ssl.SSLContext) -> None:
         files = self._files
@@ -84,8 +113,28 @@ class PeerTls:
             ) from exc
 
     def _stamps(self) -> tuple[float, ...]:
-        names = (self._files.cert_file, self._files.key_file, self._files.trusted_ca_file)
+        files = self._files
+        names = (files.cert_file, files.key_file, files.trusted_ca_file, files.crl_file)
         try:
             return tuple(Path(name).stat().st_mtime for name in names if name)
         except OSError:
             return ()
+
+
+def common_names(certificate: Certificate | None) -> set[str]:
+    subject = (certificate or {}).get("subject", ())
+    return {value for part in subject for key, value in part if key == "commonName"}
+
+
+def is_for(certificate: Certificate | None, name: str) -> bool:
+    """Whether it names this host, or address, among its alternative names (RFC 6125, as Go)."""
+    wanted = name.lower().rstrip(".")
+    for kind, value in (certificate or {}).get("subjectAltName", ()):
+        given = value.lower().rstrip(".")
+        if kind == "DNS" and given.startswith("*."):
+            first, _, rest = wanted.partition(".")
+            if first and rest == given[2:]:
+                return True
+        elif kind in ("DNS", "IP Address") and given == wanted:
+            return True
+    return False

@@ -29,7 +29,7 @@ from chainfire.node.accepting import Accepting
 from chainfire.node.dialer import Dialer, PeerDenied, dial_any
 from chainfire.node.frames import BadFrame, Forward, Frame
 from chainfire.node.handshake import Channel, Denial, Hello, Reason
-from chainfire.node.link import Link
+from chainfire.node.link import Certificate, Link
 from chainfire.node.peers import PeerHandler, PeerRegistry
 from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.records import RecordCache
@@ -252,6 +252,9 @@ class Transport:
     def roster(self) -> Roster:
         """For somebody who wants to join."""
         return self._registry.roster(self.hello.cluster_id)
+
+    def refusal(self, certificate: Certificate | None) -> str | None:
+        return None if self._tls is None else self._tls.refusal(certificate)
 
     async def admit(self, expected: int, theirs: Hello) -> Denial | None:
         """Judge a hello; None when it may be spoken with, and is remembered. Any time may pass."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from chainfire import logs
 from chainfire.api.services import Services
 from chainfire.config import Config
+from chainfire.config.schema import BY_FLAG
 from chainfire.errors import ConfigError
 from chainfire.gateway.access import Access
 from chainfire.gateway.listen import Address, ensure_free
@@ -77,6 +78,20 @@ def ensure_doors_can_open(config: Config) -> None:
         ensure_free(Address.of(str(url)))
     if config.tls.cert_file:
         Certificates(config.tls)
+    _ensure_names_are_checked(config)
+
+
+def _ensure_names_are_checked(config: Config) -> None:
+    """No listener may leave out what it is to ask of certificates. Raises ConfigError."""
+    network, tls = config.network, config.tls
+    if door_of(config) == GRPCIO:
+        for flag in ("client-crl-file", "client-cert-allowed-hostname"):
+            if BY_FLAG[flag].get(config):
+                raise ConfigError(f"{flag}: the portable door cannot check it; take --door native")
+    if tls.client_cert_allowed_hostname:
+        for url in (*network.listen_client_http_urls, *network.listen_metrics_urls):
+            if url.is_tls:
+                raise ConfigError(f"client-cert-allowed-hostname: it is not checked at {url}")
 
 
 def _certificates(config: Config) -> Certificates | None:

@@ -235,6 +235,9 @@ def _peer_tls_files(config: Config) -> PeerTlsFiles:
         key_file=files.key_file,
         trusted_ca_file=files.trusted_ca_file,
         client_cert_auth=files.client_cert_auth,
+        crl_file=files.crl_file,
+        allowed_common_names=files.cert_allowed_cn,
+        allowed_host_names=files.cert_allowed_hostname,
         self_signed=is_self_signed(config),
     )
 
