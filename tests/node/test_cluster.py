@@ -140,6 +140,22 @@ def test_local_and_serializable_reads_need_no_peer_and_linearizable_ones_do() ->
     assert not waiting.may_read and waiting.error is not None
 
 
+def test_a_new_member_shows_nothing_before_it_knows_how_far_the_others_are() -> None:
+    cluster = Cluster()
+    cluster.cut = {3}
+    leader = cluster.elect()
+    leader.put(b"k")
+    cluster.settle()
+    new = cluster.members[3]
+    reads = [new.read(level) for level in (SERIALIZABLE, LOCAL)]
+    cluster.run(2)
+    assert not any(read.answered for read in reads)
+    cluster.cut = set()
+    cluster.run_until(lambda: all(read.answered for read in reads))
+    assert all(read.may_read for read in reads)
+    assert new.machine.revision == leader.machine.revision
+
+
 def test_a_min_revision_is_waited_for_on_a_follower() -> None:
     cluster = Cluster()
     leader = cluster.elect()

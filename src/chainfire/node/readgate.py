@@ -1,6 +1,8 @@
 """May the store be read now, at this level? If not, the read waits in `reads` for what it lacks.
 
 after a start   nothing before the commit index of the last life is applied again
+after the first at every level as if linearizable, until a leader has told how far the
+                others are: who joins would show clients less than the member it replaces
 linearizable    a ReadIndex round, but for a sole voter that has committed in its term; a leader
                 asks those who answered first the last time, and soon all others if they are silent
 while a write is stalled the machine's memory is ahead of its store: nothing
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 from chainfire.errors import Timeout, TooManyRequests
 from chainfire.machine import Machine
-from chainfire.node.reads import ReadPending, Reads
+from chainfire.node.reads import Nobody, ReadPending, Reads
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import ReadState, Role
@@ -36,6 +38,7 @@ class ReadGate:
         self._core = raft.raft  # read, never written
         self._machine = machine
         self._gate_index = gate_index
+        self._asks_first = gate_index <= 1  # there was no last life
         self._reads_max = reads_max
         self.reads = Reads(timeout_ms, start_number)
         self._is_local = False  # a linearizable read needs no round of heartbeats
@@ -62,7 +65,7 @@ class ReadGate:
         if self._is_local and machine.is_held:
             index = 0  # nobody was told anything of what is being applied
         index = max(index, self._gate_index)
-        needs_round = level == LINEARIZABLE and not self._is_local
+        needs_round = (level == LINEARIZABLE or self._asks_first) and not self._is_local
         if (
             not needs_round
             and not barred
@@ -118,6 +121,8 @@ class ReadGate:
         return False
 
     def confirm_round(self, state: ReadState) -> None:
+        if self._asks_first:
+            self._asks_first, self._gate_index = False, state.index
         self.reads.confirm_round(state.context, max(state.index, self._gate_index))
 
     def leader_changed(self) -> None:
@@ -136,6 +141,7 @@ class ReadGate:
             self._is_local = False
         elif not self._is_local or self._local_term != core.term:
             self._is_local, self._local_term = core.committed_in_term, core.term
+            self._asks_first = self._asks_first and not self._is_local
 
     def ready(self) -> list[ReadPending]:
         """Take out those that may be answered now."""
@@ -143,6 +149,8 @@ class ReadGate:
 
     def tick(self, now_ms: int) -> None:
         self._ticks += 1
+        if self._asks_first and self._core.leader and not self._is_local and not len(self.reads):
+            self.reads.wait_for_round(0, now_ms, None, Nobody())
         if self._ticks % READ_ROUND_TICKS == 0:
             self.slow_rounds += self.reads.repeat_rounds()  # its messages may be lost
         for reader, error in self.reads.overdue(now_ms):
