@@ -22,6 +22,7 @@ def test_right_lives_pass() -> None:
     check([GRANT, RENEWAL], [LeaseEnd(7, 1600)])
     check([GRANT], [LeaseEnd(7, 200, revoked=True)])
     check([GRANT], [LeaseEnd(7, 800)], rate_max=1.25)
+    check([GRANT], [LeaseEnd(7, 800)], jumps=[(300, 200)])
     check([GRANT, LeaseCall(7, 4000, 4010, 1000, True)], [], alive=[7])
     lost = LeaseCall(7, 700, ttl=1000)
     check([GRANT, lost], [LeaseEnd(7, 1000)])
@@ -44,3 +45,9 @@ def test_wrong_lives_are_found(
     with pytest.raises(Violation):
         check(calls, ends, alive=alive)
     report.count("planted violations found by checkers")
+
+
+def test_a_jump_of_a_clock_excuses_no_other_end() -> None:
+    for jump in ((300, 100), (900, 200)):
+        with pytest.raises(Violation):
+            check([GRANT], [LeaseEnd(7, 800)], jumps=[jump])

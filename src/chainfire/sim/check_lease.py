@@ -2,7 +2,8 @@
 
 A renewal counts from its call: the member may have read its clock at any
 moment up to the answer. `rate_max` is how much faster than the true time the
-fastest clock ran. Times are those of the history; no lease id is granted twice.
+fastest clock ran, `jumps` when and by how much some clock was set forward. Times are
+those of the history; no lease id is granted twice.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def check_leases(
     now: int,
     grace: int,
     rate_max: float = 1.0,
+    jumps: Sequence[tuple[int, int]] = (),
     alive: Sequence[int] = (),
 ) -> int:
     """The number of leases that were checked. Raises Violation.
@@ -49,20 +51,29 @@ def check_leases(
     for end in ends:
         lives[end.lease].ends.append(end)
     for lease in sorted(lives):
-        _check(lease, lives[lease], now, grace, rate_max, lease in alive)
+        _check_early(lease, lives[lease], rate_max, jumps)
+        _check(lease, lives[lease], now, grace, lease in alive)
     return len(lives)
 
 
-def _check(lease: int, life: _Life, now: int, grace: int, rate_max: float, alive: bool) -> None:
+def _check_early(
+    lease: int, life: _Life, rate_max: float, jumps: Sequence[tuple[int, int]]
+) -> None:
+    for end in life.ends:
+        for call in life.calls:
+            if end.revoked or not (call.ok and call.ttl) or call.ret >= end.at:
+                continue
+            jumped = sum(by for at, by in jumps if call.call <= at <= end.at)
+            ends = call.call + int((call.ttl - jumped) / rate_max)
+            if end.at < ends:
+                raise Violation(f"lease {lease} ended at {end.at}, {call} had it until {ends}")
+
+
+def _check(lease: int, life: _Life, now: int, grace: int, alive: bool) -> None:
     if len(life.ends) > 1:
         raise Violation(f"lease {lease} ended twice: {life.ends}")
     end_at = life.ends[0].at if life.ends else None
     kept = [call for call in life.calls if call.ok and call.ttl]
-    for end in life.ends:
-        for call in kept:
-            ends = call.call + int(call.ttl / rate_max)
-            if not end.revoked and call.ret < end.at < ends:
-                raise Violation(f"lease {lease} ended at {end.at}, {call} had it until {ends}")
     if end_at is not None:
         for call in kept:
             if call.call > end_at:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.ready import Role
+from chainfire.sim.cables import Cables
 from chainfire.sim.clients import Nobody
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
@@ -25,6 +26,8 @@ class World(Protocol):
     shape: Shape
     network: Network
     members: dict[int, SimMember]
+    cables: Cables | None
+    clock_jumps: list[tuple[int, int]]
 
     def add_member(self) -> SimMember | None: ...
 
@@ -121,6 +124,14 @@ class Faults:
         until = self._world.schedule.now + self._ms(50, 5000)
         self._world.note("pause", member.id, f"until {until}")
         member.paused_until = until
+        return True
+
+    def _clock_jump(self, member: SimMember) -> bool:
+        """Forward, as a monotonic clock can: its machine was asleep."""
+        jump = self._ms(50, 10_000)
+        self._world.note("clock jump", member.id, str(jump))
+        self._world.clock_jumps.append((self._world.schedule.now, jump))
+        member.clock.offset_us += jump
         return True
 
     def _transfer(self, member: SimMember) -> bool:
@@ -269,6 +280,16 @@ class Faults:
         pair = (member.id, self._dice.choice(others))
         until = self._world.schedule.now + self._ms(500, 8000)
         self._world.network.slow_down(pair, until, self._ms(20, 1500))
+        return True
+
+    def _garble(self, member: SimMember) -> bool:
+        cables, others = self._world.cables, [id for id in self._world.members if id != member.id]
+        if cables is None or not others:
+            return False
+        pair = (member.id, self._dice.choice(others))
+        if self._dice.random() < 0.5:
+            pair = pair[::-1]
+        cables.garble(pair, self._dice.choice((1, 1, 3, 20)))
         return True
 
     def _storm(self, _: SimMember) -> bool:

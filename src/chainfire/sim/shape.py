@@ -46,6 +46,8 @@ RARE_FAULTS: Final = {
 }
 RARER_FAULTS: Final = {
     "flood": 20,  # a leader is cut off, and called all the more
+    "garble": 20,  # bits flip, or bytes are missing, between two members
+    "clock_jump": 10,  # a member's clock is suddenly later
 }
 EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS
 STRIKES_PER_MINUTE_MAX: Final = 50  # of all kinds together, in most seeds
@@ -82,6 +84,7 @@ class Shape:
     feed_per_second: int = 0  # writes of one more client, which waits for no answer
     feed_batch: int = 12  # of these at once
     keys: int = 12
+    carries_bytes: bool = False  # frames go through their codec on the way
     faithful: bool = False  # each client always calls the same member
     eager: bool = False  # whoever has nothing to do calls a member as soon as it is up
     client_timeout_ms: int = 3000
@@ -197,6 +200,7 @@ def _with_habits(shape: Shape) -> Shape:
         shape,
         learners=roll.randrange(shape.members) if roll.random() < 0.25 else 0,
         faithful=roll.random() < 0.3,
+        carries_bytes=dice(shape.seed, "bytes").random() < 0.1,
         eager=roll.random() < 0.4,
         compaction_pace_us=roll.choice((1000, 1000, 100_000)),
         restart_ms=roll.choice((2, 50, 50)),

@@ -21,6 +21,7 @@ from chainfire.node.frames import Frame
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.raft.messages import Message, Snapshot
 from chainfire.raft.ready import Role
+from chainfire.sim.cables import Cables, Packet
 from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import check_leases
@@ -61,6 +62,10 @@ class World:
         self.shape = shape
         self.schedule = Schedule()
         self.network = Network(self.schedule, shape.seed, shape.network)
+        self.cables: Cables | None = None
+        if shape.carries_bytes or "garble" in shape.faults:
+            self.cables = Cables(dice(shape.seed, "cables"))
+        self.clock_jumps: list[tuple[int, int]] = []  # when, by how much
         self.history = History()
         self.lines: list[str] | None = [] if traced else None
         self.digest = 0
@@ -129,6 +134,8 @@ class World:
         self.note("peace")
         self.faults.stop()
         self.network.heal()
+        if self.cables is not None:
+            self.cables.heal()
         members = list(self.members.values())
         for member in members:
             member.disk.heal()
@@ -288,6 +295,7 @@ class World:
             now=self.schedule.now,
             grace=PEACE_US,
             rate_max=1.0 + self.shape.clock_skew,
+            jumps=self.clock_jumps,
         )
 
     def _judge_watches(self) -> None:
@@ -352,14 +360,29 @@ class World:
                 self.digest = hash((self.digest, now, frame.type, me, to, frame.term, frame.index))
             if self.lines is not None:
                 self.lines.append(f"{now:>10}  {me} → {to}  {short(frame)}")
-        network, life = self.network, peer.life
+        network, life, cables = self.network, peer.life, self.cables
         for part in (frames,) if network.is_calm else ((frame,) for frame in frames):
-            if not network.send(me, to, life, (sender.life, part), self._deliver):
+            what: Packet | Sequence[Frame] = part
+            if cables is not None and sender.driver is not None:
+                what = cables.pack((me, to), part, sender.driver.log.record_cache)
+            if not network.send(me, to, life, (sender.life, what), self._deliver):
                 sender.soon(1 * MS, sender.unreachable, to)
 
-    def _deliver(self, sender: int, to: int, life: int, sent: tuple[int, Sequence[Frame]]) -> None:
-        sender_life, frames = sent
-        self.members[to].receive(life, sender, frames, sender_life)
+    def _deliver(
+        self, sender: int, to: int, life: int, sent: tuple[int, Packet | Sequence[Frame]]
+    ) -> None:
+        sender_life, what = sent
+        peer = self.members[to]
+        if isinstance(what, Packet):
+            if life != peer.life or peer.driver is None or self.cables is None:
+                return
+            frames = self.cables.unpack((sender, to), what, peer.driver.log.record_cache)
+            if what.is_garbled and self.members[sender].life == sender_life:
+                self.members[sender].soon(1 * MS, self.members[sender].unreachable, to)
+        else:
+            frames = what
+        if frames:
+            peer.receive(life, sender, frames, sender_life)
 
     def in_reach(self, member: SimMember) -> list[SimMember]:
         """Handshakes take both directions; where messages get lost, some fail."""
@@ -387,6 +410,8 @@ class World:
         machine, to = sender.driver.machine, message.to
         position = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
         message = replace(message, snapshot=position)
+        if self.cables is not None:
+            message = self.cables.carry(message, sender.driver.log.record_cache)
         self.note("sends a snapshot", sender.id, f"to {to} at {position.index}")
         self.branches["snapshots sent"] += 1
         peer, roll = self.members.get(to), self._dice.random()
@@ -440,6 +465,8 @@ class World:
     def seen_branches(self) -> Counter[str]:
         """Rare things that happened in this run, each with how often."""
         seen = self.branches + self.oracle.branches
+        if self.cables is not None:
+            seen += self.cables.counts
         counts = self.network.counts
         for name in ("lost", "doubled", "late", "cut"):
             seen[f"messages {name}"] += getattr(counts, name)

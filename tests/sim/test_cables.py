@@ -1,0 +1,74 @@
+"""Bytes between simulated members: what is garbled closes its connection, and nothing else."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from chainfire.node.frames import Chain, Forward, encode
+from chainfire.node.records import RecordCache
+from chainfire.raft.messages import Message, MessageType
+from chainfire.sim.cables import Cables, Packet
+from chainfire.sim.history import Violation
+from chainfire.types import Entry
+
+PAIR = (1, 2)
+FRAMES = (
+    Forward([b"one", b"two"]),
+    Message(MessageType.APPEND, 2, 1, 3, 3, 6, (Entry(3, 7, data=b"x"),), commit=6),
+    Chain(7, 1 << 60),
+)
+
+
+def test_what_is_whole_arrives_as_it_was_said() -> None:
+    cables = cables_of(1)
+    packet = cables.pack(PAIR, FRAMES, RecordCache())
+    assert len(cables.unpack(PAIR, packet, RecordCache())) == len(FRAMES)
+    assert not cables.counts
+
+
+def test_a_flipped_bit_closes_the_connection_and_says_nothing() -> None:
+    data = cables_of(1).pack(PAIR, FRAMES, RecordCache()).data
+    for at in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[at // 8] ^= 1 << at % 8
+        cables = cables_of(1)
+        packet = Packet(0, bytes(flipped), FRAMES, is_flipped=True)
+        assert len(cables.unpack(PAIR, packet, RecordCache())) < len(FRAMES)
+        assert cables.counts["connections closed"] == 1
+
+
+def test_of_a_cut_write_whole_frames_count() -> None:
+    first = len(encode(FRAMES[0], RecordCache()))
+    data = cables_of(1).pack(PAIR, FRAMES, RecordCache()).data
+    for cut, frames in ((0, 0), (first - 1, 0), (first, 1), (first + 9, 1)):
+        packet = Packet(0, data[:cut], FRAMES, is_cut=True)
+        assert len(cables_of(1).unpack(PAIR, packet, RecordCache())) == frames
+
+
+def test_what_was_under_way_behind_it_is_lost() -> None:
+    cables = cables_of(1)
+    cables.garble(PAIR, 1)
+    garbled, behind = (cables.pack(PAIR, FRAMES, RecordCache()) for _ in range(2))
+    cables.unpack(PAIR, garbled, RecordCache())
+    assert not cables.unpack(PAIR, behind, RecordCache())
+    again = cables.pack(PAIR, FRAMES, RecordCache())
+    assert len(cables.unpack(PAIR, again, RecordCache())) == len(FRAMES)
+    assert cables.counts == {"writes garbled": 1, "connections closed": 1}
+
+
+def test_a_flip_that_is_understood_is_a_violation() -> None:
+    data = cables_of(1).pack(PAIR, FRAMES, RecordCache()).data
+    with pytest.raises(Violation, match="a bit was flipped"):
+        cables_of(1).unpack(PAIR, Packet(0, data, FRAMES, is_flipped=True), RecordCache())
+
+
+def test_a_frame_that_becomes_another_is_a_violation() -> None:
+    packet = cables_of(1).pack(PAIR, FRAMES[:1], RecordCache())
+    with pytest.raises(Violation, match="has become"):
+        cables_of(1).unpack(PAIR, packet._replace(said=FRAMES[1:2]), RecordCache())
+
+
+def cables_of(seed: int) -> Cables:
+    return Cables(Random(seed))
