@@ -7,9 +7,12 @@
 //! Credit is not counted for it: a stream that has too much under way is told to Python once
 //! (PRESSED), which sends it nothing more before it has drained (RELIEVED).
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::{Buf, Bytes};
 
 use crate::border::{Action, CallId, Reply};
+use crate::packed::Packed;
 
 pub struct Cast {
     pub targets: Bytes,
@@ -19,7 +22,24 @@ pub struct Cast {
 /// What one stream is sent of a cast.
 pub struct Share {
     pub prefix: Bytes,
-    pub body: Bytes,
+    pub body: Arc<Body>,
+}
+
+/// A cast's body, and its packed form once a stream has asked for it.
+pub struct Body {
+    pub bytes: Bytes,
+    packed: OnceLock<Option<Packed>>,
+}
+
+impl Body {
+    pub fn new(bytes: Bytes) -> Self {
+        Body { bytes, packed: OnceLock::new() }
+    }
+
+    /// None where it cannot be packed: writing to memory does not fail, and unpacked is right too.
+    pub fn packed(&self) -> Option<&Packed> {
+        self.packed.get_or_init(|| Packed::new(&self.bytes).ok()).as_ref()
+    }
 }
 
 impl Cast {
@@ -45,10 +65,13 @@ pub fn spread(replies: Vec<Reply>) -> Vec<Reply> {
     let mut found = Vec::with_capacity(replies.len() * 2);
     for reply in replies {
         match reply.action {
-            Action::Cast(cast) => found.extend(cast.targets().map(|(id, prefix)| Reply {
-                id,
-                action: Action::Share(Box::new(Share { prefix, body: cast.body.clone() })),
-            })),
+            Action::Cast(cast) => {
+                let body = Arc::new(Body::new(cast.body.clone()));
+                found.extend(cast.targets().map(|(id, prefix)| Reply {
+                    id,
+                    action: Action::Share(Box::new(Share { prefix, body: body.clone() })),
+                }));
+            }
             _ => found.push(reply),
         }
     }
@@ -76,7 +99,7 @@ mod tests {
         let shares: Vec<Share> = replies
             .iter()
             .map(|reply| match &reply.action {
-                Action::Share(share) => (reply.id, Some((&share.prefix[..], &share.body[..]))),
+                Action::Share(share) => (reply.id, Some((&share.prefix[..], &share.body.bytes[..]))),
                 _ => (reply.id, None),
             })
             .collect();

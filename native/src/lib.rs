@@ -4,6 +4,7 @@
 //! python.rs    the module: Door.drain() -> list of events, Door.send(list of replies)
 //! border/      what crosses between the threads, the two queues, back-pressure
 //! cast.rs      one body for many streams                  pure
+//! packed.rs    gzip of what many streams share            pure
 //! door.rs      the thread: listeners, TLS, which protocol, the tick
 //! http2/       a connection of HTTP/2: calls, streams, flow control, deadlines
 //! http1/       a connection of HTTP/1.1
@@ -29,6 +30,7 @@ mod http2;
 pub mod io;
 pub mod load;
 mod manners;
+pub mod packed;
 pub mod plain;
 #[cfg(feature = "python")]
 mod python;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import grpc
 import pytest
 
 from chainfire.api.services import Limits
-from chainfire.proto.kv_pb2 import PutRequest, PutResponse
+from chainfire.proto.kv_pb2 import Event, PutRequest, PutResponse
 from chainfire.proto.watch_pb2 import WatchRequest, WatchResponse
 from tests.api.fake_node import Api
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, status_of
@@ -36,10 +37,14 @@ class Watching:
     """One stream: requests by `ask`, responses by `next`; nothing is read before that."""
 
     def __init__(
-        self, door: GrpcDoor, path: str = PATH, metadata: tuple[tuple[str, str], ...] = ()
+        self,
+        door: GrpcDoor,
+        path: str = PATH,
+        metadata: tuple[tuple[str, str], ...] = (),
+        channel: grpc.Channel | None = None,
     ) -> None:
         self._requests: queue.Queue[bytes | None] = queue.Queue()
-        self.call = door.channel.stream_stream(path)(
+        self.call = (channel or door.channel).stream_stream(path)(
             iter(self._requests.get, None), timeout=60, metadata=metadata
         )
 
@@ -57,10 +62,13 @@ class Watching:
         return WatchResponse.FromString(next(self.call))
 
     def revisions(self, count: int) -> list[int]:
-        """Of that many events, however they are joined."""
-        found: list[int] = []
+        return [event.kv.mod_revision for event in self.events(count)]
+
+    def events(self, count: int) -> list[Event]:
+        """So many, however they are joined."""
+        found: list[Event] = []
         while len(found) < count:
-            found += [event.kv.mod_revision for event in self.next().events]
+            found += self.next().events
         return found
 
 
@@ -203,3 +211,24 @@ def test_progress_is_told_from_time_to_time_to_who_asked(kind: str) -> None:
         asked.call.cancel()
     finally:
         door.close()
+
+
+@pytest.mark.parametrize("value", [b"v" * 100, os.urandom(20_000)], ids=["small", "large"])
+def test_streams_that_ask_for_gzip_are_told_what_others_are(door: GrpcDoor, value: bytes) -> None:
+    with grpc.insecure_channel(door.target, compression=grpc.Compression.Gzip) as channel:
+        watching = [
+            Watching(door),
+            Watching(door, channel=channel),
+            Watching(door, channel=channel),
+        ]
+        for number, one in enumerate(watching):
+            assert one.watch(b"k", watch_id=number + 1).created
+        for _ in range(3):
+            put(door, b"k", value)
+        told = [one.events(3) for one in watching]
+        assert told[0] == told[1] == told[2]
+        assert [(event.kv.mod_revision, event.kv.value) for event in told[0]] == [
+            (revision, value) for revision in (2, 3, 4)
+        ]
+        for one in watching:
+            one.call.cancel()

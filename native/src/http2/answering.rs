@@ -53,16 +53,16 @@ impl State {
     /// One stream's message of a cast. Sent by the step that ends this visit, with others.
     fn share(&mut self, connection: &Arc<Http2>, stream: u32, share: &Share) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
-        if call.gzip {
-            let message = Message::Bare([&share.prefix[..], &share.body].concat().into());
-            return self.send(connection, stream, message, 0);
-        }
         self.manners.answered();
         if call.sink(None).is_none() {
             return self.cancel(connection, stream);
         }
+        let is_packed = call.gzip;
         let outlet = call.outlet.get_or_insert_default();
-        outlet.share(share);
+        match is_packed.then(|| share.body.packed()).flatten() {
+            Some(packed) => outlet.share_packed(&share.prefix, packed),
+            None => outlet.share(&share.prefix, &share.body.bytes),
+        }
         if !outlet.pump_is_due {
             outlet.pump_is_due = true;
             lock(&connection.woken).push(stream);

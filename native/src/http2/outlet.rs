@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 
 use crate::border::{Status, what};
-use crate::cast::Share;
 use crate::grpc::frame_head;
+use crate::packed::Packed;
 use crate::settings::{MESSAGE_OVERHEAD_BYTES, SHARED_BYTES_MAX};
 
 /// Shared bodies up to this are copied behind their prefix; larger ones go uncopied.
@@ -43,25 +43,40 @@ impl Outlet {
     }
 
     /// A message made of a prefix and a body that other streams get too.
-    pub(super) fn share(&mut self, share: &Share) {
-        let length = share.prefix.len() + share.body.len();
-        self.gathering.extend_from_slice(&frame_head(length, false));
-        self.gathering.extend_from_slice(&share.prefix);
-        let mut cost = share.prefix.len() + MESSAGE_OVERHEAD_BYTES;
-        if share.body.len() <= COPY_BYTES_MAX {
-            self.gathering.extend_from_slice(&share.body);
-            cost += share.body.len();
+    pub(super) fn share(&mut self, prefix: &[u8], body: &Bytes) {
+        self.gathering.extend_from_slice(&frame_head(prefix.len() + body.len(), false));
+        self.gathering.extend_from_slice(prefix);
+        self.gather_shared(prefix.len(), body, &[]);
+    }
+
+    /// The same as a packed message: what other streams get too is the body's packed form.
+    pub(super) fn share_packed(&mut self, prefix: &[u8], packed: &Packed) {
+        let length = packed.length(prefix.len());
+        self.gathering.extend_from_slice(&frame_head(length, true));
+        let trailer = packed.wrap(prefix, &mut self.gathering);
+        self.gather_shared(length - packed.blocks.len(), &packed.blocks, &trailer);
+    }
+
+    /// Behind `own` bytes that were gathered: what is shared, and what comes after it.
+    fn gather_shared(&mut self, own: usize, shared: &Bytes, trailer: &[u8]) {
+        let mut cost = own + MESSAGE_OVERHEAD_BYTES;
+        let is_copied = shared.len() <= COPY_BYTES_MAX;
+        if is_copied {
+            self.gathering.extend_from_slice(shared);
+            cost += shared.len();
         }
         self.gathering_cost += cost;
         self.shared_cost += cost;
-        if share.body.len() > COPY_BYTES_MAX {
+        if !is_copied {
             self.gather();
-            let address = share.body.as_ptr() as usize;
-            let shared_cost = if self.last_body == address { 0 } else { share.body.len() };
+            let address = shared.as_ptr() as usize;
+            let shared_cost = if self.last_body == address { 0 } else { shared.len() };
             self.last_body = address;
             self.shared_cost += shared_cost;
-            self.put(Piece { bytes: share.body.clone(), credit: 0, shared_cost });
-        } else if self.gathering.len() >= GATHERED_BYTES {
+            self.put(Piece { bytes: shared.clone(), credit: 0, shared_cost });
+        }
+        self.gathering.extend_from_slice(trailer);
+        if self.gathering.len() >= GATHERED_BYTES {
             self.gather();
         }
     }
@@ -128,10 +143,6 @@ impl Outlet {
 mod tests {
     use super::*;
 
-    fn share(prefix: &'static [u8], body: &Bytes) -> Share {
-        Share { prefix: Bytes::from_static(prefix), body: body.clone() }
-    }
-
     fn bytes_of(outlet: &mut Outlet) -> Vec<u8> {
         outlet.gather();
         outlet.queue.iter().flat_map(|piece| piece.bytes.to_vec()).collect()
@@ -143,7 +154,7 @@ mod tests {
         let mut outlet = Outlet::default();
         let mut expected = Vec::new();
         for (number, body) in [&small, &small, &large, &small, &large].into_iter().enumerate() {
-            outlet.share(&share(b"pre", body));
+            outlet.share(b"pre", body);
             expected.extend(frame_head(3 + body.len(), false));
             expected.extend(b"pre");
             expected.extend(body);
@@ -158,11 +169,38 @@ mod tests {
     }
 
     #[test]
+    fn packed_shares_leave_whole_and_give_back_what_they_hold() {
+        let (small, large) = (Packed::new(b"small").unwrap(), Packed::new(&noise()).unwrap());
+        let mut outlet = Outlet::default();
+        let mut expected = Vec::new();
+        for packed in [&small, &large, &large, &small] {
+            outlet.share_packed(b"pre", packed);
+            expected.extend(frame_head(packed.length(3), true));
+            let trailer = packed.wrap(b"pre", &mut expected);
+            expected.extend(&packed.blocks);
+            expected.extend(trailer);
+        }
+        assert!(large.blocks.len() > COPY_BYTES_MAX);
+        assert_eq!(bytes_of(&mut outlet), expected);
+        assert_eq!(outlet.shared_cost, outlet.queue.iter().map(|piece| piece.shared_cost).sum::<usize>());
+    }
+
+    /// Bytes that cannot be packed well.
+    fn noise() -> Vec<u8> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..20_000).map(|_| next()).collect()
+    }
+
+    #[test]
     fn a_large_body_counts_once_however_many_shares_of_it_wait() {
         let body = Bytes::from(vec![7; 100_000]);
         let mut outlet = Outlet::default();
         for _ in 0..10 {
-            outlet.share(&share(b"p", &body));
+            outlet.share(b"p", &body);
         }
         assert_eq!(outlet.shared_cost, 100_000 + 10 * (1 + MESSAGE_OVERHEAD_BYTES));
         assert_eq!(outlet.shared_cost, outlet.queue.iter().map(|piece| piece.shared_cost).sum::<usize>());
@@ -185,7 +223,7 @@ mod tests {
         let body = Bytes::from(vec![7; 300]);
         let mut outlet = Outlet::default();
         for _ in 0..1000 {
-            outlet.share(&share(b"pre", &body));
+            outlet.share(b"pre", &body);
         }
         outlet.gather();
         assert!(outlet.queue.len() <= 5, "{}", outlet.queue.len());
