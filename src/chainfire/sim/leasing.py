@@ -99,9 +99,17 @@ class LeaseHolder(Client):
         else:
             if self.dice.random() < 0.3:
                 self._ask(member, 0)
+                wait = self.dice.randrange(300) * MS
+                self._world.schedule.after(wait, self._ask_for_the_dead, self._lease, self._ttl)
             self._lease = 0
 
-    def _ask(self, member: SimMember, ttl: int, *, renews: bool = False) -> None:
-        call = LeaseCall(self._lease, self._world.schedule.now, ttl=ttl, renews=renews)
+    def _ask_for_the_dead(self, lease: int, ttl: int) -> None:
+        """Who answers that it is renewed has not heard of the revoke, or of its own end."""
+        member = self._world.member_for(self.id, self.dice)
+        if member is not None:
+            self._ask(member, ttl, lease=lease, renews=True)
+
+    def _ask(self, member: SimMember, ttl: int, *, lease: int = 0, renews: bool = False) -> None:
+        call = LeaseCall(lease or self._lease, self._world.schedule.now, ttl=ttl, renews=renews)
         self._world.history.leases.append(call)
         member.soon(WIRE_US, LeaseAsked(self._world.schedule, call, member).arrive)
