@@ -11,6 +11,7 @@ import pytest
 from chainfire.command import CommandKind
 from chainfire.errors import (
     Corrupt,
+    Damaged,
     DiskFull,
     FatalError,
     InternalFailure,
@@ -23,6 +24,7 @@ from chainfire.node import shell, upkeep
 from chainfire.node.driver import Limits
 from chainfire.node.shell import Node
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, CompactionRequest, PutRequest
+from chainfire.raft.messages import Message, MessageType
 from chainfire.types import PutResult
 from tests.node.running import (
     DEADLINE_SECONDS,
@@ -496,3 +498,14 @@ async def test_work_that_fails_tells_its_owner_and_the_rest_goes_on() -> None:
         under_way = True
         await until(lambda: len(heard) == 3)
         assert heard == [Stalled, "raised", "third"]
+
+
+@on_loop
+async def test_what_a_peer_says_of_lost_entries_stops_the_member() -> None:
+    """Not only the connection that brought it."""
+    world = World()
+    async with running(world) as node:
+        beyond = world.log_store.last_index() + 7
+        lost = Message(MessageType.HEARTBEAT, ME, 2, term=9, commit=beyond)
+        node.peering.received(2, [lost])
+        assert isinstance(node.failed.result(), Damaged)

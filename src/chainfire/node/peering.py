@@ -28,6 +28,7 @@ from chainfire.node.handshake import FATAL_REASONS, Denial, Hello, Reason
 from chainfire.node.peers import PeerTransport
 from chainfire.node.registry import Registry
 from chainfire.node.status import TransportStatistics
+from chainfire.node.worker import fatal
 from chainfire.raft.messages import Message
 
 CAMPAIGN_SECONDS = 0.06  # what one usually takes, two round trips and two syncs, and some more
@@ -137,10 +138,13 @@ class Peering:
                 if isinstance(frame, Report):
                     self._admission.reported(sender, frame.term)
                     self._admit_if_granted()
-        if self._driver.received(sender, frames):
-            self._wake()
-        else:
-            self._say()
+        try:
+            if self._driver.received(sender, frames):
+                self._wake()
+            else:
+                self._say()
+        except Exception as exc:  # or only this connection would end
+            self._die(fatal(exc))
 
     def connected(self, peer: int, hello: Hello, *, welcomed: bool) -> None:
         if not hello.lost_data:
