@@ -31,7 +31,8 @@ from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
 from chainfire.proto import kv_pb2
 from chainfire.server.member import make_node, opening_settings
-from chainfire.server.opening import Opened, open_member
+from chainfire.server.opened import Opened
+from chainfire.server.opening import open_member
 
 QUANTILE = 0.02
 CALLS_PER_RUN = 64  # at least: what is put off in one turn is made up for in another

@@ -16,7 +16,8 @@ from chainfire.node.registry import Registry
 from chainfire.node.shell import Node
 from chainfire.proto.kv_pb2 import PutRequest
 from chainfire.server.member import make_node, opening_settings
-from chainfire.server.opening import Opened, OpeningSettings, open_member
+from chainfire.server.opened import Opened
+from chainfire.server.opening import OpeningSettings, open_member
 from chainfire.types import Result
 
 SECONDS = 20.0

@@ -10,17 +10,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from chainfire.errors import ConfigError, Corrupt, Damaged, DataDirLocked, DataDirMismatch
-from chainfire.node.logstore import LogMeta
-from chainfire.server import opening
+from chainfire.node.logstore import LogMeta, write_hard_state
+from chainfire.server import opening, past
 from chainfire.server.opening import open_member
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend
 from chainfire.storage.witness import Witness
+from chainfire.types import HardState
 from tests import report
 from tests.server.directories import keys_of, live, settings
 
@@ -75,11 +77,11 @@ FIRST_STEPS: dict[str, Callable[[CrashPoint], None]] = {
     "state/ filled": lambda p: p.before(DataDir, "switch"),
     "CURRENT.tmp written": lambda p: p.before(Path, "rename", renames("CURRENT.tmp")),
     "CURRENT written": lambda p: p.after(DataDir, "switch"),
-    "log/ made": lambda p: p.before(opening, "_begin_log"),
-    "log/ begun": lambda p: p.after(opening, "_begin_log"),
+    "log/ made": lambda p: p.before(opening, "begin_log"),
+    "log/ begun": lambda p: p.after(opening, "begin_log"),
     "witness.tmp written": lambda p: p.before(Path, "rename", renames("witness.tmp")),
     "witness written": lambda p: p.after(Witness, "create"),
-    "start not counted": lambda p: p.before(opening, "_count_start"),
+    "start not counted": lambda p: p.before(opening, "count_start"),
 }
 
 
@@ -149,11 +151,14 @@ def test_a_kill_loses_nothing_and_each_start_has_a_number_of_its_own(data: Path)
     assert live(data, 0).start_number == 4
 
 
-@pytest.mark.parametrize("step", ["_check", "_look_at_log", "_count_start"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(opening, "look_back"), (past, "_look_at_log"), (opening, "count_start")],
+)
 def test_a_later_start_that_dies_changes_nothing(
-    step: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, step: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = die_at(lambda p: p.after(opening, step), tmp_path, monkeypatch, data_dir=data)
+    image = die_at(lambda p: p.after(module, step), tmp_path, monkeypatch, data_dir=data)
     assert keys_of(image) == EVERYTHING
 
 
@@ -252,11 +257,11 @@ def test_force_new_cluster_goes_on_with_what_is_left_and_needs_no_force_again(
 
 
 FORCE_STEPS: dict[str, Callable[[CrashPoint], None]] = {
-    "checked": lambda p: p.after(opening, "_check"),
-    "log begun": lambda p: p.after(opening, "_begin_log"),
+    "checked": lambda p: p.after(opening, "look_back"),
+    "log begun": lambda p: p.after(opening, "begin_log"),
     "witness.tmp": lambda p: p.before(Path, "rename", renames("witness.tmp")),
     "witness": lambda p: p.after(Witness, "create"),
-    "counted": lambda p: p.after(opening, "_count_start"),
+    "counted": lambda p: p.after(opening, "count_start"),
 }
 
 
@@ -295,7 +300,7 @@ def test_a_commit_index_beyond_a_lost_log_does_not_hinder_a_forced_start(data: P
     """The families of log/ reach its files at different times: without its WAL they may differ."""
     opened = open_member(settings(data))
     batch = opened.log_backend.batch()
-    opening.write_hard_state(batch, opening.HardState(99, 1, 10_000))
+    write_hard_state(batch, HardState(99, 1, 10_000))
     opened.log_backend.write(batch)
     opened.close()
     (data / "witness").unlink()

@@ -16,7 +16,7 @@ from chainfire.node.dialer import ask_roster
 from chainfire.node.frames import BadFrame
 from chainfire.node.peertls import PeerTls
 from chainfire.node.roster import Roster
-from chainfire.server.opening import Birth
+from chainfire.server.founding import Birth
 
 JOIN_SECONDS_MAX = 30.0
 ASK_AGAIN_SECONDS = 0.5

@@ -36,15 +36,11 @@ from chainfire.raft.config import Config as RaftConfig
 from chainfire.raft.rawnode import RawNode
 from chainfire.server import rejoining
 from chainfire.server.doors import NATIVE, door_of, ensure_doors_can_open, open_doors
+from chainfire.server.founding import FOUNDED_AT, Birth
 from chainfire.server.joining import birth_of_joiner
-from chainfire.server.opening import (
-    FOUNDED_AT,
-    Birth,
-    Opened,
-    OpeningSettings,
-    has_past,
-    open_member,
-)
+from chainfire.server.opened import Opened
+from chainfire.server.opening import OpeningSettings, open_member
+from chainfire.server.past import has_past
 from chainfire.server.selfsigned import is_self_signed, peer_tls
 from chainfire.server.states import look
 from chainfire.types import ConfState

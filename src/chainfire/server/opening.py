@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,58 +31,35 @@ from chainfire.errors import (
     DataDirMismatch,
     DiskFull,
     FatalError,
-    UnknownFormat,
 )
 from chainfire.machine import Machine
-from chainfire.machine.rows import read_position
 from chainfire.node import recovery
 from chainfire.node.logstore import (
     Identity,
     LogMeta,
     LogStore,
     drop_conf_changes,
-    last_position,
-    stored_term,
-    write_empty_log,
     write_hard_state,
-    write_identity,
     write_installed,
     write_not_installing,
-    write_start_number,
-    write_state_durable,
 )
 from chainfire.node.peering import removed
-from chainfire.node.registry import has_lost_data, write_admitted
+from chainfire.node.registry import has_lost_data
 from chainfire.node.roster import Roster
-from chainfire.proto.cluster_pb2 import Member
 from chainfire.server import rejoining
+from chainfire.server.founding import Birth, begin_log, count_start, first_promise, found_state
+from chainfire.server.opened import Opened
+from chainfire.server.past import Past, look_back
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
-from chainfire.storage.witness import Promise, Witness
+from chainfire.storage.witness import Witness
 from chainfire.types import ConfState, HardState
-from chainfire.version import CLUSTER_VERSION
 
 T = TypeVar("T")
 # Both directories replay up to 16 MiB of WAL (RocksOptions) into new files, and write a little.
 ROOM_TO_OPEN_BYTES = 48 << 20
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Birth:
-    """What a directory without a past is begun as."""
-
-    cluster_id: int
-    member_id: int
-    members: Sequence[Member]  # the first ones, or those of the cluster that is joined
-    conf_state: ConfState
-    founded_at: int  # FOUNDED_AT, or 0 for who joins and waits for a snapshot
-
-
-# The founders begin behind an entry 1 of term 1 that no log holds. So a member that joins later,
-# whose log is empty, can only begin with a snapshot: it does not know the first members.
-FOUNDED_AT = 1
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -95,66 +72,6 @@ class OpeningSettings:
     is_founder: bool  # the command line tells whose directory it is: `birth`'s
     force_new_cluster: bool
     auto_heal: bool
-
-
-@dataclass(slots=True)
-class Opened:
-    """Everything on disk of a member that runs. `close` after the node has stopped."""
-
-    directory: DataDir
-    witness: Witness
-    log_backend: StorageBackend
-    state_backend: StorageBackend
-    machine: Machine
-    log: LogStore
-    identity: Identity
-    start_number: int
-    resources: ExitStack
-
-    state_options: RocksOptions
-
-    def free_bytes(self) -> int:
-        return self.directory.free_bytes()
-
-    def switch_state(self, staged: str) -> None:
-        """A snapshot becomes the live state, durably; see `node.installing`."""
-        path = self.directory.path / staged
-        self.directory.switch(path)
-        self.state_backend.reopen(path)
-        self.directory.remove_leftovers()
-
-    def discard_state(self, staged: str) -> None:
-        shutil.rmtree(self.directory.path / staged)
-
-    def fsync_witness(self) -> None:
-        self.witness.fsync()
-
-    def next_checkpoint_path(self) -> Path:
-        return self.directory.next_checkpoint_path()
-
-    def close(self) -> None:
-        self.resources.close()
-
-
-@dataclass(slots=True, frozen=True)
-class _Past:
-    """What an earlier life has left."""
-
-    promise: Promise | None  # of a witness that can be read
-    started: bool  # a start number was counted
-    lost: str = ""  # what is missing; --force-new-cluster accepts it
-    log_is_unreadable: bool = False
-
-
-def has_past(data_dir: Path) -> bool:
-    """Whether a member has ever run on this directory, as far as its witness tells."""
-    try:
-        with closing(Witness.open(data_dir / "witness")) as witness:
-            return witness.promise.start_number > 0
-    except FileNotFoundError:
-        return False
-    except (Corrupt, UnknownFormat):
-        return True
 
 
 def open_member(settings: OpeningSettings) -> Opened:
@@ -196,16 +113,18 @@ def _open(settings: OpeningSettings) -> Opened:
         with_room = _RoomMaker(directory)
         with_room(rejoining.finish, directory)
         state_path = directory.current()
-        past = _Past(None, started=False)
+        past = Past(None, started=False)
         if state_path is not None:
-            past = with_room(_check, directory, state_path, settings)
+            founder = settings.birth if settings.is_founder else None
+            look = partial(look_back, accept_loss=settings.force_new_cluster)
+            past = with_room(look, directory, state_path, founder)
         if state_path is None or not past.started:
             if settings.birth is None:
                 raise ConfigError(
                     f"initial-cluster-state: 'existing', but {settings.data_dir} is new, and no "
                     "member of the cluster could be asked; give 'new' to begin one"
                 )
-            state_path = with_room(_found_state, directory, settings.birth)
+            state_path = with_room(found_state, directory, settings.birth)
         for path in directory.remove_leftovers():
             log.info("removed left-over state directory", extra={"path": path.name})
         with_room.ensure()
@@ -232,12 +151,12 @@ def _open(settings: OpeningSettings) -> Opened:
             identity = _new_identity(settings, machine, past)
             if settings.force_new_cluster:
                 machine = _alone(machine, state_backend, log_backend, identity.member_id, settings)
-            _begin_log(log_backend, identity, machine, past.promise)
+            begin_log(log_backend, identity, machine, past.promise)
             log_store = LogStore(log_backend, machine.conf_state)
-            first = _first_promise(identity, log_store, past.promise)
+            first = first_promise(identity, log_store, past.promise)
             Witness.create(directory.witness_path, first).close()
         witness = stack.enter_context(closing(Witness.open(directory.witness_path)))
-        start_number = _count_start(log_backend, machine, witness)
+        start_number = count_start(log_backend, machine, witness)
         if not directory.ensure_ballast():
             log.warning("disk nearly full: no room for the ballast", extra={"path": "ballast"})
         return Opened(
@@ -275,110 +194,6 @@ class _RoomMaker:
             return opening(*args)
 
 
-def _found_state(directory: DataDir, birth: Birth) -> Path:
-    """The first state directory of a new member."""
-    directory.remove_leftovers()
-    path = directory.next_state_path()
-    with closing(RocksBackend(path, STATE_FAMILIES, RocksOptions.state(8 << 20))) as backend:
-        Machine.bootstrap(
-            backend,
-            birth.members,
-            birth.conf_state,
-            CLUSTER_VERSION,
-            founded_at=birth.founded_at,
-        )
-    directory.switch(path)
-    return path
-
-
-def _check(directory: DataDir, state_path: Path, settings: OpeningSettings) -> _Past:
-    """What was there before; nothing is written. Raises Damaged for a loss nobody has accepted."""
-    promise, lost = None, ""
-    try:
-        promise = _promise(directory)
-    except Corrupt as exc:
-        lost = exc.detail
-    found = _look_at_state(state_path)
-    log_is_unreadable = False
-    try:
-        found = _look_at_log(directory, state_path, promise, found)
-    except Corrupt as exc:
-        if not settings.force_new_cluster:
-            raise
-        log_is_unreadable = True
-        lost = exc.detail
-    started = bool(
-        lost
-        or (promise is not None and promise.start_number)
-        or found.meta.start_number
-        or found.state_applied > FOUNDED_AT
-    )
-    if not started:
-        return _Past(promise, started)
-    if promise is not None and not log_is_unreadable:
-        mine, birth = recovery.identity_of(promise), settings.birth
-        if settings.is_founder and birth is not None:
-            expected = Identity(birth.cluster_id, birth.member_id, mine.incarnation)
-            recovery.check_identity(expected, mine)
-        lost = "; ".join(recovery.losses(promise, found))
-    elif not lost:
-        lost = (
-            f"{directory.witness_path} is missing: what this member has acknowledged is not known"
-        )
-    if lost:
-        if not settings.force_new_cluster:
-            raise recovery.damaged(lost)
-        log.warning("accepting lost data: --force-new-cluster", extra={"detail": lost})
-    return _Past(promise, started, lost, log_is_unreadable)
-
-
-def _promise(directory: DataDir) -> Promise | None:
-    try:
-        with closing(Witness.open(directory.witness_path)) as witness:
-            return witness.promise
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise Corrupt(f"{directory.witness_path} cannot be read: {exc.strerror}") from exc
-
-
-def _look_at_state(state_path: Path) -> recovery.Found:
-    """Read what is there; nothing is written."""
-    options = RocksOptions.state(8 << 20)
-    with closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, options)) as state:
-        applied = read_position(state)
-    return recovery.Found(
-        LogMeta.none(), 0, 0, None, applied.index, applied.term, applied_in_log=None
-    )
-
-
-def _look_at_log(
-    directory: DataDir, state_path: Path, promise: Promise | None, found: recovery.Found
-) -> recovery.Found:
-    """The same; raises Corrupt when the log cannot be read at all."""
-    if not RocksBackend.exists(directory.log_path):
-        return found
-    with closing(
-        RocksBackend.open_read_only(directory.log_path, LOG_FAMILIES, RocksOptions.log())
-    ) as logs:
-        meta = LogMeta.read(logs)
-        last_index, last_term = last_position(logs, meta)
-        installing = meta.installing
-        if installing is not None and installing.directory == state_path.name:
-            # The start finishes it: what the log still holds does not count any more.
-            index, term = installing.index, installing.term
-            meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
-            last_index, last_term = index, term
-        return replace(
-            found,
-            meta=meta,
-            last_index=last_index,
-            last_term=last_term,
-            promised_term=stored_term(logs, promise.last_index) if promise else None,
-            applied_in_log=stored_term(logs, found.state_applied),
-        )
-
-
 def _finish_install(backend: StorageBackend, state_path: Path) -> None:
     """A life ended between a snapshot's switch and the cut of the log behind it, or before both."""
     meta = LogMeta.read(backend)
@@ -406,7 +221,7 @@ def _ensure_may_go_on(backend: StorageBackend, settings: OpeningSettings) -> Non
         )
 
 
-def _new_identity(settings: OpeningSettings, machine: Machine, past: _Past) -> Identity:
+def _new_identity(settings: OpeningSettings, machine: Machine, past: Past) -> Identity:
     """Of a directory that begins, or goes on after a loss that was accepted."""
     birth = settings.birth
     if birth is not None:
@@ -451,61 +266,3 @@ def _alone(
         extra={"member": f"{member_id:x}", "dropped_changes": dropped},
     )
     return Machine(state, cache_bytes=settings.row_cache_bytes)
-
-
-def _begin_log(
-    backend: StorageBackend, identity: Identity, machine: Machine, promise: Promise | None
-) -> None:
-    """A new member's log; or, after a loss was accepted, one that state/ can follow on."""
-    meta = LogMeta.read(backend)
-    batch = backend.batch()
-    write_identity(batch, identity)
-    if machine.conf_state == ConfState(voters=(identity.member_id,)):
-        write_admitted(batch)  # a sole voter asks nobody
-    last, _ = last_position(backend, meta)
-    index, term = machine.applied_index, machine.applied_term
-    if index == meta.truncated_index:
-        follows = term == meta.truncated_term
-    else:
-        follows = meta.truncated_index < index <= last and stored_term(backend, index) == term
-    if not follows:
-        write_empty_log(batch, index, term)
-        last = index
-    # state/ was opened: what it recovered is in its files. Of the log's commit index nothing is
-    # known after a loss but what is applied; terms never go back.
-    write_state_durable(batch, index)
-    terms = (meta.hard_state.term, term, promise.term if promise is not None else 0)
-    write_hard_state(batch, HardState(max(terms), 0, min(max(meta.hard_state.commit, index), last)))
-    backend.write(batch)
-    backend.sync()
-
-
-def _first_promise(identity: Identity, logs: LogStore, earlier: Promise | None) -> Promise:
-    last, hard = logs.last_index(), logs.hard_state
-    return Promise(
-        cluster_id=identity.cluster_id,
-        member_id=identity.member_id,
-        incarnation=identity.incarnation,
-        start_number=earlier.start_number if earlier is not None else 0,
-        last_index=last,
-        last_term=logs.term(last),
-        term=hard.term,
-        vote=hard.vote,
-    )
-
-
-def _count_start(backend: StorageBackend, machine: Machine, witness: Witness) -> int:
-    """Count this start, durably, above every number anybody here knows."""
-    promise = witness.promise
-    known = (
-        LogMeta.read(backend).start_number,
-        promise.start_number,
-        machine.start_number(promise.member_id),
-    )
-    number = max(known) + 1
-    batch = backend.batch()
-    write_start_number(batch, number)
-    backend.write(batch)
-    backend.sync()
-    witness.begin(number)
-    return number

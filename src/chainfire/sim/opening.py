@@ -45,7 +45,7 @@ class Opened:
     start_number: int
 
 
-# As in `server.opening`: who joins later has an empty log and can only begin with a snapshot.
+# as in `server.founding`: who joins later has an empty log and can only begin with a snapshot.
 FOUNDED_AT = 1
 
 
