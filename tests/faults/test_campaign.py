@@ -12,7 +12,7 @@ import pytest
 
 from chainfire.sim.history import Change, Kv, Revision, Violation
 from tests import report
-from tests.faults.__main__ import canary
+from tests.faults.__main__ import PLANTED_IN, ROOT, TRUE, canary
 from tests.faults.clients import LockHeld
 from tests.faults.crashing import POINTS
 from tests.faults.judge import check_locks
@@ -61,6 +61,10 @@ def test_a_run_keeps_every_promise(tmp_path: Path, fault: str) -> None:
     verdict = run(need_chainfire(), tmp_path, 1, door="auto", only=fault)
     assert verdict.passed, verdict
     report.count("requests judged under real faults", verdict.operations)
+
+
+def test_the_bug_of_the_canary_still_has_its_place() -> None:
+    assert (ROOT / PLANTED_IN).read_text().count(TRUE) == 1
 
 
 @pytest.mark.slow
