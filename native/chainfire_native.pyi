@@ -159,6 +159,23 @@ def stage_plain(
     None, and nothing done: not plain, or a version that would go has a lease.
     """
 
+def stage_puts(
+    commands: list[bytes],
+    row_keys: list[bytes],  # one each, as parsed
+    befores: list[bytes | None],  # their rows before the first of them
+    first_index: int,
+    term: int,
+    revision: int,
+    hash: int,
+    families: tuple[dict[bytes, bytes | None], dict[bytes, bytes | None], dict[bytes, bytes | None]],
+    changes: list[list[tuple[str, bytes, bytes | None]]] | None,  # a list for each command
+) -> tuple[int, list[int], int, int, int, list[tuple[bytes, bytes | None, int]]]:
+    """As `stage_plain` of one put after the other, up to the first that is not plain.
+
+    Returns: revision after them, the chain's link of each that was staged, and of all of them
+    together what `stage_plain` returns behind that, up to the keys that changed.
+    """
+
 # ── the load generator ───────────────────────────────────────────────────────
 # Rules: native/src/load/mod.rs.
 

@@ -38,7 +38,7 @@ pub mod settings;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
-pub const BORDER_VERSION: u32 = 2;
+pub const BORDER_VERSION: u32 = 3;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

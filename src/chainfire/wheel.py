@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-BORDER_VERSION: Final = 2
+BORDER_VERSION: Final = 3
 
 
 def _fault() -> str | None:

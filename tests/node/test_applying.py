@@ -290,6 +290,27 @@ async def test_what_is_held_is_applied_though_nothing_else_happens(inline: bool)
 
 
 @on_loop
+async def test_a_stop_leaves_what_is_held_to_the_next_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shell, "HOLD_SECONDS", 1000)
+    world = World()
+    async with running(world, inline=True) as node:
+        await answered(first := world.put(b"first"))
+        assert first.result is not None
+        await until(lambda: world.machine.members[ME].name)
+        assert node._tick_timer is not None
+        node._tick_timer.cancel()
+        caller = Caller()
+        node.propose(CommandKind.PUT, b"\x0a\x01k", caller)
+        await answered(caller)
+        assert world.driver.lags
+    assert not node.failed.done() and node.machine.revision == 2
+    again = World(world.log.crash(0), world.state.crash(0)).lead()
+    assert again.machine.revision == 3
+
+
+@on_loop
 async def test_whoever_asks_the_node_sees_what_was_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

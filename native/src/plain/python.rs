@@ -1,4 +1,4 @@
-//! `parse_plain`, `stage_plain` and `is_plain_txn` of the module `chainfire_native` (typed in
+//! `parse_plain`, `stage_plain`, `stage_puts` and `is_plain_txn` of the module `chainfire_native` (typed in
 //! chainfire_native.pyi).
 
 use std::cell::RefCell;
@@ -63,7 +63,7 @@ fn stage_plain<'py>(
     term: u64,
     revision: u64,
     hash: u64,
-    families: (Bound<'py, PyDict>, Bound<'py, PyDict>, Bound<'py, PyDict>),
+    families: Families<'py>,
     changes: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let Some(plain) = Plain::parse(data) else { return Ok(None) };
@@ -79,6 +79,62 @@ fn stage_plain<'py>(
         }
         Ok(Some(found))
     })
+}
+
+/// As `stage_plain` of each of these puts in turn, up to the first that is not plain.
+///
+/// `befores` are the rows as they were before the first: newer ones are found in the families.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "one call per run of commands")]
+fn stage_puts<'py>(
+    py: Python<'py>,
+    commands: Vec<Bound<'py, PyBytes>>,
+    row_keys: Vec<Bound<'py, PyBytes>>,
+    befores: Vec<Option<Bound<'py, PyBytes>>>,
+    first_index: u64,
+    term: u64,
+    revision: u64,
+    hash: u64,
+    families: Families<'py>,
+    changes: Option<&Bound<'py, PyList>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let mut link = Link { hash, index: first_index, term, revision };
+    let (mut live_bytes, mut history_bytes, mut digested) = (0, 0, 0);
+    let (written, hashes) = (PyList::empty(py), PyList::empty(py));
+    for ((command, row_key), before) in commands.iter().zip(&row_keys).zip(befores) {
+        let before = match families.0.get_item(row_key)? {
+            Some(staged) => staged.extract()?,
+            None => before,
+        };
+        let Some(plain) = Plain::parse(command.as_bytes()) else { break };
+        let row_keys = PyTuple::new(py, [row_key])?;
+        let staged = EFFECT.with_borrow_mut(|effect| -> PyResult<bool> {
+            if !plain.apply(&[before.as_ref().map(|row| row.as_bytes())], &link, effect) {
+                return Ok(false);
+            }
+            let of_one = changes.map(|_| PyList::empty(py));
+            let staged = Staged { py, effect, row_keys: &row_keys, befores: &[before] };
+            let bytes = staged.write(&families, of_one.as_ref(), &written)?;
+            live_bytes += bytes.0;
+            history_bytes += bytes.1;
+            digested += effect.buffer.len();
+            if let (Some(changes), Some(of_one)) = (changes, of_one) {
+                changes.append(of_one)?;
+            }
+            hashes.append(effect.hash)?;
+            link.hash = effect.hash;
+            link.revision = effect.revision;
+            if effect.buffer.capacity() > BUFFER_BYTES_KEPT {
+                *effect = Effect::default();
+            }
+            Ok(true)
+        })?;
+        if !staged {
+            break;
+        }
+        link.index += 1;
+    }
+    (link.revision, hashes, digested, live_bytes, history_bytes, written).into_pyobject(py)
 }
 
 /// An effect on its way into Python's objects.
@@ -98,12 +154,34 @@ impl<'py> Staged<'_, 'py> {
 
     fn tell(
         &self,
-        (key_value, key_history, revisions): &Families<'py>,
+        families: &Families<'py>,
         changes: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let (py, effect) = (self.py, self.effect);
-        let (mut live_bytes, mut history_bytes) = (0i64, 0i64);
         let written = PyList::empty(py);
+        let (live_bytes, history_bytes) = self.write(families, changes, &written)?;
+        let found = (
+            effect.revision,
+            effect.hash,
+            effect.buffer.len(),
+            live_bytes,
+            history_bytes,
+            written,
+            effect.succeeded,
+            self.outcomes()?,
+        );
+        found.into_pyobject(py)
+    }
+
+    /// Its rows into the families; what that changes in live and in history bytes.
+    fn write(
+        &self,
+        (key_value, key_history, revisions): &Families<'py>,
+        changes: Option<&Bound<'py, PyList>>,
+        written: &Bound<'py, PyList>,
+    ) -> PyResult<(i64, i64)> {
+        let (py, effect) = (self.py, self.effect);
+        let (mut live_bytes, mut history_bytes) = (0i64, 0i64);
         let mut keys_written = effect.written.iter();
         for change in &effect.changes {
             let size = (change.key.len() + change.value.as_ref().map_or(0, Span::len)) as i64;
@@ -133,17 +211,7 @@ impl<'py> Staged<'_, 'py> {
                 changes.append((name, key, value))?;
             }
         }
-        let found = (
-            effect.revision,
-            effect.hash,
-            effect.buffer.len(),
-            live_bytes,
-            history_bytes,
-            written,
-            effect.succeeded,
-            self.outcomes()?,
-        );
-        found.into_pyobject(py)
+        Ok((live_bytes, history_bytes))
     }
 
     fn outcomes(&self) -> PyResult<Bound<'py, PyList>> {
@@ -175,5 +243,6 @@ impl<'py> Staged<'_, 'py> {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(is_plain_txn, module)?)?;
     module.add_function(wrap_pyfunction!(parse_plain, module)?)?;
-    module.add_function(wrap_pyfunction!(stage_plain, module)?)
+    module.add_function(wrap_pyfunction!(stage_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(stage_puts, module)?)
 }

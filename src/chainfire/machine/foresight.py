@@ -150,11 +150,18 @@ class Foresight:
         plains, self._plains = self._plains, []
         return iter(plains)
 
+    def of_run(self, first_index: int, count: int) -> list[Applied]:
+        """What was told of these entries; empty if not of all."""
+        told = self.told
+        at = first_index - told[0].index if told else -1
+        return told[at : at + count] if 0 <= at <= len(told) - count else []
+
     def came_true(self, became: Sequence[Applied]) -> None:
         """Everything was applied, with these results. Asserts that they are what was told."""
         for real, told in zip(became, self.told, strict=False):
-            assert real.index == told.index, (real, told)
-            assert real.result == told.result, (real, told)
+            if real is not told:
+                assert real.index == told.index, (real, told)
+                assert real.result == told.result, (real, told)
         self.told.clear()
         self._plains.clear()
         self._newest.clear()

@@ -40,8 +40,9 @@ from chainfire.machine.cluster import Cluster
 from chainfire.machine.foresight import Foresight
 from chainfire.machine.giant import GiantCommands
 from chainfire.machine.handlers import Handler, Handlers
-from chainfire.machine.plain import Plain, PlainCommands
+from chainfire.machine.plain import PUT, Plain, PlainCommands
 from chainfire.machine.rows import Position
+from chainfire.machine.runs import run_of
 from chainfire.machine.sender import Sender
 from chainfire.machine.slices import Giant
 from chainfire.mvcc.store import Mvcc
@@ -49,7 +50,7 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change, Staged
-from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, Result
+from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, PutResult, Result
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
 _NORMAL: Final = EntryType.NORMAL
@@ -415,11 +416,19 @@ class Machine:
         """Returns the number of bytes digested, as all that stage an entry do."""
         member_id, start_number, sequence, lowest_unsettled, clock_ms, kind, row_keys = plain
         sender = self._senders.get(member_id)
+        is_expected = (
+            sender is not None
+            and not self._cluster.alarms
+            and sender.expects(start_number, sequence)
+        )
+        if is_expected and kind == PUT and self._waiting:
+            size = self._stage_run(entry, plain)
+            if size:
+                return size
         changes: list[Change] | None = [] if self.keeps_changes else None
         if (
             sender is None
-            or self._cluster.alarms
-            or not sender.expects(start_number, sequence)
+            or not is_expected
             or (result := self._plain.stage(entry, kind, row_keys, changes)) is None
         ):
             return self._stage_command(entry, *self._decode_command(entry))
@@ -430,6 +439,39 @@ class Machine:
         self._results.append(Applied(entry.index, member_id, start_number, sequence, result))
         if changes:
             self._staged_changes.append(changes)
+        return self._plain.digested_bytes
+
+    def _stage_run(self, entry: Entry, plain: Plain) -> int:
+        """A run of puts whose first one is expected; 0, with nothing done, where it is none."""
+        # What is digested of an entry is a little more than its data and its key's last row.
+        run = run_of(entry, plain, self._waiting, BATCH_BYTES_MAX // 4)
+        if run is None:
+            return 0
+        changes: list[list[Change]] | None = [] if self.keeps_changes else None
+        before = self.store.revision
+        count = self._plain.stage_puts(run.entries, run.row_keys, changes)
+        if not count:
+            return 0
+        run.cut(count)
+        for _ in range(count - 1):
+            self._waiting.popleft()
+        member_id, start_number, first, *_ = plain
+        lowest_unsettled = max(plain[3] for plain in run.plains)
+        self._senders[member_id].accept_run(first + count - 1, lowest_unsettled)
+        self._changed_senders.add(member_id)
+        clock_ms = max(plain[4] for plain in run.plains)
+        if clock_ms > self.leases.clock_ms:
+            self.leases.clock_ms = clock_ms
+        results = self._foresight.of_run(entry.index, count) or [
+            Applied(
+                entry.index + at, member_id, start_number, first + at, PutResult(before + 1 + at)
+            )
+            for at in range(count)
+        ]
+        assert results[-1].result == PutResult(self.store.revision), (results[-1], entry.index)
+        self._results += results
+        if changes:
+            self._staged_changes += changes
         return self._plain.digested_bytes
 
     def _stage_command(self, entry: Entry, message: Command, handler: Handler) -> int:

@@ -12,7 +12,7 @@ tests/machine/test_plain.py holds both against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from chainfire.command import CommandKind
@@ -25,7 +25,7 @@ from chainfire.types import DeleteResult, Entry, OpResult, PutResult, RangeResul
 from chainfire.wheel import FAULT
 
 if FAULT is None:
-    from chainfire_native import parse_plain, stage_plain
+    from chainfire_native import parse_plain, stage_plain, stage_puts
 else:
 
     def parse_plain(data: bytes) -> Plain | None:
@@ -44,6 +44,19 @@ else:
     ) -> Effect | None:
         raise AssertionError("nothing is plain without it")
 
+    def stage_puts(
+        commands: list[bytes],
+        row_keys: list[bytes],
+        befores: list[bytes | None],
+        first_index: int,
+        term: int,
+        revision: int,
+        hash: int,
+        families: tuple[Rows, Rows, Rows],
+        changes: list[list[Change]] | None,
+    ) -> Puts:
+        raise AssertionError("nothing is plain without it")
+
 
 PUT: Final = int(CommandKind.PUT)
 DELETE: Final = int(CommandKind.DELETE_RANGE)
@@ -59,6 +72,8 @@ Written = tuple[bytes, bytes | None, int]
 Outcome = tuple[int, bool, bytes | bool | None]
 # revision, hash, digested bytes, live bytes and history bytes more, keys, succeeded, outcomes
 Effect = tuple[int, int, int, int, int, list[Written], bool, list[Outcome]]
+# revision, hash of each, digested bytes, live bytes and history bytes more, keys
+Puts = tuple[int, list[int], int, int, int, list[Written]]
 
 
 class PlainCommands:
@@ -113,6 +128,39 @@ class PlainCommands:
         else:
             self._handlers.deletes += 1
         return result
+
+    def stage_puts(
+        self,
+        entries: Sequence[Entry],
+        row_keys: list[bytes],
+        changes: list[list[Change]] | None,
+    ) -> int:
+        """As `stage` of one put after the other, all of one term: how many of them, up to the first
+        that is not plain. A list for each is appended to `changes`.
+        """
+        store, chain = self._store, self._chain
+        cached, staged = store.cache.get_all(row_keys), self._staged.get
+        first = entries[0]
+        revision, hashes, self.digested_bytes, live_bytes, history_bytes, written = stage_puts(
+            [entry.data for entry in entries],
+            row_keys,
+            [row or staged(KEYS, key) for row, key in zip(cached, row_keys, strict=True)],
+            first.index,
+            first.term,
+            store.revision,
+            chain.hash,
+            self._families,
+            changes,
+        )
+        if hashes:
+            self._keep(revision, written)
+            state = store.keyspace(_KEYSPACE)
+            state.live_bytes += live_bytes
+            state.history_bytes += history_bytes
+            for index, hash in enumerate(hashes, first.index):
+                chain.add(index, hash)
+            self._handlers.puts += len(hashes)
+        return len(hashes)
 
     def foresee(
         self, entry: Entry, kind: int, row_keys: tuple[bytes, ...], revision: int

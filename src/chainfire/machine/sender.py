@@ -51,6 +51,12 @@ class Sender:
             self._settle(lowest_unsettled)
         return True
 
+    def accept_run(self, last_sequence: int, lowest_unsettled: int) -> None:
+        """Accept all sequences up to this one, of which it `expects` the first."""
+        self.lasts[-1] = last_sequence
+        if lowest_unsettled > self.lowest_unsettled:
+            self._settle(lowest_unsettled)
+
     def expects(self, start_number: int, sequence: int) -> bool:
         """Whether this is the command behind all others; such a one is accepted."""
         lasts = self.lasts

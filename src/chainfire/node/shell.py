@@ -296,9 +296,9 @@ class Node:
     def catch_up(self) -> None:
         """Apply what was answered and not applied yet (`node.applying`); the follower hears.
 
-        Raises whatever a turn may raise.
+        Not once it has stopped: then the next start does. Raises whatever a turn may raise.
         """
-        if self._driver.lags:
+        if self._driver.lags and not (self._closed or self.failed.done()):
             self._driver.catch_up()
             if self._follower is not None:
                 self._tell(self._follower)
