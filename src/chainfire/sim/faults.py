@@ -243,10 +243,14 @@ class Faults:
         return self._block(self._between(leaders), self._ms(200, 8000))
 
     def _flood(self, member: SimMember) -> bool:
-        """Its log grows a tail, longer than what the others may commit meanwhile."""
+        """Its log grows a tail, longer than what the others may commit meanwhile. Some may be
+        cut off with it, who follow and do not make a majority."""
         if member.role is not Role.LEADER:
             return False
-        self._block(self._between({member.id}), self._ms(200, 4000))
+        others = [id for id in self._world.members if id != member.id]
+        with_it = self._dice.randint(0, max(0, len(others) // 2 - 1))
+        cut_off = {member.id, *self._dice.sample(others, with_it)}
+        self._block(self._between(cut_off), self._ms(200, 4000))
         for _ in range(4):
             self._later(self._dice.randrange(200 * MS), self._world.flood, member)
         return True

@@ -149,8 +149,14 @@ class World:
             member.start()
 
     def _heal_a_majority(self) -> None:
-        ids = self._founded.voters
-        spared = self._dice.sample(ids, (len(ids) - 1) // 2)
+        voters = [self.members[id] for id in self._founded.voters]
+        needed: set[int] = set()
+        if self._dice.random() < 0.7:
+            # Those who differ most must agree: the one with the newest term, and the longest log.
+            needed.add(max(voters, key=lambda member: member.durable.hard_state.term).id)
+            needed.add(max(voters, key=lambda member: member.durable.last).id)
+        others = [member.id for member in voters if member.id not in needed]
+        spared = self._dice.sample(others, min(len(others), (len(voters) - 1) // 2))
         self.note("spared", 0, str(spared))
         for id in spared:
             member = self.members[id]
