@@ -82,6 +82,7 @@ def live(
         try:
             await node.start(SECONDS)
             for number in range(first, first + keys):
+                assert node.machine.revision, "who looks sees all earlier puts applied"
                 await put(node, b"k%d" % number)
             if then is not None:
                 then(opened)
