@@ -19,11 +19,11 @@ from chainfire.machine import Machine
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
+from chainfire.node.audience import Follower, Outlet
 from chainfire.node.changing import check
 from chainfire.node.frames import Report
 from chainfire.node.reads import ReadPending
 from chainfire.node.reports import Heard
-from chainfire.node.shell import Follower, Outlet
 from chainfire.node.status import NodeStatus
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import ConfChangeContext, LeaseExpire, LeaseRenew
@@ -103,6 +103,7 @@ class FakeNode:
         self._compactions: list[tuple[int, ReadPending]] = []
         self.work: list[Work] = []
         self.follower: Follower | None = None
+        self.overview = FakeOverview(self)
 
     @property
     def machine_as_applied(self) -> Machine:
@@ -179,27 +180,6 @@ class FakeNode:
             self.leader_id = target
             pending.done(AckResult(self.machine.revision))
 
-    def match_indexes(self) -> Mapping[int, int]:
-        return self.matches
-
-    def connected_seconds(self, peer: int) -> float | None:
-        return self.connected.get(peer)
-
-    def own_report(self) -> Report:
-        index = self.machine.applied_index
-        return Report(
-            term=self.term,
-            leader=self.leader_id,
-            commit_index=index,
-            applied_index=index,
-            revision=self.machine.revision,
-            in_use_bytes=self.machine.usage(0),
-            version="3.7.1",
-        )
-
-    def reports(self) -> Mapping[int, Heard]:
-        return self.heard
-
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
     ) -> None:
@@ -249,18 +229,6 @@ class FakeNode:
     def halt(self, error: FatalError) -> None:
         self.halted.append(error)
 
-    def status(self) -> NodeStatus:
-        index = self.machine.applied_index
-        return NodeStatus(
-            cluster_id=CLUSTER_ID,
-            member_id=MEMBER_ID,
-            leader_id=self.leader_id,
-            term=self.term,
-            commit_index=index,
-            applied_index=index,
-            is_learner=self.is_learner,
-        )
-
     def release(self) -> None:
         """Apply and answer all that waits."""
         commands, self._commands = self._commands, []
@@ -282,6 +250,46 @@ class FakeNode:
         for work in self.work:
             while work.open:
                 work.turn()
+
+
+class FakeOverview:
+    """What the node's test has set."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._node = node
+
+    def match_indexes(self) -> Mapping[int, int]:
+        return self._node.matches
+
+    def connected_seconds(self, peer: int) -> float | None:
+        return self._node.connected.get(peer)
+
+    def own_report(self) -> Report:
+        index = self._node.machine.applied_index
+        return Report(
+            term=self._node.term,
+            leader=self._node.leader_id,
+            commit_index=index,
+            applied_index=index,
+            revision=self._node.machine.revision,
+            in_use_bytes=self._node.machine.usage(0),
+            version="3.7.1",
+        )
+
+    def reports(self) -> Mapping[int, Heard]:
+        return self._node.heard
+
+    def status(self) -> NodeStatus:
+        index = self._node.machine.applied_index
+        return NodeStatus(
+            cluster_id=CLUSTER_ID,
+            member_id=MEMBER_ID,
+            leader_id=self._node.leader_id,
+            term=self._node.term,
+            commit_index=index,
+            applied_index=index,
+            is_learner=self._node.is_learner,
+        )
 
 
 def after(change: ConfChange, conf: ConfState) -> ConfState:

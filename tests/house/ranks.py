@@ -67,6 +67,7 @@ UNITS: dict[str, Unit] = {
         banned=PURE | only("grpc"),
         except_in=only(
             *("shell", "steps", "scrub", "upkeep", "compacting", "logsync", "worker"),
+            *("heartbeat", "overview", "waiter", "leaving", "ending"),
             *("peers", "link", "dialer", "accepting", "transport", "peertls", "peering"),
             *("registry", "snapshots", "sending", "receiving", "archive", "archiving", "pauses"),
         ),

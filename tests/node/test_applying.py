@@ -279,8 +279,7 @@ async def test_what_is_held_is_applied_though_nothing_else_happens(inline: bool)
         node.propose(CommandKind.PUT, b"\x0a\x05first", caller)
         await answered(caller)
         await until(lambda: world.machine.members[ME].name)  # its own commands are over
-        assert node._tick_timer is not None
-        node._tick_timer.cancel()
+        node._heartbeat.stop()
         for revision in (3, 4):
             caller = Caller()
             node.propose(CommandKind.PUT, b"\x0a\x01k", caller)
@@ -299,8 +298,7 @@ async def test_a_stop_leaves_what_is_held_to_the_next_start(
         await answered(first := world.put(b"first"))
         assert first.result is not None
         await until(lambda: world.machine.members[ME].name)
-        assert node._tick_timer is not None
-        node._tick_timer.cancel()
+        node._heartbeat.stop()
         caller = Caller()
         node.propose(CommandKind.PUT, b"\x0a\x01k", caller)
         await answered(caller)
@@ -321,14 +319,13 @@ async def test_whoever_asks_the_node_sees_what_was_answered(
         node.propose(CommandKind.PUT, b"\x0a\x05first", caller)
         await answered(caller)
         await until(lambda: world.machine.members[ME].name)
-        assert node._tick_timer is not None
-        node._tick_timer.cancel()
+        node._heartbeat.stop()
         looks: list[Callable[[], int]] = [
             lambda: node.machine.revision,
             lambda: node.store.revision,
-            lambda: (node.status(), world.machine.revision)[1],
-            lambda: (node.statistics(), world.machine.revision)[1],
-            lambda: (node.own_report(), world.machine.revision)[1],
+            lambda: (node.overview.status(), world.machine.revision)[1],
+            lambda: (node.overview.statistics(), world.machine.revision)[1],
+            lambda: (node.overview.own_report(), world.machine.revision)[1],
             lambda: (node.archive(), world.machine.revision)[1],
         ]
         for look in looks:

@@ -74,4 +74,4 @@ async def test_damage_that_nobody_has_read_stops_the_member() -> None:
 async def test_a_member_scrubs_both_of_its_databases() -> None:
     world = World()
     async with running(world) as node:
-        await until(lambda: node.statistics().scrub_passes > 0)
+        await until(lambda: node.overview.statistics().scrub_passes > 0)

@@ -20,7 +20,7 @@ from chainfire.errors import (
     Stopped,
     SyncFailed,
 )
-from chainfire.node import shell, upkeep
+from chainfire.node import ending, shell, upkeep
 from chainfire.node.driver import Limits
 from chainfire.node.shell import Node
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, CompactionRequest, PutRequest
@@ -223,7 +223,7 @@ async def test_a_full_disk_stops_the_member_with_advice() -> None:
         world.log.full = True
         doubtful = put(node, b"k")
         error = await failure(node)
-        assert isinstance(error, DiskFull) and shell.DISK_FULL_ADVICE in error.detail
+        assert isinstance(error, DiskFull) and ending.DISK_FULL_ADVICE in error.detail
         assert isinstance(doubtful.error, Stopped)
 
 

@@ -147,7 +147,7 @@ def _ensure_may_remove(services: Services, id_: int) -> None:
     started = sum(_is_started(voter) for voter in staying)
     if not staying or started < len(staying) // 2 + 1:
         raise NotEnoughStartedMembers
-    if id_ != node.member_id and node.connected_seconds(id_) is None:
+    if id_ != node.member_id and node.overview.connected_seconds(id_) is None:
         return  # who is not there is no part of the quorum that is at work
     if _connected(services, voters) - 1 < 1 + (len(voters) - 1) // 2:
         raise Unhealthy
@@ -174,7 +174,7 @@ def _ensure_may_promote(services: Services, id_: int) -> None:
     node = services.node
     if id_ not in node.machine.members:
         raise MemberNotFound
-    matches = node.match_indexes()
+    matches = node.overview.match_indexes()
     if matches.get(id_, 0) < matches.get(node.leader_id, 1) * READY_SHARE:
         raise LearnerNotReady
     if services.limits.strict_reconfig_check:
@@ -217,8 +217,8 @@ def _is_started(member: Member) -> bool:
 
 def _connected(services: Services, members: Iterable[Member]) -> int:
     """How many of them this member has been in contact with for a while; itself always."""
-    node = services.node
+    mine, overview = services.node.member_id, services.node.overview
     return sum(
-        node.member_id == member.ID or (node.connected_seconds(member.ID) or 0.0) >= HEALTH_SECONDS
+        mine == member.ID or (overview.connected_seconds(member.ID) or 0.0) >= HEALTH_SECONDS
         for member in members
     )

@@ -35,7 +35,8 @@ from chainfire.proto.cluster_pb2 import (
 def cluster_status(services: Services, call: Call) -> None:
     decode(ClusterStatusRequest, call.request)
     node = services.node
-    heard = {**node.reports(), node.member_id: Heard(node.own_report(), 0, 0)}
+    own = Heard(node.overview.own_report(), 0, 0)
+    heard = {**node.overview.reports(), node.member_id: own}
     commit_index = max(one.report.commit_index for one in heard.values())
     alarms: defaultdict[int, list[str]] = defaultdict(list)
     for alarm in node.machine.alarms:

@@ -130,7 +130,7 @@ async def _data_corruption(services: Services) -> str:
 
 
 async def _non_learner(services: Services) -> str:
-    return "not supported for learner" if services.node.status().is_learner else ""
+    return "not supported for learner" if services.node.overview.status().is_learner else ""
 
 
 _Check = Callable[[Services], Awaitable[str]]  # "" = ok, else what is wrong

@@ -75,7 +75,7 @@ def decode(request_type: type[_M], body: bytes) -> _M:
 def status(services: Services, call: Call) -> None:
     decode(StatusRequest, call.request)
     node, machine = services.node, services.node.machine
-    now = node.status()
+    now = node.overview.status()
     in_use = machine.usage(0)
     reply = StatusResponse(
         version=API_VERSION,

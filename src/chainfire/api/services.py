@@ -22,10 +22,10 @@ from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
+from chainfire.node.audience import Follower, Outlet
 from chainfire.node.frames import Report
 from chainfire.node.reads import ReadPending
 from chainfire.node.reports import Heard
-from chainfire.node.shell import Follower, Outlet
 from chainfire.node.status import NodeStatus
 from chainfire.node.worker import fatal
 from chainfire.proto.cluster_pb2 import Member
@@ -44,12 +44,35 @@ class Work(Protocol):
     def cancel(self) -> None: ...
 
 
+class OverviewFace(Protocol):
+    """What a member tells of itself and has heard of others."""
+
+    def match_indexes(self) -> Mapping[int, int]:
+        """How far each member's log is known to reach; empty where the leader has not said."""
+        ...
+
+    def connected_seconds(self, peer: int) -> float | None:
+        """For how long this member has been heard of without a gap; None: it is not there."""
+        ...
+
+    def own_report(self) -> Report: ...
+
+    def reports(self) -> Mapping[int, Heard]:
+        """What other members last said of themselves; who was never heard is not in it."""
+        ...
+
+    def status(self) -> NodeStatus: ...
+
+
 class NodeFace(Protocol):
     """A member as handlers see it. All calls return at once; nothing here blocks."""
 
     cluster_id: int
     member_id: int
     backend: StorageBackend  # the state, for reads
+
+    @property
+    def overview(self) -> OverviewFace: ...
 
     @property
     def machine(self) -> Machine:
@@ -117,20 +140,6 @@ class NodeFace(Protocol):
         """Let this voter lead; refused where this member does not."""
         ...
 
-    def match_indexes(self) -> Mapping[int, int]:
-        """How far each member's log is known to reach; empty where the leader has not said."""
-        ...
-
-    def connected_seconds(self, peer: int) -> float | None:
-        """For how long this member has been heard of without a gap; None: it is not there."""
-        ...
-
-    def own_report(self) -> Report: ...
-
-    def reports(self) -> Mapping[int, Heard]:
-        """What other members last said of themselves; who was never heard is not in it."""
-        ...
-
     def read(
         self, level: int, min_revision: int, deadline: float | None, pending: ReadPending
     ) -> None:
@@ -169,8 +178,6 @@ class NodeFace(Protocol):
     def halt(self, error: FatalError) -> None:
         """A read met what no member may live with: stop."""
         ...
-
-    def status(self) -> NodeStatus: ...
 
 
 @dataclass(slots=True, frozen=True)

@@ -2,7 +2,7 @@
 
 One turn takes the calls that have come, runs their handlers, and hands over
 the answers that they gave; then the node's turn runs, which lets its answers
-leave by itself (`shell.Outlet`). A unary call costs one `NativeCall`: no task,
+leave by itself (`node.audience.Outlet`). A unary call costs one `NativeCall`: no task,
 no future, no closure. Only streams and most HTTP requests have a task each.
 
 Rust ends a call that is reset, past its deadline or disconnected, and says

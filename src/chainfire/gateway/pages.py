@@ -140,7 +140,7 @@ def _metrics(metrics: Metrics) -> Answer:
 
 def _vars(services: Services, metrics: Metrics) -> Answer:
     async def answer(_: Request) -> Response:
-        status = services.node.status()
+        status = services.node.overview.status()
         leads = status.leader_id == status.member_id
         return _json(
             {

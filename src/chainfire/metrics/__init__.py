@@ -69,7 +69,7 @@ class Metrics(Collector):
         node = self._statistics()
         usage = machine.usage(0)
         return Sample(
-            status=services.node.status(),
+            status=services.node.overview.status(),
             node=node,
             keyspace=replace(machine.store.keyspace(0)),
             watches=services.watches.statistics(),

@@ -12,97 +12,43 @@ keeps its work, and a turn tries again a little later.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
-from chainfire.errors import (
-    DiskFull,
-    Diverged,
-    FatalError,
-    InternalFailure,
-    RequestError,
-    Stalled,
-    Stopped,
-)
+from chainfire.errors import FatalError, RequestError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.applying import HOLD_SECONDS
 from chainfire.node.archiving import StateArchive
+from chainfire.node.audience import Follower, Outlet
 from chainfire.node.commits import WAIT_SECONDS
-from chainfire.node.divergence import Verdict
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.frames import Report
+from chainfire.node.ending import last_words, make_durable
+from chainfire.node.heartbeat import Heartbeat
+from chainfire.node.journal import Journal
+from chainfire.node.leaving import Leaving
 from chainfire.node.logsync import LogSync
+from chainfire.node.overview import Overview
 from chainfire.node.pauses import CollectorPauses
-from chainfire.node.peering import Peering, removed
+from chainfire.node.peering import Peering
 from chainfire.node.peers import PeerTransport
 from chainfire.node.reads import ReadPending
 from chainfire.node.registry import Registry
-from chainfire.node.reports import Heard
-from chainfire.node.status import (
-    APPLY_BOUNDS_SECONDS,
-    ARCHIVE_BOUNDS_SECONDS,
-    NodeStatistics,
-    NodeStatus,
-    Times,
-)
+from chainfire.node.status import APPLY_BOUNDS_SECONDS, ARCHIVE_BOUNDS_SECONDS, Times
 from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
+from chainfire.node.waiter import Waiter
 from chainfire.node.worker import fatal
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LOCAL
-from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.raft.changes import ConfChange
-from chainfire.raft.ready import Role
 from chainfire.storage.backend import StorageBackend
-from chainfire.storage.staged import Change
-from chainfire.types import Alarm, Pending, RenewResult, Result
+from chainfire.types import Pending, RenewResult
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 STALL_RETRY_SECONDS = 0.01
-VERDICTS = {
-    Verdict.SOUND: "this member's state is that of the majority",
-    Verdict.SUSPECT: "this member's state is not its leader's: it serves nothing",
-    Verdict.ODD: "this member's state is not that of the majority: it serves nothing",
-}
-DIVERGED = "its state is not what the majority of the members has made of the same log"
-REMOVAL_SECONDS_MAX = 0.5  # a removed member lives on that long, as others may hear of it by it
-DISK_FULL_ADVICE = (
-    "Nothing that was acknowledged is lost. Make room on this volume, then start again: the start "
-    "gives up the ballast file; delete keys and compact before the next writes"
-)
-
-
-class Follower(Protocol):
-    """Somebody who is told what is applied, turn by turn. Must not raise."""
-
-    @property
-    def wants_changes(self) -> bool:
-        """Else it hears of revisions only."""
-        ...
-
-    def applied(self, changes: Sequence[Sequence[Change]], revision: int) -> None:
-        """The store is at `revision` now; the rows of entries that changed some, in order.
-
-        The first entries may be missing after `wants_changes` was set.
-        """
-        ...
-
-
-class Outlet(Protocol):
-    """A door by which many answers leave at once. Must not raise."""
-
-    def hold(self) -> None:
-        """Answers follow."""
-        ...
-
-    def flush(self) -> None:
-        """That were all: let them leave."""
-        ...
 
 
 class Node:
@@ -123,7 +69,7 @@ class Node:
         upkeep: UpkeepSettings,
         auto_heal: bool,
     ) -> None:
-        """`auto_heal`: with a state that is not the majority's it fails with Diverged."""
+        """`auto_heal`: see Heartbeat."""
         self.cluster_id = cluster_id
         self.member_id = driver.member_id
         self.backend = state_backend
@@ -132,15 +78,10 @@ class Node:
         self._core = driver.raft.raft  # read, never written
         self._log_backend = log_backend
         self._disk = disk
-        self._heartbeat_seconds = heartbeat_seconds
         self._calls_come_in_batches = calls_come_in_batches
         self._slow_turn_seconds = slow_turn_seconds  # longer turns are logged; 0 = none
-        self._slow_turns = self._late_heartbeats = 0
         self._apply_times = Times(APPLY_BOUNDS_SECONDS)
         self._archive_times = Times(ARCHIVE_BOUNDS_SECONDS)
-        self._auto_heal = auto_heal
-        self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
-        self._verdict = driver.soundness.verdict  # as last logged
         self._led = (0, 0)  # term and leader, as last logged
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
@@ -161,19 +102,43 @@ class Node:
             driver, registry, wake=self._schedule_turn, say=self._say, die=self.halt
         )
         self._turn_scheduled = self._round_scheduled = False
-        self._removal_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._tick_timer: asyncio.TimerHandle | None = None
-        self._tick_due = 0.0
-        self._tick_lateness_max = 0.0
-        self.collector_pauses = CollectorPauses()
         self._membership_changes: tuple[int, int] | None = None  # as last looked at
         self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
         self._told_revision = self._machine.revision
         self._kept_up = 0  # applied index that the upkeep knows of
         self._closed = False
+        self._journal = Journal(driver, slow_turn_seconds)
+        self._leaving = Leaving(driver, wake=self._schedule_turn, die=self.halt)
+        self._heartbeat = Heartbeat(
+            driver=driver,
+            upkeep=self._upkeep,
+            peering=self.peering,
+            journal=self._journal,
+            interval_seconds=heartbeat_seconds,
+            auto_heal=auto_heal,
+            is_over=lambda: self._is_over,
+            wake=self._schedule_turn,
+            die=self.halt,
+        )
+        self.collector_pauses = CollectorPauses()
+        self.overview = Overview(
+            driver=driver,
+            cluster_id=cluster_id,
+            log_backend=log_backend,
+            state_backend=state_backend,
+            log_sync=self._log_sync,
+            upkeep=self._upkeep,
+            peering=self.peering,
+            heartbeat=self._heartbeat,
+            journal=self._journal,
+            collector_pauses=self.collector_pauses,
+            apply_times=self._apply_times,
+            archive_times=self._archive_times,
+            catch_up=self.catch_up,
+        )
 
     # ── life ────────────────────────────────────────────────────────────────
 
@@ -185,10 +150,8 @@ class Node:
         `transport` is this node's from now on: how it reaches other members.
         Raises the FatalError that stopped the member, or TimeoutError.
         """
-        now = self._loop.time()
-        self._driver.begin(int(now * 1000))
-        self._tick_due = now + self._heartbeat_seconds
-        self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
+        self._driver.begin(self._now_ms)
+        self._heartbeat.start()
         self._upkeep.start()
         if transport is not None:
             self.peering.connect(transport)
@@ -196,13 +159,10 @@ class Node:
             self._driver.raft.campaign()
         self._schedule_turn()
         async with asyncio.timeout(timeout_seconds):
-            while not (self._closed or self.failed.done()):
-                reader = _Reader(self._loop)  # refused when its time is over: asks again
+            while not self._is_over:
+                reader = Waiter()  # refused when its time is over: asks again
                 self.read(LOCAL, 0, None, reader)
-                await asyncio.wait(
-                    (reader.may_read, self.failed), return_when=asyncio.FIRST_COMPLETED
-                )
-                if reader.finished and reader.may_read.result():
+                if await reader.done_before(self.failed):
                     return
         raise self.failed.result() if self.failed.done() else Stopped()
 
@@ -212,10 +172,10 @@ class Node:
         Returns when it leads, or in vain after an election timeout.
         """
         best = self._driver.best_successor
-        if best and not (self._closed or self.failed.done()):
-            waiter = _Reader(self._loop)
+        if best and not self._is_over:
+            waiter = Waiter()
             self.move_leader(best, waiter)
-            await asyncio.wait((waiter.may_read, self.failed), return_when=asyncio.FIRST_COMPLETED)
+            await waiter.done_before(self.failed)
 
     async def aclose(self) -> None:
         """Answer who waits, make everything durable, stop. Idempotent.
@@ -225,12 +185,9 @@ class Node:
         if self._closed:
             return
         self._closed = True
-        for timer in (
-            self._tick_timer,
-            self._stall_timer,
-            self._hold_timer,
-            self._removal_timer,
-        ):
+        self._heartbeat.stop()
+        self._leaving.stop()
+        for timer in (self._stall_timer, self._hold_timer):
             if timer is not None:
                 timer.cancel()
         self._end_waits()
@@ -240,34 +197,27 @@ class Node:
         await self._log_sync.aclose()
         if not self.failed.done():
             try:
-                await self._make_durable()
+                await make_durable(
+                    applied=self._machine.applied_index,
+                    log_store=self._driver.log,
+                    log_backend=self._log_backend,
+                    state_backend=self.backend,
+                    disk=self._disk,
+                )
             except Exception as exc:
                 self.halt(fatal(exc))
         await self._upkeep.compacting.aclose()
-
-    async def _make_durable(self) -> None:
-        applied = self._machine.applied_index
-        await asyncio.to_thread(self.backend.sync)
-        try:
-            self._driver.log.note_state_durable(applied)
-        except (Stalled, DiskFull):  # then the next start replays a little more
-            log.warning("no note of what is durable", extra={"applied_index": applied})
-        await asyncio.to_thread(self._log_backend.sync)
-        await asyncio.to_thread(self._disk.fsync_witness)
 
     def halt(self, error: FatalError) -> None:
         """This member cannot go on: tell everybody who waits, and the server."""
         if self.failed.done():
             return
-        if isinstance(error, DiskFull):
-            error = DiskFull(f"{error.detail}. {DISK_FULL_ADVICE}")
-        log.critical(
-            "member stops",
-            exc_info=error.__cause__ if isinstance(error, InternalFailure) else None,
-            extra={"error": type(error).__name__, "detail": str(error)},
-        )
-        self.failed.set_result(error)
+        self.failed.set_result(last_words(error))
         self._end_waits()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._closed or self.failed.done()
 
     def _end_waits(self) -> None:
         self._upkeep.stop(Stopped())
@@ -345,23 +295,6 @@ class Node:
         self._driver.move_leader(target, pending)
         self._schedule_turn()
 
-    def match_indexes(self) -> Mapping[int, int]:
-        """How far each member's log is known to reach, as the leader sees it; empty without one."""
-        return self._driver.reports.match_indexes()
-
-    def connected_seconds(self, peer: int) -> float | None:
-        """For how long this member has been heard of without a gap; None: it is not there."""
-        found = self._driver.reports.connected_ms(peer, self._now_ms)
-        return None if found is None else found / 1000
-
-    def own_report(self) -> Report:
-        self.catch_up()
-        return self._driver.reports.own()
-
-    def reports(self) -> Mapping[int, Heard]:
-        """What the others last said of themselves."""
-        return self._driver.reports.of_others(self._now_ms)
-
     @property
     def _now_ms(self) -> int:
         return int(self._loop.time() * 1000)
@@ -438,43 +371,6 @@ class Node:
             self._archive_times,
         )
 
-    def status(self) -> NodeStatus:
-        self.catch_up()
-        return NodeStatus(
-            cluster_id=self.cluster_id,
-            member_id=self.member_id,
-            leader_id=self._core.leader,
-            term=self._core.term,
-            commit_index=self._core.log.committed,
-            applied_index=self._machine.applied_index,
-            is_learner=self.member_id in self._machine.conf_state.learners,
-        )
-
-    def statistics(self) -> NodeStatistics:
-        self.catch_up()
-        return NodeStatistics(
-            leader_changes=self._driver.leader_changes,
-            late_heartbeats=self._late_heartbeats,
-            proposals_pending=self._driver.proposals_pending,
-            renewals_kept=self._driver.renewals_kept,
-            slow_turns=self._slow_turns,
-            reads_timed_out=self._driver.reads_timed_out,
-            slow_read_rounds=self._driver.slow_read_rounds,
-            applies=self._apply_times.frozen(),
-            archives=self._archive_times.frozen(),
-            compaction=self._upkeep.compacting.statistics(),
-            log_syncs=self._log_sync.times(),
-            state_syncs=self._upkeep.state_sync_times(),
-            scrub_passes=self._upkeep.scrub.passes,
-            tick_lateness_seconds_max=self._tick_lateness_max,
-            collector_pause_seconds_max=self.collector_pauses.seconds_max,
-            disk_free_bytes=self._upkeep.free_bytes,
-            log=self._log_backend.statistics(),
-            state=self.backend.statistics(),
-            machine=self._machine.statistics(),
-            transport=self.peering.statistics(),
-        )
-
     # ── turns ───────────────────────────────────────────────────────────────
 
     def _schedule_turn(self) -> None:
@@ -512,9 +408,11 @@ class Node:
             self._retry_soon()
         self.peering.after_turn()
         if self._machine.membership_changes != self._membership_changes:
-            self._leave_if_removed()
+            self._membership_changes = self._machine.membership_changes
+            self._leaving.membership_changed()
         if (self._core.term, self._core.leader) != self._led:
-            self._log_leader()
+            self._led = (self._core.term, self._core.leader)
+            self._journal.leader_changed()
         if self._machine.applied_index != self._kept_up:
             self._kept_up = self._machine.applied_index
             self._upkeep.after_apply()
@@ -538,7 +436,7 @@ class Node:
         if self._machine.applied_index != applied:
             self._apply_times.observe(seconds)
         if seconds > self._slow_turn_seconds > 0:
-            self._note_slow_turn(seconds, len(effects.answers))
+            self._journal.slow_turn(seconds, len(effects.answers))
         return effects
 
     def _sync(self, number: int | None) -> bool:
@@ -571,35 +469,6 @@ class Node:
         if revision != self._told_revision:
             self._told_revision = revision
             follower.applied(self._machine.take_changes(), revision)
-
-    def _note_slow_turn(self, seconds: float, answers: int) -> None:
-        self._slow_turns += 1
-        log.warning(
-            "slow turn",
-            extra={
-                "took_ms": round(seconds * 1000),
-                "limit_ms": round(self._slow_turn_seconds * 1000),
-                "answers": answers,
-                "applied_index": self._machine.applied_index,
-            },
-        )
-
-    def _log_alarms(self) -> None:
-        alarms = tuple(self._machine.alarms)
-        for word, changed in (
-            ("alarm raised", set(alarms) - set(self._alarms)),
-            ("alarm cleared", set(self._alarms) - set(alarms)),
-        ):
-            for alarm in sorted(changed, key=lambda alarm: (alarm.member_id, alarm.type)):
-                name = AlarmType.Name(alarm.type)
-                log.warning(word, extra={"alarm": name, "of_member": f"{alarm.member_id:x}"})
-        self._alarms = alarms
-
-    def _log_verdict(self) -> None:
-        verdict = self._driver.soundness.verdict
-        if verdict is not self._verdict:
-            self._verdict = verdict
-            log.critical(VERDICTS[verdict], extra={"applied_index": self._machine.applied_index})
 
     def _may_sync_inline(self) -> bool:
         return self._calls_come_in_batches and self._driver.is_sole_voter
@@ -670,73 +539,3 @@ class Node:
                 answer.pending.refused(result)
             else:
                 answer.pending.done(result)
-
-    def _log_leader(self) -> None:
-        core = self._core
-        self._led = (core.term, core.leader)
-        log.info(
-            "leader changed" if core.leader else "no leader",
-            extra={"term": core.term, "leader": f"{core.leader:x}", "role": core.role.name},
-        )
-
-    def _leave_if_removed(self) -> None:
-        self._membership_changes = self._machine.membership_changes
-        if self.member_id in self._machine.members or self._removal_timer is not None:
-            return
-        # A leader that removed itself lets another one lead first; the rest is told by peers.
-        self._removal_timer = self._loop.call_later(
-            REMOVAL_SECONDS_MAX, self.halt, removed(self.member_id)
-        )
-        best = self._driver.best_successor
-        if best:
-            self._driver.move_leader(best, _Reader(self._loop))
-            self._schedule_turn()
-
-    def _tick(self) -> None:
-        now = self._loop.time()
-        late = now - self._tick_due
-        self._tick_lateness_max = max(self._tick_lateness_max, late)
-        self._tick_due = max(now, self._tick_due) + self._heartbeat_seconds
-        self._tick_timer = self._loop.call_at(self._tick_due, self._tick)
-        if late < self._heartbeat_seconds:
-            self._tick_driver()
-        else:
-            leads_others = self._core.role is Role.LEADER and not self._driver.is_sole_voter
-            self._late_heartbeats += leads_others
-            # Whatever was missed, tick once, and only after all sockets were read: one pass of
-            # the loop brings their bytes, the next one hands them over (design §7).
-            self._loop.call_soon(self._loop.call_soon, self._tick_driver)
-
-    def _tick_driver(self) -> None:
-        if self._closed or self.failed.done():
-            return
-        try:
-            now_ms = self._now_ms
-            self._driver.tick(now_ms, self._upkeep.look_at_disk())
-            self._log_alarms()
-            self._log_verdict()
-            if self._auto_heal and self._driver.soundness.may_heal and self.peering.is_whole:
-                self.halt(Diverged(DIVERGED))
-        except Exception as exc:
-            self.halt(fatal(exc))
-        self._schedule_turn()
-
-
-class _Reader:
-    """A ReadPending, or Pending, that a coroutine can wait for: True = it may be read, is done."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.may_read: asyncio.Future[bool] = loop.create_future()
-
-    @property
-    def finished(self) -> bool:
-        return self.may_read.done()
-
-    def ready(self) -> None:
-        self.may_read.set_result(True)
-
-    def done(self, result: Result) -> None:
-        self.may_read.set_result(True)
-
-    def refused(self, error: RequestError) -> None:
-        self.may_read.set_result(False)

@@ -1,4 +1,4 @@
-"""What a node tells about itself: frozen snapshots, pulled by the api and by metrics."""
+"""What a node tells about itself: frozen snapshots (made by `overview`) for the api and metrics."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class _Http:
     def _metrics(self) -> Metrics:
         from chainfire.metrics import Metrics
 
-        return Metrics(self._services, self._node.statistics)
+        return Metrics(self._services, self._node.overview.statistics)
 
 
 def _grpc_settings(config: Config) -> GrpcSettings:

@@ -1,0 +1,43 @@
+"""How a member goes that a membership change has removed: others hear of it first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from chainfire.errors import FatalError
+from chainfire.node.driver import Driver
+from chainfire.node.peering import removed
+from chainfire.node.waiter import Waiter
+
+REMOVAL_SECONDS_MAX = 0.5  # a removed member lives on that long, as others may hear of it by it
+
+
+class Leaving:
+    """`wake` orders a turn of the driver, `die` stops the member."""
+
+    def __init__(
+        self, driver: Driver, *, wake: Callable[[], None], die: Callable[[FatalError], None]
+    ) -> None:
+        self._driver = driver
+        self._machine = driver.machine
+        self._wake = wake
+        self._die = die
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def membership_changed(self) -> None:
+        """Leave, if this member is none any more."""
+        mine = self._driver.member_id
+        if mine in self._machine.members or self._timer is not None:
+            return
+        # A leader that removed itself lets another one lead first; the rest is told by peers.
+        self._timer = self._loop.call_later(REMOVAL_SECONDS_MAX, self._die, removed(mine))
+        best = self._driver.best_successor
+        if best:
+            self._driver.move_leader(best, Waiter())
+            self._wake()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
