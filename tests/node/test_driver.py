@@ -16,7 +16,8 @@ from chainfire.errors import (
 )
 from chainfire.machine import giant
 from chainfire.machine import slices as machine_slices
-from chainfire.node.driver import APPLIED_PER_TURN_MAX, Limits
+from chainfire.node.driver import Limits
+from chainfire.node.orders import APPLIED_PER_TURN_MAX
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, DeleteRangeRequest, PutRequest
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.raft.messages import Message, MessageType

@@ -17,10 +17,10 @@ applied only after our own disk has them.
 
 Its parts: `proposer` (commands on their way into the log, forwarding), `readgate`
 (reads), `leadership` (who leads, since when), `commits` (who hears of the commit
-index), `logwriter` (what is written, what hangs on it), `applying` (when committed
-entries are applied), `applier` (the machine), `early` (what is told before it),
-`renewals`, `leases` (expiry) and `leaseclock` (what is stamped), `effects` (what comes
-out).
+index), `orders` (what raft wants done), `logwriter` (what is written, what hangs on
+it), `applying` (when committed entries are applied), `applier` (the machine), `early`
+(what is told before it), `renewals`, `leases` (expiry) and `leaseclock` (what is
+stamped), `effects` (what comes out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -28,12 +28,11 @@ the next turn, and new proposals are refused meanwhile.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chainfire.command import CommandKind
-from chainfire.errors import CorruptCluster, Stalled, Stopped, TooManyRequests
+from chainfire.errors import CorruptCluster, Stopped, TooManyRequests
 from chainfire.lease import UNWRITTEN
 from chainfire.machine import Machine
 from chainfire.node.applier import Applier
@@ -50,6 +49,7 @@ from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.leases import LeaseKeeper
 from chainfire.node.logstore import LogStore
 from chainfire.node.logwriter import LogWriter, WitnessFile
+from chainfire.node.orders import Orders
 from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
@@ -60,20 +60,10 @@ from chainfire.node.standing import Stage
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LINEARIZABLE
 from chainfire.raft.changes import ConfChange
-from chainfire.raft.messages import (
-    AFTER_SYNC,
-    LOCAL_APPEND_THREAD,
-    LOCAL_APPLY_THREAD,
-    NOBODY,
-    Message,
-    MessageType,
-    Snapshot,
-)
+from chainfire.raft.messages import NOBODY, Message, MessageType, Snapshot
 from chainfire.raft.rawnode import RawNode
-from chainfire.raft.ready import Ready, Role
-from chainfire.types import Entry, Pending, RenewResult
-
-APPLIED_PER_TURN_MAX = 4096  # entries; a long replay gives the loop back in between
+from chainfire.raft.ready import Role
+from chainfire.types import Pending, RenewResult
 
 
 @dataclass(slots=True, frozen=True)
@@ -148,9 +138,24 @@ class Driver:
             Applier(raft, machine, self._proposer, duties, self._effects),
             EarlyAnswers(machine, self._proposer),
         )
-        self._appends: deque[Message] = deque()  # for our own disk, in raft's order
-        self._arrived: Message | None = None  # a snapshot that raft has not heard of
-        self._has_written = False  # in this turn; its sync begins before anything is applied
+        self._orders = orders = Orders(
+            raft,
+            machine,
+            self._writer,
+            self._applying,
+            self._installing,
+            self._gate,
+            self._proposer,
+            self._leadership,
+            self._hand_over,
+            self._commits,
+            self._effects,
+            installed=self._installed,
+        )
+        # Where every turn would go through `_orders`, it goes there directly.
+        self._appends = orders.appends
+        self._route, self._commit_alone = orders.route, orders.commit_alone
+        self._apply_held = orders.apply_held
         self.reports = Reports(raft, machine, self._effects)
         self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
         self.standing = self.soundness.standing
@@ -160,8 +165,7 @@ class Driver:
 
     @property
     def is_sole_voter(self) -> bool:
-        conf = self._core.tracker.conf
-        return conf.voters == (self.member_id,) and not conf.voters_outgoing
+        return self._core.is_sole_voter
 
     @property
     def proposals_pending(self) -> int:
@@ -323,23 +327,8 @@ class Driver:
     def snapshot_received(self, message: Message, staged: str) -> None:
         """A snapshot's files are durable in the staged state directory of this name, ours now."""
         self._installing.stage(message, staged)
-        self._arrived = None if self.standing.is_waiting else message
-        self._take_arrived()
-
-    def _take_arrived(self) -> None:
-        """Tell raft of a snapshot, but not while entries are handed out: a membership change among
-        them would be made once more, in the membership that came with the snapshot.
-        """
-        arrived = self._arrived
-        if arrived is not None:
-            self._apply_held(looked_for=False)
-            if not self._applying.pages:
-                self.raft.step(arrived)
-                arrived = self._arrived = None
-        wanted = [self._core.log.unstable.snapshot, *(w.snapshot for w in self._appends)]
-        if arrived is not None:
-            wanted.append(arrived.snapshot)
-        self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
+        self._orders.arrived = None if self.standing.is_waiting else message
+        self._orders.take_arrived()
 
     def snapshot_sent(self, peer: int, *, arrived: bool) -> None:
         """How one of the `snapshots` of an Effects ended; once for each."""
@@ -416,18 +405,7 @@ class Driver:
         alone, responses = self._writer.durable(number)
         answers = () if alone is None else self._commit_alone(alone)
         if responses:
-            self._route_all(responses)
-        return answers
-
-    def _commit_alone(self, last: Entry) -> Sequence[Answer]:
-        committed, applying = self.raft.stored_alone(last), self._applying
-        if not committed:
-            return ()
-        applying.pages.append(committed)
-        if len(applying.pages) > 1:
-            return ()
-        answers = applying.tell(may_hold=self._may_hold())
-        applying.is_postponed = bool(applying.pages)
+            self._route(responses)
         return answers
 
     @property
@@ -442,11 +420,6 @@ class Driver:
     def catch_up(self) -> None:
         """Somebody is going to look: apply all that was answered. A turn is due."""
         self._apply_held(looked_for=True)
-
-    def _apply_held(self, *, looked_for: bool) -> None:
-        if self._applying.held:
-            self._applying.release(looked_for=looked_for)
-            self._work_off()
 
     # ── out ─────────────────────────────────────────────────────────────────
 
@@ -469,7 +442,7 @@ class Driver:
         """
         effects, gate = self._effects, self._gate
         if self._core.messages and not self.raft.has_work():
-            self._route_all(self.raft.take_messages())
+            self._route(self.raft.take_messages())
         said = Effects(effects.frames, effects.snapshots)
         effects.frames, effects.snapshots = {}, []
         if gate.reads.waiting:
@@ -486,23 +459,23 @@ class Driver:
         """
         if now_ms > self._now_ms:
             self._now_ms = now_ms
-        writer, effects = self._writer, self._effects
+        writer, effects, orders = self._writer, self._effects, self._orders
         self._renewals.turn()
         self._leases.turn(self._now_ms, leading=self._core.role is Role.LEADER)
         # Group commit: one sync for everything that arrived during the last one.
         entries = self._proposer.turn(self._now_ms, may_append=writer.unsynced is None)
         if entries:
-            self._append_alone(entries)
+            orders.append_alone(entries)
         if self._gate.reads.next_round:
             self._gate.start_round()
         applying = self._applying
-        applying.is_postponed, self._has_written = False, bool(entries)
-        if applying.held and not self._may_hold():
+        applying.is_postponed, orders.has_written = False, bool(entries)
+        if applying.held and not orders.may_hold():
             applying.release(looked_for=True)
-        self._pump()
-        if self._arrived is not None and not applying.pages:
-            self._take_arrived()
-            self._pump()
+        orders.pump(self._now_ms)
+        if orders.arrived is not None and not applying.pages:
+            orders.take_arrived()
+            orders.pump(self._now_ms)
         self._gate.note_leadership()
         self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
         effects.stalled = self._stalled
@@ -537,126 +510,6 @@ class Driver:
     def _stalled(self) -> bool:
         return bool(self._appends) or self._applying.is_stuck
 
-    def _pump(self) -> None:
-        raft, machine = self.raft, self.machine
-        enough = 0
-        if self._appends or self._applying.pages:
-            self._work_off()
-        while True:
-            if raft.has_work():
-                if not enough:
-                    enough = machine.applied_index + APPLIED_PER_TURN_MAX
-                elif machine.applied_index >= enough:
-                    self._effects.more = True
-                    return
-                self._order_work()
-                self._work_off()
-            elif self._core.messages:
-                self._route_all(raft.take_messages())
-            elif not self._commits.tell_awaited():
-                return
-
-    def _order_work(self) -> None:
-        """What raft has for us: to be sent, written, applied, and who may read."""
-        work = self.raft.work()
-        if work is None:
-            self._order_all(self.raft.ready())
-            return
-        if work.messages:
-            self._route_all(work.messages)
-        if work.append is not None:
-            self._appends.append(work.append)
-        if work.committed:
-            self._applying.pages.append(work.committed)
-        for state in work.read_states:
-            self._gate.confirm_round(state)
-
-    def _order_all(self, ready: Ready) -> None:
-        if self._leadership.observe(self._now_ms):
-            self._gate.leader_changed()
-            if self._core.leader:
-                self._proposer.leader_changed()
-        for state in ready.read_states:
-            self._gate.confirm_round(state)
-        self._route_all(_held_until_durable(ready.messages))
-
-    def _route_all(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            to = message.to
-            if to == self.member_id:
-                self.raft.step(message)
-            elif to == LOCAL_APPEND_THREAD:
-                self._appends.append(message)
-            elif to == LOCAL_APPLY_THREAD:
-                self._applying.pages.append(message.entries)
-            elif message.type is MessageType.SNAPSHOT:
-                self._effects.snapshots.append(message)
-            else:
-                self._effects.send(to, message)
-
-    def _work_off(self) -> None:
-        """Do the disk work that raft ordered, each kind in its order, until done or stalled.
-
-        Or postponed: the machine, or whoever was answered early, wants the loop to
-        come round before the next piece. What is to be stored does not wait for that,
-        but for a snapshot: it takes the place of a state that nothing is applied to.
-        """
-        appends, applying = self._appends, self._applying
-        try:
-            while True:
-                if appends and appends[0].snapshot is not None:
-                    applying.release(looked_for=False)
-                if appends and (appends[0].snapshot is None or not applying.pages):
-                    self._append(appends[0])
-                elif applying.pages and not applying.is_postponed:
-                    self._apply()
-                else:
-                    return
-        except Stalled:
-            pass
-
-    def _may_hold(self) -> bool:
-        """Whether nobody waits for more to be applied: no reader, no watcher, nor raft."""
-        return not (
-            self.machine.keeps_changes
-            or self._gate.reads.waiting
-            or self._core.log.is_paused
-            or self._hand_over.is_moving
-        )
-
-    def _append_alone(self, entries: Sequence[Entry]) -> None:
-        if not self._appends:
-            try:
-                self._writer.append_alone(entries)
-            except Stalled:
-                pass
-            else:
-                return
-        self._appends.append(self.raft.work_of(entries))
-
-    def _append(self, message: Message) -> None:
-        due = self._writer.append(message, is_sole_voter=self.is_sole_voter)
-        self._appends.popleft()
-        self._has_written = self._writer.unsynced is not None
-        if message.snapshot is not None:
-            self._installed()
-        if due:
-            self._route_all(due)
-
-    def _apply(self) -> None:
-        applying, effects = self._applying, self._effects
-        if not applying.is_told:
-            answers = applying.tell(may_hold=self._may_hold())
-            effects.answers += answers
-            if applying.held:
-                return
-            applying.is_postponed = effects.told = bool(answers) or self._has_written
-        index = 0 if applying.is_postponed else applying.apply()
-        if index:
-            self.raft.applied_to(index)
-        else:
-            applying.is_postponed = effects.more = True
-
     def _installed(self) -> None:
         """What hung on the old state goes on with the new one."""
         self._divergence.reset()
@@ -667,16 +520,3 @@ class Driver:
     def _newest_state(self) -> Snapshot | None:
         machine = self.machine
         return Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
-
-
-def _held_until_durable(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages of one Ready; those of AFTER_SYNC become responses of its STORAGE_APPEND."""
-    held = [message for message in messages if message.type in AFTER_SYNC]
-    if not held:
-        return messages
-    rest = [message for message in messages if message.type not in AFTER_SYNC]
-    for at, message in enumerate(rest):
-        if message.type is MessageType.STORAGE_APPEND:
-            rest[at] = replace(message, responses=(*message.responses, *held))
-            return rest
-    raise AssertionError("a vote is asked for in a term that is not stored")

@@ -80,6 +80,11 @@ class Raft:
         )
 
     @property
+    def is_sole_voter(self) -> bool:
+        conf = self.tracker.conf
+        return conf.voters == (self.id,) and not conf.voters_outgoing
+
+    @property
     def hears_leader(self) -> bool:
         """A leader was heard within the shortest timeout; votes for others are not even read.
 
