@@ -15,7 +15,7 @@ from chainfire.api.table import METHODS, run
 from chainfire.command import CommandKind, Envelope
 from chainfire.errors import FatalError, RequestError
 from chainfire.lease import UNWRITTEN
-from chainfire.machine import Machine
+from chainfire.machine import Machine, bootstrap
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
@@ -81,7 +81,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.backend = MemoryBackend(STATE_FAMILIES)
         member = Member(ID=MEMBER_ID, name="default", peerURLs=[PEER_URL], clientURLs=[CLIENT_URL])
-        Machine.bootstrap(self.backend, [member], ConfState(voters=(MEMBER_ID,)), "3.7.0")
+        bootstrap(self.backend, [member], ConfState(voters=(MEMBER_ID,)), "3.7.0")
         self.machine = Machine(self.backend, cache_bytes=1 << 20)
         self.term = 2
         self.leader_id = MEMBER_ID

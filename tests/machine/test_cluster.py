@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chainfire.errors import InvalidArgument, MemberExists, MemberNotFound, PeerUrlExists
+from chainfire.machine import bootstrap
 from chainfire.machine.cluster import Cluster
-from chainfire.machine.machine import Machine
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.storage.backend import STATE_FAMILIES
@@ -27,7 +27,7 @@ class Fixture:
 
     def __init__(self) -> None:
         backend = MemoryBackend(STATE_FAMILIES)
-        Machine.bootstrap(backend, [member(1, "a"), member(2)], ConfState((1, 2)), "3.7.0")
+        bootstrap(backend, [member(1, "a"), member(2)], ConfState((1, 2)), "3.7.0")
         self.staged = Staged(backend)
         self.cluster = Cluster(self.staged)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainfire.errors import Corrupt, Damaged, FatalError, UnknownFormat
-from chainfire.machine import Machine, rows
+from chainfire.machine import bootstrap, rows
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
@@ -26,7 +26,7 @@ def test_a_bootstrapped_directory_is_durable_and_opens() -> None:
 
 def test_a_directory_is_bootstrapped_once() -> None:
     with pytest.raises(AssertionError):
-        Machine.bootstrap(bootstrapped(), [Member(ID=1)], ConfState((1,)), "3.7.0")
+        bootstrap(bootstrapped(), [Member(ID=1)], ConfState((1,)), "3.7.0")
 
 
 def test_an_empty_directory_is_damaged() -> None:

@@ -240,10 +240,8 @@ def test_plain_commands_do_take_the_short_way(behind: bytes) -> None:
     bodies = [put, put, txn, txn, DeleteRangeRequest(key=b"k"), put]
     log = as_log([encode(body, n) + behind for n, body in enumerate(bodies, 1)])
     machine.apply(log[:1])  # its sender is not known before
-    general = machine._decode_command
-    machine._decode_command = None  # type: ignore[assignment, method-assign]
+    machine._decoder.decode_command = None  # type: ignore[assignment, method-assign]
     machine.apply(log[1:])
-    machine._decode_command = general  # type: ignore[method-assign]
     assert machine.revision == 7
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainfire.errors import Damaged
-from chainfire.machine import Machine, rows
+from chainfire.machine import Machine, bootstrap, rows
 from chainfire.machine.giant import KEY as GIANT
 from chainfire.machine.rebirth import be_reborn
 from chainfire.machine.sender import Sender
@@ -20,7 +20,7 @@ NEW = (Member(ID=7, name="n", peerURLs=["http://n:1"]),)
 
 def old_state() -> MemoryBackend:
     backend = MemoryBackend(STATE_FAMILIES)
-    Machine.bootstrap(backend, [Member(ID=1), Member(ID=2)], ConfState(voters=(1, 2)), "3.7.0")
+    bootstrap(backend, [Member(ID=1), Member(ID=2)], ConfState(voters=(1, 2)), "3.7.0")
     batch = backend.batch()
     batch.put("machine", rows.sender_key(1), rows.encode_sender(Sender(9, 5)))
     batch.put("machine", rows.removed_key(3), rows.encode_removed())

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 
 from chainfire.command import BODY_NAMES, Envelope
 from chainfire.errors import RequestError
-from chainfire.machine import Applied, Machine
+from chainfire.machine import Applied, Machine, bootstrap
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, TxnRequest
@@ -26,7 +26,7 @@ KIND_OF = {type(getattr(Command(), name)): number for number, name in BODY_NAMES
 def bootstrapped() -> MemoryBackend:
     backend = MemoryBackend(STATE_FAMILIES)
     members = [Member(ID=1, name="one", peerURLs=["http://127.0.0.1:2380"])]
-    Machine.bootstrap(backend, members, ConfState(voters=(1,)), "3.7.0")
+    bootstrap(backend, members, ConfState(voters=(1,)), "3.7.0")
     return backend
 
 

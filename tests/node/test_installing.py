@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chainfire.errors import Outdated, Stalled
-from chainfire.machine import Machine
+from chainfire.machine import bootstrap
 from chainfire.node.installing import Installing
 from chainfire.node.logstore import LogMeta, LogStore
 from chainfire.proto.cluster_pb2 import Member
@@ -126,7 +126,7 @@ def staged_state(path: Path, index: int) -> str:
     state = MemoryBackend(STATE_FAMILIES)
     voters = ConfState((1, 2, 3))
     members = list(World(voters=(1, 2, 3)).machine.members.values())
-    Machine.bootstrap(state, members, voters, "3.7.0", founded_at=index)
+    bootstrap(state, members, voters, "3.7.0", founded_at=index)
     state.checkpoint(path)
     return path.name
 

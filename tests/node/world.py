@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chainfire.command import CommandKind
 from chainfire.errors import RequestError
-from chainfire.machine import Machine
+from chainfire.machine import Machine, bootstrap
 from chainfire.node.autocompact import AutoCompactor
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
@@ -113,7 +113,7 @@ class World:
         if state is None:
             state = MemoryBackend(STATE_FAMILIES)
             members = [Member(ID=id, peerURLs=[f"http://127.0.0.1:{id}"]) for id in voters]
-            Machine.bootstrap(state, members, ConfState(voters=voters), CLUSTER_VERSION)
+            bootstrap(state, members, ConfState(voters=voters), CLUSTER_VERSION)
         self.me = me
         self.place = MemoryPlace(state)
         self.state = state

@@ -17,7 +17,7 @@ import pytest
 
 from chainfire.errors import ConfigError, Corrupt, Damaged, DataDirLocked, DataDirMismatch
 from chainfire.node.logstore import LogMeta, write_hard_state
-from chainfire.server import opening, past
+from chainfire.server import founding, opening, past
 from chainfire.server.opening import open_member
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend
@@ -73,7 +73,7 @@ def renames(name: str) -> Callable[..., bool]:
 
 
 FIRST_STEPS: dict[str, Callable[[CrashPoint], None]] = {
-    "state/ made": lambda p: p.before(opening.Machine, "bootstrap"),
+    "state/ made": lambda p: p.before(founding, "bootstrap"),
     "state/ filled": lambda p: p.before(DataDir, "switch"),
     "CURRENT.tmp written": lambda p: p.before(Path, "rename", renames("CURRENT.tmp")),
     "CURRENT written": lambda p: p.after(DataDir, "switch"),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, field
 
 from chainfire.command import CommandKind, Envelope
-from chainfire.machine import Machine
+from chainfire.machine import Machine, bootstrap
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.store import Mvcc
 from chainfire.proto import kv_pb2
@@ -93,7 +93,7 @@ class World:
 
     def __init__(self, *, sliced: bool = False) -> None:
         self.backend = MemoryBackend(STATE_FAMILIES)
-        Machine.bootstrap(self.backend, [Member(ID=1)], ConfState(voters=(1,)), "3.7.0")
+        bootstrap(self.backend, [Member(ID=1)], ConfState(voters=(1,)), "3.7.0")
         self.machine = Machine(self.backend, cache_bytes=1 << 20)
         self.machine.keeps_changes = True
         self.sliced = sliced  # work goes on only in `step`

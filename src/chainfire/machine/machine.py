@@ -2,7 +2,7 @@
 
 A turn's entries go through here in three steps:
 
-    decode   every entry; an unknown one stops the member before anything is applied
+    decode   every entry (`decoding`); an unknown one stops the member before anything is applied
     stage    effects of entry after entry, until the batch is full; each entry
              adds one link to the hash chain
     write    the batch: effects, counters, senders and the position (applied
@@ -27,16 +27,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Final
 
-from chainfire import command, quota
-from chainfire.errors import Outdated, RequestError, UnknownFormat
+from chainfire import quota
+from chainfire.errors import Outdated, RequestError
 from chainfire.lease import Lessor
 from chainfire.machine import rows
 from chainfire.machine.applied import Applied
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
+from chainfire.machine.decoding import Decoded, Decoder
 from chainfire.machine.foresight import Foresight
 from chainfire.machine.giant import GiantCommands
 from chainfire.machine.handlers import Handler, Handlers
@@ -45,41 +45,15 @@ from chainfire.machine.rows import Position
 from chainfire.machine.runs import run_of
 from chainfire.machine.sender import Sender
 from chainfire.machine.slices import Giant
+from chainfire.machine.statistics import MachineStatistics
 from chainfire.mvcc.store import Mvcc
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
 from chainfire.storage.staged import Change, Staged
-from chainfire.types import AckResult, Alarm, ConfState, Entry, EntryType, PutResult, Result
+from chainfire.types import AckResult, Alarm, ConfState, Entry, PutResult, Result
 
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024  # of digested rows; then the batch is written
-_NORMAL: Final = EntryType.NORMAL
-_FIRST_REVISION: Final = 1  # of an empty store, as in etcd
-
-
-@dataclass(slots=True, frozen=True)
-class MachineStatistics:
-    """Counts since this member's start."""
-
-    applied_entries: int
-    void_commands: int
-    refused_commands: int
-    puts: int  # those in transactions too
-    deletes: int
-    txns: int  # as commands; nested ones are not counted
-    txn_ranges: int
-    compactions: int
-    leases_granted: int
-    lease_seconds_granted: int
-    leases_by_ttl: tuple[int, ...]  # TTL up to 2^n seconds; then the rest
-    leases_revoked: int  # by request
-    leases_renewed: int
-    leases_expired: int
-    digested_bytes: int  # of logical rows
-
-
-_Command = tuple[Command, Handler]
-_Decoded = tuple[Entry, _Command | Plain | None]  # an empty entry has no command
 
 
 class Machine:
@@ -116,9 +90,11 @@ class Machine:
         self._term = position.term  # of the last staged entry, as the clock and the chain's end
         self._written = position  # invariant: _written.index <= _chain.index
         self._changed_senders: set[int] = set()
-        self._waiting: deque[_Decoded] = deque()  # decoded, not staged
+        self._waiting: deque[Decoded] = deque()  # decoded, not staged
         self._results: list[Applied] = []  # of staged entries, not returned yet
         self._foresight = Foresight(self._plain, self._senders, self.leases)
+        self._decoder = Decoder(self._handlers, self._plain, self._foresight)
+        self._decode = self._decoder.decode
         self.keeps_changes = False  # for somebody who takes them after every apply
         self._staged_changes: list[list[Change]] = []
         self._changes: list[list[Change]] = []  # written, not taken yet
@@ -126,40 +102,6 @@ class Machine:
         self._refused_commands = 0
         self._digested_bytes = 0
         self._opened_at = position.index
-
-    @staticmethod
-    def bootstrap(
-        backend: StorageBackend,
-        members: Sequence[Member],
-        conf_state: ConfState,
-        cluster_version: str,
-        *,
-        founded_at: int = 0,
-    ) -> None:
-        """Write, durably, the first rows of a new state directory: nothing applied yet.
-
-        `founded_at` is the index, and term, of an entry that no log holds.
-        """
-        assert backend.get(rows.FAMILY, rows.APPLIED) is None, "bootstrapped twice"
-        assert members
-        batch = backend.batch()
-        for member in members:
-            batch.put("members", rows.member_key(member.ID), rows.encode_member(member))
-        batch.put(rows.FAMILY, rows.CONF_STATE, rows.encode_conf_state(conf_state))
-        version = rows.encode_cluster_version(cluster_version)
-        batch.put(rows.FAMILY, rows.CLUSTER_VERSION, version)
-        first = Position(founded_at, founded_at, _FIRST_REVISION, hash=0, leader_clock_ms=0)
-        batch.put(rows.FAMILY, rows.APPLIED, rows.encode_position(first))
-        backend.write(batch)
-        backend.sync()
-
-    def force_alone(self, member_id: int) -> None:
-        """Write a configuration of this member alone, beside the log. This object is done then."""
-        assert not self._waiting and self._chain.index == self._written.index
-        self._cluster.apply_conf_change(ConfState(voters=(member_id,)), (), self._staged)
-        batch = self._backend.batch()
-        self._staged.drain_into(batch)
-        self._backend.write(batch)
 
     # ── what is applied (and written) ───────────────────────────────────────
 
@@ -249,22 +191,11 @@ class Machine:
         return state.live_bytes + state.history_bytes + state.leases * quota.LEASE_BYTES
 
     def statistics(self) -> MachineStatistics:
-        handlers = self._handlers
-        return MachineStatistics(
+        return MachineStatistics.of(
+            self._handlers,
             applied_entries=self._written.index - self._opened_at,
             void_commands=self._void_commands,
             refused_commands=self._refused_commands,
-            puts=handlers.puts,
-            deletes=handlers.deletes,
-            txns=handlers.txns,
-            txn_ranges=handlers.txn_ranges,
-            compactions=handlers.compactions,
-            leases_granted=handlers.leases.granted,
-            lease_seconds_granted=handlers.leases.granted_seconds,
-            leases_by_ttl=tuple(handlers.leases.granted_by_ttl),
-            leases_revoked=handlers.leases.revoked,
-            leases_renewed=handlers.leases.renewed,
-            leases_expired=handlers.leases.expired,
             digested_bytes=self._digested_bytes,
         )
 
@@ -279,7 +210,10 @@ class Machine:
         `is_unfinished` afterwards, call it again with the same entries, soon.
         """
         waiting = self._waiting
-        waiting += self._decode(entries)
+        expected = self._chain.index + len(waiting) + 1
+        if self._giants.under_way is not None:
+            expected += 1
+        waiting += self._decode(entries, expected)
         while waiting or self._chain.index > self._written.index or self._giants.under_way:
             giant = self._giants.under_way
             if giant is not None:
@@ -352,39 +286,6 @@ class Machine:
             self._changed_senders.add(context.member_id)
         return accepted
 
-    def _decode(self, entries: Sequence[Entry]) -> list[_Decoded]:
-        """All commands of the entries that were not taken before. Raises UnknownFormat."""
-        expected = self._chain.index + len(self._waiting) + 1
-        if self._giants.under_way is not None:
-            expected += 1
-        parse_plain, foreseen = self._plain.parse, self._foresight.parsed()
-        decoded: list[_Decoded] = []
-        for entry in entries:
-            index, data = entry.index, entry.data
-            if index < expected:  # handed over again, after Stalled
-                continue
-            assert index == expected, (index, expected)
-            assert entry.type == _NORMAL, entry.type
-            expected += 1
-            if data:
-                plain = next(foreseen, None) or parse_plain(data)
-                decoded.append((entry, plain or self._decode_command(entry)))
-            else:
-                decoded.append((entry, None))
-        return decoded
-
-    def _decode_command(self, entry: Entry) -> _Command:
-        try:
-            message = command.decode(entry.data)
-            return message, self._handlers.by_name[message.WhichOneof("body")]
-        except UnknownFormat as exc:
-            raise UnknownFormat(f"log index {entry.index}: {exc.detail}") from exc
-        except KeyError as exc:
-            raise UnknownFormat(
-                f"log index {entry.index} is a command that this version does not know; "
-                "update this member"
-            ) from exc
-
     def _stage(self) -> None:
         """Effects of waiting entries into the staged rows, until the batch is full."""
         waiting = self._waiting
@@ -431,7 +332,7 @@ class Machine:
             or not is_expected
             or (result := self._plain.stage(entry, kind, row_keys, changes)) is None
         ):
-            return self._stage_command(entry, *self._decode_command(entry))
+            return self._stage_command(entry, *self._decoder.decode_command(entry))
         sender.accept(start_number, sequence, lowest_unsettled)
         self._changed_senders.add(member_id)
         if clock_ms > self.leases.clock_ms:
@@ -532,15 +433,8 @@ class Machine:
             return
         message = giant.command
         self._handlers.count(giant.result)
-        self._results.append(
-            Applied(
-                giant.entry.index,
-                message.member_id,
-                message.start_number,
-                message.sequence,
-                giant.result,
-            )
-        )
+        of = message.member_id, message.start_number, message.sequence
+        self._results.append(Applied(giant.entry.index, *of, giant.result))
         self._write()
 
     def _write(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from chainfire.machine import Machine
+from chainfire.machine import Machine, bootstrap
 from chainfire.node.logstore import (
     Identity,
     LogMeta,
@@ -55,7 +55,7 @@ def found_state(directory: DataDir, birth: Birth) -> Path:
     directory.remove_leftovers()
     path = directory.next_state_path()
     with closing(RocksBackend(path, STATE_FAMILIES, RocksOptions.state(8 << 20))) as backend:
-        Machine.bootstrap(
+        bootstrap(
             backend,
             birth.members,
             birth.conf_state,

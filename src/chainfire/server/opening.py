@@ -32,7 +32,7 @@ from chainfire.errors import (
     DiskFull,
     FatalError,
 )
-from chainfire.machine import Machine
+from chainfire.machine import Machine, force_alone
 from chainfire.node import recovery
 from chainfire.node.logstore import (
     Identity,
@@ -258,7 +258,7 @@ def _alone(
     """--force-new-cluster: the configuration is this member alone, whatever the log still says."""
     if machine.conf_state == ConfState(voters=(member_id,)):
         return machine
-    machine.force_alone(member_id)
+    force_alone(state, member_id)
     state.sync()
     dropped = drop_conf_changes(logs, machine.applied_index)
     log.warning(

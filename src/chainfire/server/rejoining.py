@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chainfire.errors import Corrupt, Damaged, UnknownFormat
-from chainfire.machine import Machine, rows
+from chainfire.machine import bootstrap, rows
 from chainfire.node.admission import leaves_quorum
 from chainfire.node.frames import BadFrame
 from chainfire.node.logstore import (
@@ -163,7 +163,7 @@ def _make_state(directory: DataDir, rejoin: Rejoin) -> None:
     options = RocksOptions.state(_CACHE_BYTES)
     with closing(RocksBackend(path, STATE_FAMILIES, options)) as backend:
         roster = rejoin.roster
-        Machine.bootstrap(backend, roster.members, roster.conf_state, CLUSTER_VERSION)
+        bootstrap(backend, roster.members, roster.conf_state, CLUSTER_VERSION)
     directory.switch(path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chainfire.machine import Machine, rows
+from chainfire.machine import Machine, bootstrap, rows
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
 from chainfire.node.admission import leaves_quorum
@@ -54,7 +54,7 @@ def found_member(disk: Disk, member_id: int, conf: ConfState, incarnation: int) 
     founders = (*conf.voters, *conf.learners)
     members = [described(id_) for id_ in founders or (member_id,)]
     founded_at = FOUNDED_AT if founders else 0
-    Machine.bootstrap(disk.state, members, conf, CLUSTER_VERSION, founded_at=founded_at)
+    bootstrap(disk.state, members, conf, CLUSTER_VERSION, founded_at=founded_at)
     identity = Identity(CLUSTER_ID, member_id, incarnation)
     batch = disk.log.batch()
     write_identity(batch, identity)
@@ -94,7 +94,7 @@ def begin_anew(disk: Disk) -> None:
     conf = rows.decode_conf_state(rows.required(disk.state, rows.CONF_STATE))
     members = list(rows.read_members(disk.state).values())
     disk.replace()
-    Machine.bootstrap(disk.state, members, conf, CLUSTER_VERSION)
+    bootstrap(disk.state, members, conf, CLUSTER_VERSION)
     batch = disk.log.batch()
     write_identity(batch, recovery.identity_of(promise))
     write_start_number(batch, promise.start_number)
