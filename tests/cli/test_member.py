@@ -16,7 +16,7 @@ from tests.servers import Server, free_port
 Ctl = Callable[..., tuple[int, bytes]]
 # Padded where a command prints it so, and mostly as long as can be.
 _ID = re.compile(rb"(?:(?<= ) +)?\b[0-9a-f]{13,16}\b|\b\d{17,20}\b")
-_TIME = re.compile(rb"[\d.]+(ms|s)\b")
+_TIME = re.compile(rb"[\d.]+(ms|\xc2\xb5s|s)\b")
 _FOUNDERS = re.compile(rb'(?<=INITIAL_CLUSTER=")[^"]*')
 _PORT = re.compile(rb"://h:\d+")
 

@@ -97,6 +97,7 @@ def test_a_member_whose_state_differs_is_found_and_mended(steady: Cluster, leads
     others = [member for member in steady.members if member is not victim]
     before = healed(victim)
     victim.put(key, b"right")
+    assert victim.get(key) == b"right"  # it is applied, and not only answered
     victim.kill()
     damage.falsify(victim.data_dir, key, b"right", b"wrong")
     victim.start(HEAL_SECONDS)

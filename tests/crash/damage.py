@@ -110,10 +110,11 @@ def falsify(data: Path, key: bytes, value: bytes, other: bytes) -> None:
     options = RocksOptions.state(8 << 20)
     with closing(RocksBackend(live_state(data), STATE_FAMILIES, options)) as state:
         batch = state.batch()
-        for row_key, row in list(state.iterate("key_value")):
-            if row_key.endswith(key):
-                assert value in row
-                batch.put("key_value", row_key, row.replace(value, other))
+        rows = [(at, row) for at, row in state.iterate("key_value") if at.endswith(key)]
+        assert rows, "the key is not applied yet"
+        for row_key, row in rows:
+            assert value in row
+            batch.put("key_value", row_key, row.replace(value, other))
         state.write(batch)
         state.sync()
 
