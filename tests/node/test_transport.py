@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -238,6 +239,29 @@ async def test_a_flood_of_silent_strangers_is_bounded(monkeypatch: pytest.Monkey
             sock.close()
 
 
+@on_servers_loop
+async def test_a_stop_closes_connections_whose_hello_is_being_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with connected() as (one, two):
+        judging = asyncio.Event()
+
+        async def never(*_: object) -> None:
+            judging.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(two.transport, "admit", never)
+        reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+        mine = replace(one.hello, to=2, channel=Channel.URGENT)
+        writer.write(framed(encode_hello(HELLO, mine)))
+        await judging.wait()
+        await two.transport.aclose()
+        async with asyncio.timeout(2):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
+
+
 # ── who is gone ─────────────────────────────────────────────────────────────
 
 
@@ -257,7 +281,8 @@ async def test_a_later_start_is_gone_too() -> None:
         # The process was replaced so quickly that no dial was refused.
         two.hello = replace(two.hello, start_number=5, life=5)
         two.transport.hello = two.hello
-        await one.transport._accepting.aclose()
+        for link in [*one.transport._accepting._open.values()]:
+            link.fail(ConnectionAbortedError())
         await until(lambda: one.ears.gones == [2])
         await until(lambda: one.ears.hellos[-1][1].start_number == 5)
 

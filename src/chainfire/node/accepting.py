@@ -61,13 +61,16 @@ class Accepting:
         self._fresh: dict[Link, float] = {}  # since when
         self._open: dict[tuple[int, Channel], Link] = {}
         self._lives: dict[int, int] = {}  # whose life's connections are open
-        self._judging: set[asyncio.Task[None]] = set()
+        self._judging: dict[asyncio.Task[None], Link] = {}
+        self._is_closed = False
         self._received_bytes: dict[int, int] = {}  # over closed links
 
     def make(self) -> Link:
         link = Link(lambda bodies: self._on_hello(link, bodies), handshake.HELLO_BYTES_MAX)
         self._fresh[link] = self._loop.time()
         link.closed.add_done_callback(lambda done: self._fresh_closed(link, done.result()))
+        if self._is_closed:  # accepted a moment before the port was
+            link.fail(ConnectionAbortedError("this member stops"))
         if len(self._fresh) > FRESH_MAX:
             oldest = next(iter(self._fresh))
             del self._fresh[oldest]
@@ -97,11 +100,13 @@ class Accepting:
                 link.fail(TimeoutError("silent"))
 
     async def aclose(self) -> None:
-        for link in [*self._fresh, *self._open.values()]:
+        self._is_closed = True
+        judging = dict(self._judging)
+        for link in [*self._fresh, *judging.values(), *self._open.values()]:
             link.fail(ConnectionAbortedError("this member stops"))
-        for task in self._judging:
+        for task in judging:
             task.cancel()
-        await asyncio.gather(*self._judging, return_exceptions=True)
+        await asyncio.gather(*judging, return_exceptions=True)
 
     # ── one connection ──────────────────────────────────────────────────────
 
@@ -126,8 +131,8 @@ class Accepting:
         link.pause()
         link.consume = _nothing_yet
         task = self._loop.create_task(self._judge(link, hello))
-        self._judging.add(task)
-        task.add_done_callback(self._judging.discard)
+        self._judging[task] = link
+        task.add_done_callback(self._judging.pop)
 
     async def _judge(self, link: Link, hello: Hello) -> None:
         try:

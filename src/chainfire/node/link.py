@@ -113,6 +113,8 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from nothing
         self._transport.set_write_buffer_limits(high=1 << 20)
         _keep_alive(transport.get_extra_info("socket"))
+        if self._failure is not None:  # before it stood
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
