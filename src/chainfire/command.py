@@ -150,7 +150,7 @@ def decode_request(kind: int, body: bytes) -> Any:
     try:
         command = _parse(BODY_TAGS[kind] + _varint(len(body)) + body)
     except DecodeError as exc:
-        raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
+        raise Malformed.of(exc) from exc
     request: Message = getattr(command, BODY_NAMES[kind])
     return request
 

@@ -435,6 +435,11 @@ class Malformed(RequestError):
 
     code = Code.INTERNAL
 
+    @classmethod
+    def of(cls, reason: Exception) -> Malformed:
+        """With what the parser says, in grpc-go's words."""
+        return cls(f"grpc: error unmarshalling request: {reason}")
+
 
 class Unimplemented(RequestError):
     code = Code.UNIMPLEMENTED

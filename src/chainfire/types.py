@@ -134,6 +134,23 @@ class Pending(Protocol):
     def refused(self, error: RequestError) -> None: ...
 
 
+class Nobody:
+    """Whoever waits where nobody does: for a command whose outcome changes nothing, or for a read
+    that was asked for its round alone. A Pending and a ReadPending.
+    """
+
+    finished = False
+
+    def done(self, result: Result) -> None:
+        pass
+
+    def ready(self) -> None:
+        pass
+
+    def refused(self, error: RequestError) -> None:
+        pass
+
+
 class Caster(Protocol):
     """A door that sends one body to many of its streams, each time behind a prefix of its own."""
 

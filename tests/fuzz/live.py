@@ -110,9 +110,9 @@ def _around(text: str, word: str) -> str:
 
 def _mend(cluster: Cluster) -> None:
     """Clear alarms that calls have raised, as an operator would, and see that all members write."""
-    activated = maintenance_pb2.AlarmRequest(action=maintenance_pb2.AlarmRequest.GET)
+    asked = maintenance_pb2.AlarmRequest(action=maintenance_pb2.AlarmRequest.GET)
     held = cluster.leader(PATIENCE_SECONDS).call(
-        "Maintenance/Alarm", activated, maintenance_pb2.AlarmResponse, PATIENCE_SECONDS
+        "Maintenance/Alarm", asked, maintenance_pb2.AlarmResponse, PATIENCE_SECONDS
     )
     for alarm in held.alarms:
         cleared = maintenance_pb2.AlarmRequest(

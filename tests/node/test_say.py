@@ -6,7 +6,7 @@ from chainfire.node.frames import Frame
 from chainfire.proto.kv_pb2 import LINEARIZABLE
 from chainfire.raft.messages import Message, MessageType
 from tests.node.cluster import Cluster, Packet
-from tests.node.world import World
+from tests.node.world import Caller, World
 
 
 def appends_held(cluster: Cluster) -> list[Packet]:
@@ -107,14 +107,20 @@ def test_a_read_at_a_leader_takes_no_turn_at_all() -> None:
     assert len(said.reads) == len(reads) and not said.more and not leader.driver.awaits_round
 
 
+def asked(follower: World) -> tuple[Caller, bytes]:
+    """A linearizable read, and the round in which it asks its leader, which is member 1."""
+    read = follower.read(LINEARIZABLE)
+    follower.driver.begin_round()
+    (context,) = [f.context for f in follower.driver.say().frames[1] if isinstance(f, Message)]
+    return read, context
+
+
 def test_a_read_whose_index_is_not_applied_wants_a_turn() -> None:
     cluster = Cluster()
     leader = cluster.elect()
     cluster.settle()
     follower = cluster.members[2]
-    read = follower.read(LINEARIZABLE)
-    follower.driver.begin_round()
-    (context,) = [f.context for f in follower.driver.say().frames[1] if isinstance(f, Message)]
+    read, context = asked(follower)
     core = follower.driver.raft.raft
     index = core.log.last_index + 1
     answer = Message(MessageType.READ_INDEX_REPLY, 2, 1, core.term, index=index, context=context)
@@ -132,9 +138,7 @@ def test_an_index_that_comes_with_a_change_of_leader_is_not_used() -> None:
     cluster.elect()
     cluster.settle()
     follower = cluster.members[2]
-    read = follower.read(LINEARIZABLE)
-    follower.driver.begin_round()
-    (context,) = [f.context for f in follower.driver.say().frames[1] if isinstance(f, Message)]
+    read, context = asked(follower)
     core = follower.driver.raft.raft
     term, index = core.term, core.log.committed
     answer = Message(MessageType.READ_INDEX_REPLY, 2, 1, term, index=index, context=context)

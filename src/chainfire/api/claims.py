@@ -39,7 +39,7 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
-from chainfire.types import RangeResult, Result, TxnResult
+from chainfire.types import Nobody, RangeResult, Result, TxnResult
 
 _KEYSPACE: Final = 0
 LEASE_TTL_MS: Final = 60_000  # of leases that are granted for a call that names none; as etcd
@@ -78,7 +78,7 @@ async def lease_for(services: Services, lease: int) -> AsyncIterator[int]:
     try:
         yield lease
     except BaseException:
-        node.propose(_REVOKE, LeaseRevokeRequest(ID=lease).SerializeToString(), _Nobody())
+        node.propose(_REVOKE, LeaseRevokeRequest(ID=lease).SerializeToString(), Nobody())
         raise
 
 
@@ -230,12 +230,4 @@ class _Entry:
         assert isinstance(result, TxnResult)
         if result.succeeded:  # else it was there before
             body = if_created(self.key, result.revision, delete(self.key))
-            self._node.propose(_TXN, body, _Nobody())
-
-
-class _Nobody:
-    """A Pending where it does not matter what comes of it: the lease's end does the same."""
-
-    def done(self, result: Result) -> None: ...
-
-    def refused(self, error: RequestError) -> None: ...
+            self._node.propose(_TXN, body, Nobody())  # the lease's end does the same

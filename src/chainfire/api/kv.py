@@ -81,7 +81,7 @@ def _decode_range(body: bytes) -> RangeRequest:
     try:
         return RangeRequest.FromString(body)
     except DecodeError as exc:
-        raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
+        raise Malformed.of(exc) from exc
 
 
 def _get_ready(call: Call) -> None:

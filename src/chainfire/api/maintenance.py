@@ -66,7 +66,7 @@ def decode(request_type: type[_M], body: bytes) -> _M:
     try:
         return request_type.FromString(body)
     except DecodeError as exc:
-        raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
+        raise Malformed.of(exc) from exc
 
 
 # ── Status ──────────────────────────────────────────────────────────────────

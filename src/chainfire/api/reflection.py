@@ -158,7 +158,7 @@ async def server_reflection_info(services: Services, stream: Stream) -> None:
         try:
             request = ServerReflectionRequest.FromString(body)
         except DecodeError as exc:
-            raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
+            raise Malformed.of(exc) from exc
         await stream.send(answer(request).SerializeToString())
 
 

@@ -152,7 +152,7 @@ def _lease_of(body: bytes) -> int:
     try:
         return LeaseKeepAliveRequest.FromString(body).ID
     except DecodeError as exc:
-        raise Malformed(f"grpc: error unmarshalling request: {exc}") from exc
+        raise Malformed.of(exc) from exc
 
 
 @lru_cache(_REMEMBERED)

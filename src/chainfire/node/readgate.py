@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from chainfire.errors import Timeout, TooManyRequests
 from chainfire.machine import Machine
-from chainfire.node.reads import Nobody, ReadPending, Reads
+from chainfire.node.reads import ReadPending, Reads
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
 from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import ReadState, Role
+from chainfire.types import Nobody
 
 PATIENCE = 5  # times commits.WAIT_SECONDS
 READ_ROUND_TICKS = 5  # etcd asks again after 500 ms

@@ -30,18 +30,6 @@ class ReadPending(Protocol):
     def refused(self, error: RequestError) -> None: ...
 
 
-class Nobody:
-    """A ReadPending of the member itself, which wants the round and not the store."""
-
-    finished = False
-
-    def ready(self) -> None:
-        pass
-
-    def refused(self, error: RequestError) -> None:
-        pass
-
-
 @dataclass(slots=True)
 class _Wait:
     index: int  # applied must reach it

@@ -23,7 +23,7 @@ from chainfire.machine import Machine
 from chainfire.node.leaseclock import LeaseClock
 from chainfire.node.reads import ReadPending
 from chainfire.proto.command_pb2 import LeaseRenew
-from chainfire.types import Pending, RenewResult, Result
+from chainfire.types import Nobody, Pending, RenewResult, Result
 
 RENEWED_PER_COMMAND_MAX: Final = 5000
 
@@ -92,7 +92,7 @@ class Renewals:
                 named = list(ids)
                 for start in range(0, len(named), RENEWED_PER_COMMAND_MAX):
                     part = named[start : start + RENEWED_PER_COMMAND_MAX]
-                    self._propose_ids(keyspace, part, _NOBODY)
+                    self._propose_ids(keyspace, part, Nobody())
             ids.clear()
 
     def turn(self) -> None:
@@ -204,14 +204,3 @@ class _Proof:
     def refused(self, error: RequestError) -> None:
         for asked, _ in self._unproved:
             asked.refused(error)
-
-
-class _Nobody:
-    """The Pending of a command that nobody waits for."""
-
-    def done(self, result: Result) -> None: ...
-
-    def refused(self, error: RequestError) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
