@@ -511,6 +511,14 @@ class Damaged(FatalError):
     """The member's disk holds less than the member had promised."""
 
 
+class OlderCopy(Damaged):
+    """The member's data directory is one that it had before; a later start of it was met."""
+
+    def __init__(self, detail: str, start_number: int) -> None:
+        super().__init__(detail)
+        self.start_number = start_number  # of that later start
+
+
 class Diverged(FatalError):
     """The member's state is not what the majority has made of the same log."""
 

@@ -43,8 +43,16 @@ def reason(
     is_member: bool = True,
     was_removed: bool = False,
     met: Met | None = MET,
+    met_speaks: bool = False,
 ) -> Reason | None:
-    denial = judge(mine, theirs, is_member=is_member, was_removed=was_removed, met=met)
+    denial = judge(
+        mine,
+        theirs,
+        is_member=is_member,
+        was_removed=was_removed,
+        met=met,
+        met_speaks=met_speaks,
+    )
     return None if denial is None else denial.reason
 
 
@@ -64,12 +72,18 @@ def test_a_member_is_welcome() -> None:
         (replace(THEIRS, to=3), Reason.ADDRESSEE),
         (replace(THEIRS, sender=1), Reason.OWN_ID),
         (replace(THEIRS, incarnation=23), Reason.OTHER_INCARNATION),
-        (replace(THEIRS, start_number=2), Reason.OLD_START),
-        (replace(THEIRS, life=5), Reason.OLD_START),
+        (replace(THEIRS, start_number=2), Reason.OLDER_COPY),
+        (replace(THEIRS, life=5), Reason.OLDER_COPY),
     ],
 )
 def test_what_does_not_fit_is_denied(theirs: Hello, expected: Reason) -> None:
     assert reason(theirs) is expected
+
+
+def test_a_copy_of_a_directory_whose_process_runs_is_told_apart_from_an_older_one() -> None:
+    for theirs in (replace(THEIRS, start_number=2), replace(THEIRS, life=5)):
+        assert reason(theirs, met_speaks=True) is Reason.OLD_START
+    assert reason(replace(THEIRS, start_number=4, life=9), met_speaks=True) is None
 
 
 def test_a_format_that_both_speak_is_enough() -> None:
@@ -86,7 +100,8 @@ def test_somebody_else_at_the_peers_address_is_noticed_by_the_one_who_dialled() 
 
 
 def test_a_wiped_member_is_told_which_commands_bring_it_back() -> None:
-    denial = judge(MINE, replace(THEIRS, incarnation=5), is_member=True, was_removed=False, met=MET)
+    wiped = replace(THEIRS, incarnation=5)
+    denial = judge(MINE, wiped, is_member=True, was_removed=False, met=MET, met_speaks=False)
     assert denial is not None
     assert "member remove 2" in denial.text
     assert "--initial-cluster-state=existing" in denial.text
@@ -115,6 +130,9 @@ def test_denial_and_ping_are_pinned() -> None:
     denial = Denial(Reason.CLUSTER, "no")
     assert handshake.encode_denial(denial) == b"\x42\x02no"
     assert handshake.decode_denial(b"\x42\x02no") == denial
+    older = Denial(Reason.OLDER_COPY, "no", 7)
+    assert handshake.encode_denial(older) == b"\x42\x0a" + bytes.fromhex("0000000000000007") + b"no"
+    assert handshake.decode_denial(handshake.encode_denial(older)) == older
     ping = bytes.fromhex("43 0000000000000009")
     assert handshake.encode_ping(handshake.PING, 9) == ping
     assert handshake.decode_ping(ping) == 9

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from chainfire.command import CommandKind
-from chainfire.errors import Corrupt, Damaged, DataDirMismatch, Diverged, UnknownFormat
+from chainfire.errors import (
+    Corrupt,
+    Damaged,
+    DataDirMismatch,
+    Diverged,
+    OlderCopy,
+    UnknownFormat,
+)
 from chainfire.machine.rows import read_members
 from chainfire.node.registry import Registry
 from chainfire.proto.kv_pb2 import Compare, PutRequest, RequestOp, TxnRequest
@@ -29,7 +36,7 @@ from tests.crash.damage import FILES, live_state
 from tests.node.running import on_loop
 from tests.node.world import Caller
 from tests.server.directories import put
-from tests.server.test_clusters import Cluster, cluster_of, until
+from tests.server.test_clusters import Cluster, _url, cluster_of, until
 from tests.server.test_opening import Crash, CrashPoint
 
 
@@ -105,8 +112,69 @@ async def kill(cluster: Cluster, name: str) -> None:
     image.rename(data)
 
 
+async def end_of(member: Member) -> None:
+    """Live as a process does, until it must stop: raises what made it."""
+    try:
+        await member.start()
+        error = await member.failed()
+        member.begin_anew(error)
+        raise error
+    finally:
+        await member.aclose()
+
+
 def registry_of(cluster: Cluster, name: str) -> Registry:
     return cluster.node(name).peering._registry
+
+
+@on_loop
+async def test_an_older_copy_of_a_directory_is_made_good_from_the_other_members(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        await put(cluster.node("a"), b"k")
+        await until(cluster.is_even)
+        await cluster.stop("c")
+        shutil.copytree(tmp_path / "c", tmp_path / "copy")
+        for _ in range(2):
+            await cluster.start("c")
+            await until(cluster.is_even)
+            await cluster.stop("c")
+        await put(cluster.node("a"), b"later")
+        shutil.rmtree(tmp_path / "c")
+        (tmp_path / "copy").rename(tmp_path / "c")
+        older = Member(cluster.configs["c"])
+        with pytest.raises(OlderCopy):
+            await end_of(older)
+        assert older.starts_anew
+        await cluster.start("c")
+        assert (tmp_path / "c" / "damaged-000001").is_dir()
+        await until(lambda: not registry_of(cluster, "c").has_lost_data)
+        await until(cluster.is_even)
+        await cluster.stop("a")
+        await cluster.agree()
+        await put(cluster.node("c"), b"its vote counts")
+
+
+@on_loop
+async def test_who_runs_beside_a_newer_copy_of_its_directory_is_refused(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        await put(cluster.node("a"), b"k")
+        await until(cluster.is_even)
+        await cluster.stop("c")
+        shutil.copytree(tmp_path / "c", tmp_path / "copy")
+        await cluster.start("c")
+        await until(cluster.is_even)
+        base, network = cluster.configs["c"], cluster.configs["c"].network
+        elsewhere = dataclasses.replace(
+            network, listen_peer_urls=(_url(),), listen_client_urls=(_url(),)
+        )
+        directory = dataclasses.replace(base.member, data_dir=str(tmp_path / "copy"))
+        second = Member(dataclasses.replace(base, member=directory, network=elsewhere))
+        with pytest.raises(Damaged, match="two processes"):
+            await end_of(second)
+        assert not second.starts_anew and not (tmp_path / "copy" / "rejoin").exists()
+        await put(cluster.node("c"), b"untouched")
 
 
 # ── refused ─────────────────────────────────────────────────────────────────
@@ -257,7 +325,8 @@ def test_a_state_that_is_not_the_majoritys_is_replaced(tmp_path: Path, leads: bo
             compare_and_put(cluster.node("a"), b"k", b"right")
             error = await asyncio.wait_for(member.failed(), 20)
             assert isinstance(error, Diverged)
-            assert member.may_start_anew(error)
+            member.begin_anew(error)
+            assert member.starts_anew
             await cluster.stop("c")
             await cluster.start("c")
             assert cluster.node("c") is not node

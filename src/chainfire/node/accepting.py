@@ -24,6 +24,7 @@ HELLO_SECONDS_MAX = 5.0
 FRESH_MAX = 64  # connections that have not been let in yet
 PONG_BYTES_MAX = 64 << 10  # waiting for somebody who pings and does not read
 SILENCE_SECONDS_MAX = 15.0  # whoever dialled pings once a second
+SPEAKS_SECONDS = 3.0  # heard so lately: its process runs
 
 
 class AcceptingOwner(Protocol):
@@ -80,6 +81,14 @@ class Accepting:
     def received_bytes(self, member: int) -> int:
         links = [link for (id, _), link in self._open.items() if id == member]
         return self._received_bytes.get(member, 0) + sum(link.received_bytes for link in links)
+
+    def speaks(self, member: int, life: int) -> bool:
+        """Whether that life of the member has a connection on which it was heard a moment ago."""
+        if self._lives.get(member) != life:
+            return False
+        since = self._loop.time() - SPEAKS_SECONDS
+        links = [link for (id, _), link in self._open.items() if id == member]
+        return any(link.is_open and link.heard_at > since for link in links)
 
     def drop(self, member: int) -> None:
         """Close what this member has open."""

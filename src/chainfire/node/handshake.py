@@ -8,8 +8,8 @@ directory) and start number they met an id. So a member whose disk was lost,
 or replaced by an older copy, finds out here and not by damage:
 
     another incarnation            its data is gone: it must come back under a new id
-    a smaller start number, or     an old copy of its disk, or two processes on copies of it
-    the same one in another life
+    a smaller start number, or     an older copy of its disk; or, while the life that was met
+    the same one in another life   still speaks, two processes on copies of it
     a later start number           a restart: the life before it has ended
 """
 
@@ -36,6 +36,7 @@ HELLO_BYTES_MAX: Final = 4096  # also of a Denied
 _HELLO = struct.Struct(">BIBBBB6Q")
 _LOST_DATA = 1
 _PING = struct.Struct(">BQ")
+_START_NUMBER = struct.Struct(">Q")
 
 
 class Channel(IntEnum):
@@ -56,12 +57,15 @@ class Reason(IntEnum):
     STRANGER = 5  # or a member that was added a moment ago: it asks again
     REMOVED = 6
     OTHER_INCARNATION = 7
-    OLD_START = 8
+    OLD_START = 8  # another process runs on a newer copy of its disk
     BUSY = 9
+    OLDER_COPY = 10
 
 
 # The member that hears one of these about itself cannot go on: waiting does not mend it.
-FATAL_REASONS: Final = frozenset({Reason.REMOVED, Reason.OTHER_INCARNATION, Reason.OLD_START})
+FATAL_REASONS: Final = frozenset(
+    {Reason.REMOVED, Reason.OTHER_INCARNATION, Reason.OLD_START, Reason.OLDER_COPY}
+)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -85,6 +89,7 @@ class Hello:
 class Denial:
     reason: Reason
     text: str  # what is wrong and what to do, for the log of both sides
+    start_number: int = 0  # OLDER_COPY: the one that was met
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,16 +102,23 @@ class Met:
 
 
 def judge(
-    mine: Hello, theirs: Hello, *, is_member: bool, was_removed: bool, met: Met | None
+    mine: Hello,
+    theirs: Hello,
+    *,
+    is_member: bool,
+    was_removed: bool,
+    met: Met | None,
+    met_speaks: bool,
 ) -> Denial | None:
     """None: they may talk to us. `met` is what we remember of their id.
 
-    `mine.to` is whom we dialled, 0 when they dialled us.
+    `mine.to` is whom we dialled, 0 when they dialled us. `met_speaks`: the life that was met
+    has a connection to us on which it was heard a moment ago.
     """
     return (
         _other_cluster(mine, theirs)
         or _other_member(mine, theirs, is_member=is_member, was_removed=was_removed)
-        or _other_disk(theirs, met)
+        or _other_disk(theirs, met, met_speaks=met_speaks)
     )
 
 
@@ -168,7 +180,7 @@ def _other_member(
     return None
 
 
-def _other_disk(theirs: Hello, met: Met | None) -> Denial | None:
+def _other_disk(theirs: Hello, met: Met | None, *, met_speaks: bool) -> Denial | None:
     if met is None:
         return None
     if theirs.incarnation != met.incarnation:
@@ -182,12 +194,21 @@ def _other_disk(theirs: Hello, met: Met | None) -> Denial | None:
     if theirs.start_number < met.start_number or (
         theirs.start_number == met.start_number and theirs.life != met.life
     ):
-        return Denial(
-            Reason.OLD_START,
+        numbers = (
             f"member {theirs.sender:x} comes with start number {theirs.start_number}, number "
-            f"{met.start_number} was met: its data directory is an older copy, or two processes "
-            "run on copies of it. Start it with the newest directory; if that is lost, remove "
-            "the member and add it anew",
+            f"{met.start_number} was met"
+        )
+        if met_speaks:
+            return Denial(
+                Reason.OLD_START,
+                f"{numbers} and still runs: two processes run on copies of one data directory. "
+                "Leave the one with the larger number; stop the other",
+            )
+        return Denial(
+            Reason.OLDER_COPY,
+            f"{numbers}: its data directory is an older copy. Start it with the newest directory; "
+            "if that is lost, remove the member and add it anew",
+            met.start_number,
         )
     return None
 
@@ -242,14 +263,21 @@ def decode_hello(kind: int, body: bytes) -> Hello:
 
 
 def encode_denial(denial: Denial) -> bytes:
-    return bytes([DENIED, denial.reason]) + denial.text.encode()
+    head = bytes([DENIED, denial.reason])
+    if denial.reason is Reason.OLDER_COPY:
+        head += _START_NUMBER.pack(denial.start_number)
+    return head + denial.text.encode()
 
 
 def decode_denial(body: bytes) -> Denial:
     """Raises BadFrame."""
     try:
-        return Denial(Reason(body[1]), body[2:].decode())
-    except (IndexError, ValueError) as exc:
+        reason = Reason(body[1])
+        if reason is not Reason.OLDER_COPY:
+            return Denial(reason, body[2:].decode())
+        (start_number,) = _START_NUMBER.unpack_from(body, 2)
+        return Denial(reason, body[2 + _START_NUMBER.size :].decode(), start_number)
+    except (IndexError, ValueError, struct.error) as exc:
         raise BadFrame(f"a denial that cannot be read: {exc}") from exc
 
 

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chainfire.errors import Damaged, FatalError, Removed
+from chainfire.errors import Damaged, FatalError, OlderCopy, Removed
 from chainfire.node.admission import Admission
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
@@ -166,6 +166,8 @@ class Peering:
     def denied(self, peer: int, denial: Denial) -> None:
         if denial.reason is Reason.REMOVED:
             self._die(removed(self._driver.member_id))
+        elif denial.reason is Reason.OLDER_COPY:
+            self._die(OlderCopy(f"member {peer:x} says: {denial.text}", denial.start_number))
         elif denial.reason in FATAL_REASONS:
             self._die(Damaged(f"member {peer:x} says: {denial.text}"))
 

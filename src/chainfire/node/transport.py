@@ -267,6 +267,7 @@ class Transport:
                 is_member=theirs.sender in self._peers,
                 was_removed=self._registry.was_removed(theirs.sender),
                 met=met,
+                met_speaks=met is not None and self._accepting.speaks(theirs.sender, met.life),
             )
             if denial is not None:
                 return denial

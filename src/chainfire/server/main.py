@@ -79,7 +79,7 @@ async def _life(config: Config, stopping: asyncio.Event, *, is_last: bool) -> in
         return EXIT_FAILED
     except (FatalError, OSError) as exc:
         log.error("cannot start", extra={"kind": type(exc).__name__, "error": str(exc)})
-        return EXIT_FAILED
+        return None if member.starts_anew and not is_last else EXIT_FAILED
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again
     assert member.node is not None
@@ -87,17 +87,16 @@ async def _life(config: Config, stopping: asyncio.Event, *, is_last: bool) -> in
     log.info("ready to serve client requests", extra=_ready_fields(config, member))
     failed = asyncio.create_task(member.failed())
     await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
-    anew = False
     if not failed.done():
         log.info("stopping", extra={"reason": "signal"})
     else:
-        anew = member.may_start_anew(failed.result()) and not is_last
+        member.begin_anew(failed.result())
     await member.aclose()
     await asyncio.sleep(0)  # a failure of the stop itself arrives
     code = EXIT_FAILED if failed.done() else EXIT_OK
     for task in (failed, stopped):
         task.cancel()
-    if anew:
+    if member.starts_anew and not is_last:
         return None
     log.info("stopped", extra={"exit_code": code})
     return code

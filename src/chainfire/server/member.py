@@ -17,7 +17,7 @@ from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.services import Limits, Services
 from chainfire.config import Config
-from chainfire.errors import ConfigError, Corrupt, Damaged, Diverged, FatalError
+from chainfire.errors import ConfigError, Corrupt, Damaged, Diverged, FatalError, OlderCopy
 from chainfire.node.autocompact import AutoCompactor, ByRevision, Periodic
 from chainfire.node.compacting import Pace
 from chainfire.node.driver import Driver
@@ -66,6 +66,7 @@ class Member:
         self._stack = AsyncExitStack()
         self.node: Node | None = None
         self._opened: Opened | None = None
+        self.starts_anew = False  # another start mends what this one failed of, or ended with
 
     async def start(self) -> None:
         """Serving when it returns. Raises FatalError or OSError; then nothing is left open.
@@ -94,7 +95,9 @@ class Member:
             services = Services(node, _limits(config), counters)
             await open_doors(config, node, services, self._stack)
             self.node = node
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, FatalError):
+                self.begin_anew(exc)
             await self._stack.aclose()
             raise
 
@@ -111,33 +114,37 @@ class Member:
         self._opened = opened
         return opened
 
-    def may_start_anew(self, error: FatalError) -> bool:
-        """After it `failed`, before `aclose`: whether another start mends it.
+    def begin_anew(self, error: FatalError) -> None:
+        """After it `failed`, before `aclose`: `starts_anew` if another start mends that.
 
         Then what its disk holds is not looked at any more: it is put aside, and
         everything comes from the other members.
         """
         opened = self._opened
-        if not (isinstance(error, (Corrupt, Diverged)) and self._config.cluster.auto_heal):
-            return False
-        assert opened is not None
+        if opened is None or not self._config.cluster.auto_heal:
+            return
+        if not isinstance(error, (Corrupt, Diverged, OlderCopy)):
+            return
+        start_number = opened.start_number
+        if isinstance(error, OlderCopy):
+            start_number = max(start_number, error.start_number)
         roster = Roster(
             opened.identity.cluster_id,
             opened.machine.conf_state,
             tuple(opened.machine.members.values()),
         )
         if not rejoining.may_rejoin(roster):
-            return False
+            return
         rejoin = rejoining.Rejoin(
             identity=opened.identity,
-            start_number=opened.start_number,
+            start_number=start_number,
             term=opened.log.hard_state.term,
             roster=roster,
             aside=opened.directory.next_damaged_name(),
             reason=str(error),
         )
         rejoining.begin(opened.directory, rejoin)
-        return True
+        self.starts_anew = True
 
     async def failed(self) -> FatalError:
         """Wait until the member stops by itself."""
