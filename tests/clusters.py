@@ -151,11 +151,11 @@ class Cluster:
 
     # ── life ────────────────────────────────────────────────────────────────
 
-    def start(self) -> Self:
+    def start(self, seconds: float = READY_SECONDS) -> Self:
         """All members; returns when each of them answers a linearizable read."""
         for member in self.members:
             member.spawn()
-        self.wait_ready()
+        self.wait_ready(seconds)
         return self
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:

@@ -313,7 +313,7 @@ class _Client:
             if lease is None:
                 await asyncio.sleep(0.05)
                 continue
-            key = b"%s/%x" % (prefix, lease)
+            key = line_key(prefix, lease)
             entry = Put(key, self._all.new_value(), lease)
             if isinstance(
                 await self._operate(Txn((Compare(key, "create", "=", 0),), (entry,))), TxnDone
@@ -334,12 +334,11 @@ class _Client:
         try:
             answer = await lock(request, timeout=4 * CALL_SECONDS)
         except grpc.aio.AioRpcError:
-            # It may still enter the line, if our own entry has gone by then: with no value.
-            key = b"%s/%x" % (prefix, lease)
-            enter = Txn((Compare(key, "create", "=", 0),), (Put(key, b"", lease),))
             session = self._number * MEMBERS_MAX + member
-            unknown = Operation(self._number, member, session, called, enter)
-            self._record.history.operations.append(unknown)
+            self._record.history.operations += [
+                Operation(self._number, member, session, called, request)
+                for request in left_by_lock(line_key(prefix, lease), lease)
+            ]
             return
         self._record.locks.append(LockHeld(prefix, answer.key, answer.header.revision))
         self._record.count("lock held")
@@ -431,6 +430,20 @@ class _Client:
             response_deserializer=reply.FromString,
         )
         return await method(message, timeout=CALL_SECONDS)
+
+
+def line_key(prefix: bytes, lease: int) -> bytes:
+    return b"%s/%x" % (prefix, lease)
+
+
+def left_by_lock(key: bytes, lease: int) -> tuple[Txn, Txn]:
+    """What a Lock without an answer may do, late: enter the line, if the key is not there; leave.
+
+    What it enters has no value, and it takes away nothing else.
+    """
+    enter = Txn((Compare(key, "create", "=", 0),), (Put(key, b"", lease),))
+    leave = Txn((Compare(key, "value", "=", b""),), (Delete(key),))
+    return enter, leave
 
 
 def _next_start(seen: Watch) -> int:

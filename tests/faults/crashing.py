@@ -23,7 +23,8 @@ class Step:
     """`when` names what a test must do for the step to be taken."""
 
     where: str  # module:name or module:class.name
-    when: str = "load"  # load, cut (of a small log), compact, install, bootstrap, start
+    # load, second (it comes once in each), cut (of a small log), compact, install, bootstrap, start
+    when: str = "load"
     of: str = ""  # of storage: the directory's name begins so
 
 
@@ -32,13 +33,13 @@ _STEPS: Final = {
     "log-write": Step("chainfire.storage.rocks:RocksBackend.write", of="log"),
     "log-sync": Step("chainfire.storage.rocks:RocksBackend.sync", of="log"),
     "witness-note": Step("chainfire.storage.witness:Witness.note"),
-    "witness-fsync": Step("chainfire.storage.witness:Witness.fsync"),
+    "witness-fsync": Step("chainfire.storage.witness:Witness.fsync", "second"),
     "acknowledge": Step("chainfire.node.driver:Driver.synced"),
     "turn": Step("chainfire.node.driver:Driver.turn"),
     "apply": Step("chainfire.machine.machine:Machine.apply"),
     "state-write": Step("chainfire.storage.rocks:RocksBackend.write", of="state"),
-    "state-sync": Step("chainfire.storage.rocks:RocksBackend.sync", of="state"),
-    "state-durable": Step("chainfire.node.logstore:LogStore.note_state_durable"),
+    "state-sync": Step("chainfire.storage.rocks:RocksBackend.sync", "second", of="state"),
+    "state-durable": Step("chainfire.node.logstore:LogStore.note_state_durable", "second"),
     "log-truncate": Step("chainfire.node.logstore:LogStore.truncate_front", "cut"),
     "compact-step": Step("chainfire.mvcc.compact:Compaction.step", "compact"),
     "receive": Step("chainfire.node.receiving:_Files.take", "install"),

@@ -14,6 +14,8 @@ from chainfire.sim.history import Revision, Violation
 from tests.clusters import Member
 from tests.faults.clients import LockHeld, Record
 
+# What no fault of ours may make a member say, but a bug of its own.
+_CONFESSIONS: Final = ("state is not", "Traceback (most recent call last)")
 LEASE_GRACE_SECONDS: Final = 20  # a second, a change of leader, and a busy machine
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -71,3 +73,15 @@ def check_locks(locks: Sequence[LockHeld], revisions: Sequence[Revision]) -> Non
                 raise Violation(f"{lock} was told so while {first!r} was first")
     if told:
         raise Violation(f"locks were held at revisions that never were: {told}")
+
+
+def confession(members: Sequence[Member]) -> str:
+    """The first line of a member's log that tells of a bug, or nothing.
+
+    A member that does not hold what the majority holds may have healed since.
+    """
+    for member in members:
+        for line in member.log_path.read_text(errors="replace").splitlines():
+            if any(words in line for words in _CONFESSIONS):
+                return f"{member.name} says: {line}"
+    return ""

@@ -2,6 +2,7 @@
 
 A fault is a generator: it yields the members that it hurts, once, after it has struck; what follows
 mends, and starts the members that are down. It raises Inconclusive when it could not strike.
+`at_once` says which may strike while others last, and `mended_in_turn` which of those ends first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 Strike = Generator[set[str], None, None]
 Kind = Callable[["Scene", random.Random], Strike]
 
-EXIT_SECONDS: Final = 20.0
+LANDS_SECONDS: Final = 60.0  # within which a fault has struck, on a busy machine too
 CLOCK_RATES: Final = (0.8, 0.9, 1.1, 1.2)
 SLOW_FLAGS: Final = (
     ("--heartbeat-interval=50", "--election-timeout=500"),
@@ -153,33 +155,34 @@ def _on_disk(
     before = switches.done
     act(switches)
     yield {victim.name}
-    _landed(switches.done > before, "the disk was not used")
+    # Where other faults left no quorum, it is only now that anything is written.
+    _wait_until_landed(lambda: switches.done > before, "the disk was not used")
     switches.heal_disk()
     return victim
 
 
 def flip_bits(scene: Scene, rng: random.Random) -> Strike:
     """One byte of a file is another one while the member is down."""
-    yield from _damaged(scene, rng, rng.choice(FLIPPED), "flipped", damage.flip_middle)
+    yield from _damaged(scene, rng, [(which, "flipped", damage.flip_middle) for which in FLIPPED])
 
 
 def lose_file(scene: Scene, rng: random.Random) -> Strike:
-    which, what, act = rng.choice(CUT_AND_GONE)
-    yield from _damaged(scene, rng, which, what, act)
+    yield from _damaged(scene, rng, CUT_AND_GONE)
 
 
-def _damaged(scene: Scene, rng: random.Random, which: str, what: str, act: damage.Damage) -> Strike:
+def _damaged(
+    scene: Scene, rng: random.Random, possible: Sequence[tuple[str, str, damage.Damage]]
+) -> Strike:
     victim = scene.pick(rng)
     victim.kill()
-    try:
-        path = damage.FILES[which](victim.data_dir)
-        act(path)
-    except (AssertionError, OSError, ValueError) as error:
-        victim.spawn()
-        raise Inconclusive(f"{which} could not be {what}: {error}") from error
-    scene.note(f"{victim.name}: {which} {what}")
-    yield {victim.name}
-    scene.start_or_replace(victim)
+    for which, what, act in rng.sample(possible, len(possible)):
+        with suppress(AssertionError, OSError, ValueError):  # it has no such file yet
+            act(damage.FILES[which](victim.data_dir))
+            scene.note(f"{victim.name}: {which} {what}")
+            break
+    else:
+        raise Inconclusive("nothing there to damage")
+    yield from _comes_back(scene, rng, victim)
 
 
 def old_disk(scene: Scene, rng: random.Random) -> Strike:
@@ -188,13 +191,12 @@ def old_disk(scene: Scene, rng: random.Random) -> Strike:
     victim.kill()
     kept = victim.data_dir.with_suffix(".kept")
     shutil.copytree(victim.data_dir, kept)
-    victim.start()
+    victim.start(LANDS_SECONDS)
     scene.go_on(50)
     victim.kill()
     shutil.rmtree(victim.data_dir)
     kept.rename(victim.data_dir)
-    yield {victim.name}
-    scene.start_or_replace(victim)
+    yield from _comes_back(scene, rng, victim)
 
 
 def wiped_disk(scene: Scene, rng: random.Random) -> Strike:
@@ -202,8 +204,17 @@ def wiped_disk(scene: Scene, rng: random.Random) -> Strike:
     victim = scene.pick(rng)
     victim.kill()
     victim.wipe()
+    yield from _comes_back(scene, rng, victim)
+
+
+def _comes_back(scene: Scene, rng: random.Random, victim: Member) -> Strike:
+    """Into whatever else is wrong, or later; it serves again by itself, or is replaced."""
+    if at_first := rng.random() < 0.5:
+        victim.spawn()
     yield {victim.name}
-    scene.start_or_replace(victim)
+    if not at_first:
+        victim.spawn()
+    scene.wait_or_replace(victim)
 
 
 # ── clocks ──────────────────────────────────────────────────────────────────
@@ -216,7 +227,7 @@ def skewed_clock(scene: Scene, rng: random.Random) -> Strike:
     clock.step_wall(rng.choice((-10, 10)))
     before = clock.readings
     yield set()
-    _landed(clock.readings != before, "nobody read the clock")
+    _wait_until_landed(lambda: clock.readings != before, "nobody read the clock")
     clock.step_wall(0)
 
 
@@ -279,7 +290,7 @@ def crash_point(scene: Scene, rng: random.Random) -> Strike:
 
 def crash_at(scene: Scene, rng: random.Random, point: str) -> Strike:
     when = POINTS[point].when
-    many = {"load": 60, "cut": 3, "compact": 2}.get(when, 1)
+    many = {"load": 60, "second": 3, "cut": 3, "compact": 2}.get(when, 1)
     victim = scene.pick(rng)
     victim.kill()
     if when == "install":
@@ -289,23 +300,25 @@ def crash_at(scene: Scene, rng: random.Random, point: str) -> Strike:
     count = rng.randint(1, many)
     scene.note(f"{victim.name} dies {point}, time {count}")
     scene.spawn_dying(victim, point, count)
-    give_up = time.monotonic() + EXIT_SECONDS
-    while victim.runs:
-        if time.monotonic() > give_up:
-            _again(victim)
-            raise Inconclusive(f"never came to {point}")
+
+    def is_dead() -> bool:
         if when == "compact":
             scene.compact(scene.keep_feed() - 10, scene.any_member(rng, but=victim))
-        time.sleep(0.05)
+        return not victim.runs
+
+    _wait_until_landed(is_dead, f"never came to {point}")
     if victim.wait_exit() != -signal.SIGKILL:
         raise ServerFailed(f"{victim.name} ended by itself", victim.log())
     yield {victim.name}
     victim.spawn()
 
 
-def _landed(landed: bool, otherwise: str) -> None:
-    if not landed:
-        raise Inconclusive(otherwise)
+def _wait_until_landed(landed: Callable[[], bool], otherwise: str) -> None:
+    give_up = time.monotonic() + LANDS_SECONDS
+    while not landed():
+        if time.monotonic() > give_up:
+            raise Inconclusive(otherwise)
+        time.sleep(0.05)
 
 
 def _again(victim: Member) -> None:
@@ -341,7 +354,8 @@ KINDS: Final[dict[str, Kind]] = {
         crash_point,
     )
 }
-# Those that need the others, and those whose overlap with another one may cost a majority its data.
+# What an overlap with another one would keep from striking, or let cost more than a quorum
+# survives: after `old_disk`, say, the others together must know what that member has forgotten.
 ALONE: Final = frozenset(
     {
         "kill_all",
@@ -352,13 +366,28 @@ ALONE: Final = frozenset(
         "crash_point",
         "replace_member",
         "old_disk",
-        "wiped_disk",
-        "flip_bits",
-        "lose_file",
     }
 )
+# Each costs a member what it held, or its place: so many at once as leave a quorum without them.
+DAMAGES: Final = frozenset({"flip_bits", "lose_file", "wiped_disk"})
+_OF_DISKS: Final = frozenset({"full_disk", "failing_sync", "slow_sync"})
 
 
-def may_overlap(names: Sequence[str]) -> bool:
-    """Whether one of these may strike while another one has not been mended."""
-    return not ALONE.intersection(names)
+def at_once(names: Sequence[str], members: int) -> list[str]:
+    """Those of the faults that may all strike before the first is mended."""
+    found: list[str] = []
+    damages_left = (members - 1) // 2
+    for name in names:
+        is_damage = name in DAMAGES
+        if name not in ALONE and (damages_left or not is_damage):
+            found.append(name)
+            damages_left -= is_damage
+    return found[: members // 2 + 1]
+
+
+def mended_in_turn(name: str) -> int:
+    """What others wait for is mended first: disks are written by a quorum, and damage heals by one.
+
+    A key to sort by.
+    """
+    return 2 if name in DAMAGES else name in _OF_DISKS

@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from tests.cluster.feed import feed
 from tests.clusters import Cluster, Member
 from tests.faults.clients import Clients
 from tests.faults.crashing import VARIABLE
-from tests.faults.judge import judge
-from tests.faults.kinds import KINDS, Inconclusive, may_overlap
+from tests.faults.judge import confession, judge
+from tests.faults.kinds import KINDS, Inconclusive, at_once, mended_in_turn
 from tests.faults.shim import Switches, library
 from tests.servers import ROOT, Kind, ServerFailed
 
@@ -45,7 +45,10 @@ class Verdict:
     door: str
     faults: list[str]
     broken: str = ""  # the promise that was
+    is_proved: bool = False  # ... by what was said; else something did not come in time, say
     inconclusive: str = ""
+    together: list[str] = field(default_factory=list)  # of the faults: those that overlapped
+    notes: list[str] = field(default_factory=list)  # which file, which step of the code, …
     acknowledged: int = 0
     operations: int = 0
     events: int = 0
@@ -74,6 +77,7 @@ class Scene:
         self.rate_max = 1.0
         self._clock_library: Path | None = None
         self.hurt: set[str] = set()  # names of members that a fault holds down
+        self.together: list[str] = []  # the faults that overlap
         self.notes: list[str] = []
         self.revisions: list[Revision] = []  # what was told before it was compacted
         self.compacted = 0
@@ -125,7 +129,7 @@ class Scene:
         libraries = [self.switches[victim.name].env["LD_PRELOAD"], clock.env["LD_PRELOAD"]]
         victim.env = {**victim.env, **clock.env, "LD_PRELOAD": ":".join(libraries)}
         victim.kill()
-        victim.start()
+        victim.start(BACK_SECONDS)
         return clock
 
     # ── networks ────────────────────────────────────────────────────────────
@@ -145,9 +149,8 @@ class Scene:
 
     # ── members that cannot come back as they were ──────────────────────────
 
-    def start_or_replace(self, victim: Member) -> None:
+    def wait_or_replace(self, victim: Member) -> None:
         """It serves again by itself, or says why not and is replaced as an operator would."""
-        victim.spawn()
         try:
             victim.wait_ready(BACK_SECONDS)
         except ServerFailed:
@@ -163,7 +166,8 @@ class Scene:
 
     def make_room_for(self, victim: Member) -> None:
         """Remove it and add it anew; its disk is empty, and it is not started."""
-        helper = next(m for m in self.members if m is not victim and m.runs)
+        unhurt = (m for m in self.members if m.runs and m.name not in self.hurt)
+        helper = next(m for m in unhurt if m is not victim)
         remove = cluster_pb2.MemberRemoveRequest(ID=victim.id)
         self._until_taken(helper, "MemberRemove", remove, cluster_pb2.MemberRemoveResponse)
         add = cluster_pb2.MemberAddRequest(peerURLs=[victim.peer_url])
@@ -226,17 +230,17 @@ def run(
     seed: int,
     *,
     door: str,
-    only: str = "",
+    only: Sequence[str] = (),
     source: Path | None = None,
 ) -> Verdict:
-    """Everything is drawn from the seed; `only` names the fault instead.
+    """Everything is drawn from the seed; `only` names the faults instead.
 
     `source`: members run from there instead of from this tree.
     """
     rng = random.Random(seed)
     if library() is None:
         raise RuntimeError("no C compiler: disks and clocks cannot be made to fail")
-    names = [only] if only else rng.sample(sorted(KINDS), rng.choice((1, 2, 2, 3)))
+    names = list(only) or rng.sample(sorted(KINDS), rng.choice((1, 2, 2, 3)))
     flags = (*rng.choice(FLAGS), f"--door={door}")
     verdict = Verdict(seed, door, names)
     begun = time.monotonic()
@@ -246,7 +250,7 @@ def run(
             member.env["PYTHONPATH"] = str(source)
     with scene.cluster:
         try:
-            scene.cluster.start()
+            scene.cluster.start(BACK_SECONDS)
             asyncio.run(_under_load(scene, names, rng))
             scene.cluster.wait_equal(seconds=BACK_SECONDS)
             scene.keep_feed()
@@ -255,16 +259,29 @@ def run(
             )
         except Inconclusive as reason:
             verdict.inconclusive = str(reason)
-        except (Violation, ServerFailed, AssertionError, grpc.RpcError) as broken:
-            verdict.broken = f"{type(broken).__name__}: {broken}"
+        except Exception as failed:  # whatever it is, this run has not passed
+            verdict.broken = f"{type(failed).__name__}: {failed}"
+            verdict.is_proved = isinstance(failed, Violation)
+        if not verdict.is_proved and (heard := confession(scene.members)):
+            verdict.broken, verdict.is_proved = heard, True
     record = scene.clients.record
     verdict.acknowledged, verdict.counts = record.acknowledged, record.counts
     verdict.operations = len(record.history.operations)
     verdict.seconds = time.monotonic() - begun
-    verdict.faults = [*names, *scene.notes]
+    verdict.faults, verdict.notes, verdict.together = names, scene.notes, scene.together
     if not verdict.broken and not verdict.inconclusive and record.acknowledged < WRITES_MIN:
         verdict.inconclusive = f"{record.acknowledged} writes only"
+    if verdict.broken:
+        (directory / "record.txt").write_text("\n".join(_written_down(scene)))
     return verdict
+
+
+def _written_down(scene: Scene) -> Iterator[str]:
+    """All that the judge was told, to read what has happened."""
+    history = scene.clients.record.history
+    for part in (history.operations, history.leases, history.watches, scene.clients.record.locks):
+        yield from map(repr, part)
+    yield from map(repr, scene.revisions)
 
 
 async def _under_load(scene: Scene, names: list[str], rng: random.Random) -> None:
@@ -277,30 +294,31 @@ async def _under_load(scene: Scene, names: list[str], rng: random.Random) -> Non
 
 
 def _strike(scene: Scene, names: list[str], rng: random.Random) -> None:
-    """One fault after the other, or all before the first is mended."""
+    """Some faults before the first of them is mended, perhaps; the others one after the other."""
     scene.go_on(50)
-    if len(names) > 1 and may_overlap(names) and rng.random() < 0.6:
-        scene.note("overlapping")
-        struck = []
-        for name in names[: len(scene.members) // 2 + 1]:
-            struck.append(fault := KINDS[name](scene, rng))
-            scene.hurt |= next(fault)
+    together = at_once(names, len(scene.members))
+    if len(together) > 1 and rng.random() < 0.6:
+        scene.together = together
+        _strike_together(scene, together, rng)
+    for name in names:
+        if name not in scene.together:
+            _strike_together(scene, [name], rng)
+    scene.go_on(max(50, WRITES_MIN - scene.clients.record.acknowledged))
+
+
+def _strike_together(scene: Scene, names: Sequence[str], rng: random.Random) -> None:
+    struck = {}
+    for name in names:
+        struck[name] = KINDS[name](scene, rng)
+        scene.hurt |= next(struck[name])
+        if len(names) > 1:
             time.sleep(rng.uniform(0, 1))
-        _endure(scene, rng)
-        for fault in struck:
-            next(fault, None)
-        scene.hurt.clear()
-    else:
-        for name in names:
-            fault = KINDS[name](scene, rng)
-            scene.hurt = next(fault)
-            _endure(scene, rng)
-            next(fault, None)
-            scene.hurt = set()
-            scene.cluster.wait_ready(BACK_SECONDS)
-            scene.go_on(20)
+    _endure(scene, rng)
+    for name in sorted(struck, key=mended_in_turn):
+        next(struck[name], None)
+    scene.hurt.clear()
     scene.cluster.wait_ready(BACK_SECONDS)
-    scene.go_on(50)
+    scene.go_on(20)
 
 
 def _endure(scene: Scene, rng: random.Random) -> None:
@@ -311,4 +329,4 @@ def _endure(scene: Scene, rng: random.Random) -> None:
 
 def _last_line(member: Member) -> str:
     lines = member.log().strip().splitlines()
-    return lines[-1][:300] if lines else ""
+    return lines[-1][:160] if lines else ""

@@ -10,15 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from chainfire.sim.history import Change, Kv, Revision, Violation
+from chainfire.node.divergence import Verdict
+from chainfire.node.journal import VERDICTS
+from chainfire.sim.check_kv import check_kv
+from chainfire.sim.history import Change, Kv, Operation, Put, PutDone, Revision, Violation
 from tests import report
+from tests.clusters import Member
 from tests.faults.__main__ import PLANTED_IN, ROOT, TRUE, canary
-from tests.faults.clients import LockHeld
+from tests.faults.clients import LockHeld, left_by_lock
 from tests.faults.crashing import POINTS
-from tests.faults.judge import check_locks
+from tests.faults.judge import check_locks, confession
+from tests.faults.kinds import at_once, mended_in_turn
 from tests.faults.scene import run
 from tests.faults.shim import library
 from tests.peers import need_chainfire
+from tests.servers import Kind
 
 
 def put(main: int, key: bytes) -> Revision:
@@ -49,6 +55,54 @@ def test_a_lock_that_is_not_theirs_is_found_out(lie: LockHeld) -> None:
         check_locks([lie], LINE)
 
 
+ENTERED_LATE = Revision(2, (Change(Kv(b"l/a", b"", 2, 2, 1, 10)),))
+
+
+def of_a_lock_without_an_answer() -> list[Operation]:
+    return [Operation(1, 0, 1, 0, request) for request in left_by_lock(b"l/a", 10)]
+
+
+@pytest.mark.parametrize("feed", [[], [ENTERED_LATE], [ENTERED_LATE, deleted(3, b"l/a")]])
+def test_a_lock_without_an_answer_may_enter_its_line_late_and_leave(feed: list[Revision]) -> None:
+    check_kv(of_a_lock_without_an_answer(), feed)
+
+
+def test_a_lock_without_an_answer_takes_nobody_elses_key_away() -> None:
+    entered = Operation(1, 1, 1, 1, Put(b"l/a", b"v"), 2, PutDone(2))
+    with pytest.raises(Violation, match="nobody's"):
+        check_kv([entered, *of_a_lock_without_an_answer()], [put(2, b"l/a"), deleted(3, b"l/a")])
+
+
+@pytest.mark.parametrize(
+    ("drawn", "members", "together"),
+    [
+        (["partition", "flip_bits"], 3, ["partition", "flip_bits"]),
+        (["flip_bits", "lose_file", "pause"], 3, ["flip_bits", "pause"]),  # one that loses data
+        (["flip_bits", "lose_file", "pause"], 5, ["flip_bits", "lose_file", "pause"]),
+        (["kill", "pause", "one_way"], 3, ["kill", "pause"]),
+        (["old_disk", "partition"], 3, ["partition"]),
+    ],
+)
+def test_no_more_faults_overlap_than_a_quorum_survives(
+    drawn: list[str], members: int, together: list[str]
+) -> None:
+    assert at_once(drawn, members) == together
+
+
+def test_damage_is_mended_when_those_who_heal_it_are_back() -> None:
+    struck = ["wiped_disk", "full_disk", "partition"]
+    assert sorted(struck, key=mended_in_turn) == ["partition", "full_disk", "wiped_disk"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ODD, Verdict.SUSPECT])
+def test_a_member_that_found_itself_diverged_is_heard(tmp_path: Path, verdict: Verdict) -> None:
+    member = Member(Kind("chainfire", (), ()), tmp_path / "m1", name="m1")
+    member.log_path.write_text("ready\n")
+    assert not confession([member])
+    member.log_path.write_text(f"ready\n{VERDICTS[verdict]}\n")
+    assert VERDICTS[verdict] in confession([member])
+
+
 def need_compiler() -> None:
     if library() is None:
         pytest.skip("no C compiler: disks and clocks cannot be made to fail")
@@ -58,7 +112,7 @@ def need_compiler() -> None:
 @pytest.mark.parametrize("fault", ["kill", "slow_sync"])
 def test_a_run_keeps_every_promise(tmp_path: Path, fault: str) -> None:
     need_compiler()
-    verdict = run(need_chainfire(), tmp_path, 1, door="auto", only=fault)
+    verdict = run(need_chainfire(), tmp_path, 1, door="auto", only=[fault])
     assert verdict.passed, verdict
     report.count("requests judged under real faults", verdict.operations)
 
@@ -68,7 +122,7 @@ def test_the_bug_of_the_canary_still_has_its_place() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_planted_bug_is_found() -> None:
     need_compiler()
     assert canary(need_chainfire(), "auto")
