@@ -18,7 +18,7 @@ from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
 from chainfire.mvcc.state import KeyspaceState, keyspace_key
 from chainfire.node.logstore import Identity
-from chainfire.node.registry import has_lost_data, write_lost_data
+from chainfire.node.registry import has_lost_data, members_known_at, write_lost_data
 from chainfire.node.roster import Roster, encode_roster
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant, LeaseRenew
@@ -272,7 +272,7 @@ def test_all_rows_of_the_machine_after_a_few_commands() -> None:
 
 
 def test_rejoin() -> None:
-    roster = Roster(7, ConfState((1, 2, 3)), (Member(ID=1),))
+    roster = Roster(7, 12, ConfState((1, 2, 3)), (Member(ID=1),))
     rejoin = Rejoin(
         identity=Identity(7, 0xA1, 2**64 - 1),
         start_number=5,
@@ -294,7 +294,11 @@ def test_rejoin() -> None:
 def test_lost_data() -> None:
     backend = MemoryBackend(LOG_FAMILIES)
     batch = backend.batch()
-    write_lost_data(batch)
+    write_lost_data(batch, 12)
     backend.write(batch)
-    assert list(backend.iterate("raft_meta")) == [(b"lost_data", b"\x01")]
-    assert has_lost_data(backend)
+    assert list(backend.iterate("raft_meta")) == [(b"lost_data", golden("02 000000000000000c"))]
+    assert has_lost_data(backend) and members_known_at(backend) == 12
+    earlier = backend.batch()
+    earlier.put("raft_meta", b"lost_data", b"\x01")
+    backend.write(earlier)
+    assert has_lost_data(backend) and members_known_at(backend) == 0

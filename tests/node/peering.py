@@ -81,7 +81,7 @@ class Registry:
         return member_id in self.removed
 
     def roster(self, cluster_id: int) -> Roster:
-        return Roster(cluster_id, ConfState((1,)), (Member(ID=1, peerURLs=["http://one"]),))
+        return Roster(cluster_id, 1, ConfState((1,)), (Member(ID=1, peerURLs=["http://one"]),))
 
 
 class NoPlace:

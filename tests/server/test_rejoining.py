@@ -21,8 +21,11 @@ from chainfire.errors import (
     UnknownFormat,
 )
 from chainfire.machine.rows import read_members
+from chainfire.node.identity import member_id
 from chainfire.node.registry import Registry
+from chainfire.proto.cluster_pb2 import Member as MemberRow
 from chainfire.proto.kv_pb2 import Compare, PutRequest, RequestOp, TxnRequest
+from chainfire.raft.changes import ChangeKind
 from chainfire.server import rejoining
 from chainfire.server.member import Member, opening_settings
 from chainfire.server.opening import open_member
@@ -100,6 +103,34 @@ async def made_good(root: Path, losses: Sequence[str]) -> None:
         await put(cluster.node("c"), b"two are enough")
         await cluster.stop("c")
         await cluster.start("a", "c")  # an ordinary start
+        await until(cluster.is_even)
+
+
+@on_loop
+async def test_a_member_whose_disk_is_lost_asks_who_the_others_are_by_now(tmp_path: Path) -> None:
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        await put(cluster.node("a"), b"k")
+        await until(cluster.is_even)
+        await kill(cluster, "c")
+        LOSSES["state"](tmp_path / "c")
+        LOSSES["log"](tmp_path / "c")  # it knows a, b and c, by its command line
+        cluster.urls["d"] = _url()
+        url = str(cluster.urls["d"])
+        d = member_id([url], "etcd-cluster", 1_700_000_000)
+        row = MemberRow(ID=d, peerURLs=[url])
+        await cluster.change("a", ChangeKind.ADD_LEARNER, d, row)
+        cluster.configs["d"] = cluster.config("d", ["a", "b", "d"], existing=True)
+        await cluster.start("d")
+        await cluster.change("a", ChangeKind.ADD_VOTER, d)
+        b = cluster.node("b").member_id
+        await cluster.change("a", ChangeKind.REMOVE, b)
+        await cluster.members["b"].failed()
+        await cluster.stop("b")
+        await cluster.agree()
+        await cluster.start("c")
+        known = cluster.node("c").machine.members
+        assert d in known and b not in known
+        await until(lambda: not registry_of(cluster, "c").has_lost_data)
         await until(cluster.is_even)
 
 

@@ -23,6 +23,8 @@ _LOST_DATA = b"lost_data"
 _KEY = struct.Struct(">Q")
 _ROW = struct.Struct(">BQQQ")
 _FORMAT = 1
+_LOST_DATA_FORMAT = 2
+_LOST_DATA_ROW = struct.Struct(">BQ")
 
 
 class Registry:
@@ -60,7 +62,8 @@ class Registry:
     def roster(self, cluster_id: int) -> Roster:
         members = self._machine.members
         in_order = tuple(members[id_] for id_ in sorted(members))
-        return Roster(cluster_id, self._machine.conf_state, in_order)
+        machine = self._machine
+        return Roster(cluster_id, machine.applied_index, machine.conf_state, in_order)
 
     @property
     def was_admitted(self) -> bool:
@@ -91,9 +94,20 @@ def write_admitted(batch: WriteBatch) -> None:
     batch.put(_FAMILY, _ADMITTED, bytes([_FORMAT]))
 
 
-def write_lost_data(batch: WriteBatch) -> None:
-    batch.put(_FAMILY, _LOST_DATA, bytes([_FORMAT]))
+def write_lost_data(batch: WriteBatch, members_known_at: int) -> None:
+    """`members_known_at`: the index as of which an empty state/ names the members; 0: unknown."""
+    batch.put(_FAMILY, _LOST_DATA, _LOST_DATA_ROW.pack(_LOST_DATA_FORMAT, members_known_at))
 
 
 def has_lost_data(reader: Reader) -> bool:
     return reader.get(_FAMILY, _LOST_DATA) is not None
+
+
+def members_known_at(reader: Reader) -> int:
+    """What `write_lost_data` was told; 0 where it was not called. Raises UnknownFormat."""
+    row = reader.get(_FAMILY, _LOST_DATA)
+    if row is None or row == bytes([_FORMAT]):  # an earlier version's
+        return 0
+    if row[0] != _LOST_DATA_FORMAT or len(row) != _LOST_DATA_ROW.size:
+        raise UnknownFormat(f"raft_meta row lost_data is {row.hex()}")
+    return int(_LOST_DATA_ROW.unpack(row)[1])

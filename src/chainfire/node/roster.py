@@ -1,7 +1,8 @@
 """Who is in the cluster: what somebody is told who asks at a member's peer port. Pure.
 
 A member that was added to a running cluster does not know its own id, which
-has the time of its addition in it; it asks with its peer URLs in hand. Bytes:
+has the time of its addition in it; it asks with its peer URLs in hand. One that
+has lost its disk asks whether the members are still those that it knew. Bytes:
 docs/formats.md, "Between members".
 """
 
@@ -22,16 +23,20 @@ from chainfire.proto.cluster_pb2 import Member, MemberListResponse
 from chainfire.types import ConfState
 
 ASK: Final = 70
-ROSTER: Final = 71
+ROSTER: Final = 72
+ROSTER_UNDATED: Final = 71  # of earlier versions, in a file `rejoin`: without the index
 ROSTER_BYTES_MAX: Final = 1 << 20
 
 _ASK = struct.Struct(">BI")
-_ROSTER = struct.Struct(">BIQI")
+_HEAD = struct.Struct(">BI")
+_ROSTER = struct.Struct(">BIQQI")
+_UNDATED = struct.Struct(">BIQI")
 
 
 @dataclass(slots=True, frozen=True)
 class Roster:
     cluster_id: int
+    known_at: int  # the index applied last where this was read; 0: a command line, or no state yet
     conf_state: ConfState
     members: tuple[Member, ...]
 
@@ -39,6 +44,12 @@ class Roster:
         """The member that is reached there."""
         wanted = set(peer_urls)
         return next((member for member in self.members if wanted == set(member.peerURLs)), None)
+
+    def is_like(self, other: Roster) -> bool:
+        """Whether both name the same members, with the same votes, at the same places."""
+        mine = {member.ID: set(member.peerURLs) for member in self.members}
+        theirs = {member.ID: set(member.peerURLs) for member in other.members}
+        return (self.conf_state, mine) == (other.conf_state, theirs)
 
 
 def encode_ask() -> bytes:
@@ -53,19 +64,24 @@ def ensure_ask(body: bytes) -> None:
 
 def encode_roster(roster: Roster) -> bytes:
     conf_state = encode_conf_state(roster.conf_state)
-    head = _ROSTER.pack(ROSTER, MAGIC, roster.cluster_id, len(conf_state))
+    head = _ROSTER.pack(ROSTER, MAGIC, roster.cluster_id, roster.known_at, len(conf_state))
     return head + conf_state + MemberListResponse(members=roster.members).SerializeToString()
 
 
 def decode_roster(body: bytes) -> Roster:
     """Raises BadFrame."""
     try:
-        kind, magic, cluster_id, size = _ROSTER.unpack_from(body)
-        if (kind, magic) != (ROSTER, MAGIC):
+        kind, magic = _HEAD.unpack_from(body)
+        if kind not in (ROSTER, ROSTER_UNDATED) or magic != MAGIC:
             raise BadFrame("not the members of a Chainfire cluster")
-        at = _ROSTER.size + size
-        conf_state = decode_conf_state(body[_ROSTER.size : at])
-        members = MemberListResponse.FromString(body[at:]).members
-        return Roster(cluster_id, conf_state, tuple(members))
+        if kind == ROSTER:
+            _, _, cluster_id, known_at, size = _ROSTER.unpack_from(body)
+            at = _ROSTER.size
+        else:
+            _, _, cluster_id, size = _UNDATED.unpack_from(body)
+            known_at, at = 0, _UNDATED.size
+        conf_state = decode_conf_state(body[at : at + size])
+        members = MemberListResponse.FromString(body[at + size :]).members
+        return Roster(cluster_id, known_at, conf_state, tuple(members))
     except (struct.error, DecodeError, FatalError) as exc:
         raise BadFrame(f"a list of members that cannot be read: {exc}") from exc

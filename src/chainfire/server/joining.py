@@ -1,16 +1,19 @@
-"""Join a running cluster: ask its members who this one is (`--initial-cluster-state=existing`).
+"""Ask the members of a running cluster who they are.
 
-Its id has the time of its addition in it, so only they know it: it is found by
-its peer URLs. A member that has not heard of the addition yet is asked again.
+joiner      (`--initial-cluster-state=existing`) who this one is: its id has the time of its
+            addition in it, so only they know it; it is found by its peer URLs. A member that has
+            not heard of the addition yet is asked again.
+lost disk   (`server.rejoining`) who the others are by now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from chainfire.config import Config
-from chainfire.config.urls import Url
+from chainfire.config.urls import Url, parse_url
 from chainfire.errors import ConfigError
 from chainfire.node.dialer import ask_roster
 from chainfire.node.frames import BadFrame
@@ -19,6 +22,7 @@ from chainfire.node.roster import Roster
 from chainfire.server.founding import Birth
 
 JOIN_SECONDS_MAX = 30.0
+NEWEST_SECONDS_MAX = 10.0
 ASK_AGAIN_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,42 @@ async def birth_of_joiner(config: Config, tls: PeerTls | None) -> Birth:
             f"initial-cluster: no member of the cluster has the peer URLs {', '.join(mine)}; add "
             f"it first (member add). The members are {known}"
         ) from None
+
+
+async def newest_roster(
+    known: Roster, member_id: int, urls: Iterable[str], tls: PeerTls | None
+) -> Roster:
+    """The newest that members reached at `urls`, and those whom they name, know; `known` in vain.
+
+    What is older than `known`, or does not name this member, is not taken: nobody may be counted
+    by a membership that this member had already left behind.
+    """
+    newest, asked, unasked = known, set[str](), set(urls)
+    try:
+        async with asyncio.timeout(NEWEST_SECONDS_MAX):
+            while unasked:
+                answers = await asyncio.gather(
+                    *(_ask(parse_url(url), tls) for url in sorted(unasked))
+                )
+                asked |= unasked
+                for answer in answers:
+                    if answer is not None and _is_newer(answer, newest, member_id):
+                        newest = answer
+                unasked = {url for member in newest.members for url in member.peerURLs} - asked
+                if newest is known and not unasked:  # nobody could tell: once more
+                    await asyncio.sleep(ASK_AGAIN_SECONDS)
+                    asked, unasked = unasked, asked
+    except TimeoutError:
+        log.warning("nobody could tell who the members are now; going on with those once known")
+    return newest
+
+
+def _is_newer(answer: Roster, than: Roster, member_id: int) -> bool:
+    return (
+        answer.cluster_id == than.cluster_id
+        and answer.known_at >= max(than.known_at, 1)
+        and any(member_id == member.ID for member in answer.members)
+    )
 
 
 async def _ask(url: Url, tls: PeerTls | None) -> Roster | None:

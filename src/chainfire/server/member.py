@@ -27,7 +27,6 @@ from chainfire.node.handshake import Hello
 from chainfire.node.identity import cluster_id, initial_members, member_id
 from chainfire.node.peertls import PeerTls, PeerTlsFiles
 from chainfire.node.registry import Registry
-from chainfire.node.roster import Roster
 from chainfire.node.shell import Node
 from chainfire.node.snapshots import Snapshots
 from chainfire.node.transport import Transport
@@ -37,7 +36,7 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.server import rejoining
 from chainfire.server.doors import NATIVE, door_of, ensure_doors_can_open, open_doors
 from chainfire.server.founding import FOUNDED_AT, Birth
-from chainfire.server.joining import birth_of_joiner
+from chainfire.server.joining import birth_of_joiner, newest_roster
 from chainfire.server.opened import Opened
 from chainfire.server.opening import OpeningSettings, open_member
 from chainfire.server.past import has_past
@@ -111,8 +110,34 @@ class Member:
             files = _peer_tls_files(self._config)
             birth = await birth_of_joiner(self._config, PeerTls(files) if files else None)
             opened = open_member(replace(settings, birth=birth))
+        if rejoining.is_empty_handed(opened):
+            opened = await self._ask_for_members(settings, opened)
         self._opened = opened
         return opened
+
+    async def _ask_for_members(self, settings: OpeningSettings, opened: Opened) -> Opened:
+        """A member that lost its disk may know others that are gone, and not know new ones."""
+        cluster, me = self._config.cluster, opened.identity.member_id
+        known = rejoining.roster_of(opened)
+        urls = {url for member in known.members if me != member.ID for url in member.peerURLs}
+        for name, given in cluster.initial_cluster:
+            if name != self._config.member.name:
+                urls.update(map(str, given))
+        try:
+            files = _peer_tls_files(self._config)
+            newest = await newest_roster(known, me, urls, PeerTls(files) if files else None)
+            if newest.is_like(known):
+                return opened
+            log.info(
+                "the members have changed since the data was lost",
+                extra={"members": ", ".join(f"{member.ID:x}" for member in newest.members)},
+            )
+            rejoining.rename_members(opened, newest)
+        except BaseException:
+            opened.close()
+            raise
+        opened.close()
+        return open_member(settings)
 
     def begin_anew(self, error: FatalError) -> None:
         """After it `failed`, before `aclose`: `starts_anew` if another start mends that.
@@ -128,11 +153,7 @@ class Member:
         start_number = opened.start_number
         if isinstance(error, OlderCopy):
             start_number = max(start_number, error.start_number)
-        roster = Roster(
-            opened.identity.cluster_id,
-            opened.machine.conf_state,
-            tuple(opened.machine.members.values()),
-        )
+        roster = rejoining.roster_of(opened)
         if not rejoining.may_rejoin(roster):
             return
         rejoin = rejoining.Rejoin(

@@ -93,7 +93,7 @@ def _may_begin_anew(settings: OpeningSettings, loss: FatalError) -> bool:
     birth = settings.birth
     founders = None
     if birth is not None:
-        founders = Roster(birth.cluster_id, birth.conf_state, tuple(birth.members))
+        founders = Roster(birth.cluster_id, 0, birth.conf_state, tuple(birth.members))
     with closing(DataDir(settings.data_dir, ballast_bytes=settings.ballast_bytes)) as directory:
         rejoin = rejoining.find(directory, founders, str(loss))
         if rejoin is None:

@@ -5,6 +5,9 @@
     anew        an empty state/ that names the members, CURRENT, log/ with `lost_data`, witness
     rejoin      removed
 
+The members it names may have changed since: each start asks the others
+(`server.joining`), and calls `rename_members`, as long as the state is empty.
+
 What the new directory may promise, and when: `node.admission`, `node.standing`.
 Peers know its incarnation and start numbers. Where neither the log nor the
 witness tells those, nobody can tell a lost disk from a foreign one: refused.
@@ -29,8 +32,9 @@ from chainfire.node.logstore import (
     write_identity,
     write_start_number,
 )
-from chainfire.node.registry import write_lost_data
+from chainfire.node.registry import has_lost_data, members_known_at, write_lost_data
 from chainfire.node.roster import Roster, decode_roster, encode_roster
+from chainfire.server.opened import Opened
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
@@ -99,7 +103,7 @@ def finish(directory: DataDir) -> None:
     except OSError as exc:
         raise Corrupt(f"{directory.rejoin_path} cannot be read: {exc.strerror}") from exc
     directory.put_aside(rejoin.aside)
-    _make_state(directory, rejoin)
+    _make_state(directory, rejoin.roster)
     _make_log(directory, rejoin)
     Witness.create(directory.witness_path, _promise_of(rejoin)).close()
     directory.remove_rejoin()
@@ -107,6 +111,29 @@ def finish(directory: DataDir) -> None:
         "data was lost: the directory was put aside, this member begins anew",
         extra={"aside": rejoin.aside, "detail": rejoin.reason},
     )
+
+
+def is_empty_handed(opened: Opened) -> bool:
+    """Whether this directory was begun anew, and nothing has come from the others yet."""
+    return has_lost_data(opened.log_backend) and opened.machine.applied_index == 0
+
+
+def roster_of(opened: Opened) -> Roster:
+    """Who the members are, as far as this directory tells."""
+    machine = opened.machine
+    known_at = machine.applied_index or members_known_at(opened.log_backend)
+    members = tuple(machine.members.values())
+    return Roster(opened.identity.cluster_id, known_at, machine.conf_state, members)
+
+
+def rename_members(opened: Opened, roster: Roster) -> None:
+    """Begin the empty state anew with these members; `opened` is of the past then: close it."""
+    assert is_empty_handed(opened)
+    batch = opened.log_backend.batch()
+    write_lost_data(batch, roster.known_at)
+    opened.log_backend.write(batch)
+    opened.log_backend.sync()
+    _make_state(opened.directory, roster)
 
 
 # ── what is left ────────────────────────────────────────────────────────────
@@ -149,20 +176,20 @@ def _state(directory: DataDir, identity: Identity) -> tuple[Roster, int, int] | 
             conf = rows.decode_conf_state(rows.required(state, rows.CONF_STATE))
             members = tuple(rows.read_members(state).values())
             sender = rows.read_senders(state).get(identity.member_id)
-            term = rows.read_position(state).term
+            position = rows.read_position(state)
         start_number = sender.start_number if sender is not None else 0
-        return Roster(identity.cluster_id, conf, members), start_number, term
+        roster = Roster(identity.cluster_id, position.index, conf, members)
+        return roster, start_number, position.term
     return None
 
 
 # ── what is made ────────────────────────────────────────────────────────────
 
 
-def _make_state(directory: DataDir, rejoin: Rejoin) -> None:
+def _make_state(directory: DataDir, roster: Roster) -> None:
     path = directory.next_state_path()
     options = RocksOptions.state(_CACHE_BYTES)
     with closing(RocksBackend(path, STATE_FAMILIES, options)) as backend:
-        roster = rejoin.roster
         bootstrap(backend, roster.members, roster.conf_state, CLUSTER_VERSION)
     directory.switch(path)
 
@@ -171,7 +198,7 @@ def _make_log(directory: DataDir, rejoin: Rejoin) -> None:
     with closing(RocksBackend(directory.log_path, LOG_FAMILIES, RocksOptions.log())) as backend:
         batch = backend.batch()
         write_identity(batch, rejoin.identity)
-        write_lost_data(batch)
+        write_lost_data(batch, rejoin.roster.known_at)
         write_start_number(batch, rejoin.start_number)
         # The vote of that term may have been given to anybody: it is used up.
         write_hard_state(batch, HardState(rejoin.term, rejoin.identity.member_id, 0))
