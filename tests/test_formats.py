@@ -158,6 +158,12 @@ def test_leases() -> None:
     assert lease_rows.attachment_key(7, 1, b"k\0") == key
     assert lease_rows.attached_key(key) == b"k\0"
     assert lease_rows.ATTACHED == b"\x01"
+    key = golden("00000007 02 0000000000000003")
+    assert lease_rows.renewals_key(7, 3) == key
+    assert lease_rows.renewals_number(key) == 3
+    renewals = row + golden("0000000000000005 fffffffffffffffe")
+    assert lease_rows.encode_renewals(row, [5, -2]) == renewals
+    assert lease_rows.decode_renewals(renewals) == (row, (5, -2))
 
 
 def test_rows_of_leases_after_a_few_commands() -> None:
@@ -183,6 +189,24 @@ def test_rows_of_leases_after_a_few_commands() -> None:
             )
         ],
     }
+
+
+def test_rows_of_leases_that_are_renewed_together() -> None:
+    world = World()
+    for lease in (1, 2, 3, -4):
+        world.do(LeaseGrant(id=lease, ttl_ms=1000), clock_ms=10)
+    granted = rows_of(world.backend, ("leases",))["leases"]
+    world.do(LeaseRenew(ids=[3, 2, -4, 1, 5]), clock_ms=20)
+    assert rows_of(world.backend, ("leases",))["leases"] == [
+        *granted,
+        (
+            golden("00000000 02 0000000000000001"),
+            golden(
+                "01 00000000000003e8 0000000000000573"
+                "0000000000000003 0000000000000002 fffffffffffffffc 0000000000000001"
+            ),
+        ),
+    ]
 
 
 def test_hash_chain() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainfire.errors import Corrupt, Damaged, InvalidArgument, LeaseExists, UnknownFormat
-from chainfire.lease import TTL_MS_MAX, UNWRITTEN, Lease, Lessor, lessor, rows
+from chainfire.lease import TTL_MS_MAX, UNWRITTEN, Lease, Lessor, lessor, renewed, rows
 from chainfire.lease.deadlines import LOOK_AHEAD_MS, SLOT_MS, Deadlines
 from chainfire.lease.spare import ANSWER_MS, spare_ms
 from chainfire.storage.memory import MemoryBackend
@@ -82,7 +83,7 @@ class Twin:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["grant", "renew", "remove", "pass", "look"]),
+        st.sampled_from(["grant", "renew", "renew all", "remove", "pass", "look", "reopen"]),
         st.sampled_from(KEYSPACES),
         st.sampled_from(IDS),
         st.sampled_from([1, SLOT_MS, 999, 5000, LOOK_AHEAD_MS, 3 * LOOK_AHEAD_MS, TTL_MS_MAX]),
@@ -91,9 +92,30 @@ STEPS = st.lists(
 )
 
 
+@contextmanager
+def with_value(module: ModuleType, name: str, value: int) -> Iterator[None]:
+    usual = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, usual)
+
+
 @settings(max_examples=300)
-@given(STEPS)
-def test_does_what_a_dict_of_leases_would_do(steps: list[tuple[str, int, int, int]]) -> None:
+@given(STEPS, st.integers(1, 6), st.sampled_from([SLOT_MS, LOOK_AHEAD_MS]))
+def test_does_what_a_dict_of_leases_would_do(
+    steps: list[tuple[str, int, int, int]], together_min: int, kept_ms: int
+) -> None:
+    with (
+        with_value(renewed, "TOGETHER_MIN", together_min),
+        with_value(renewed, "IDS_PER_ROW_MAX", 2),
+        with_value(renewed, "_KEPT_MS", kept_ms),
+    ):
+        _compare_with_twin(steps)
+
+
+def _compare_with_twin(steps: list[tuple[str, int, int, int]]) -> None:
     world, twin = World(), Twin()
     for what, keyspace, lease, ms in steps:
         tested = world.lessor
@@ -107,6 +129,11 @@ def test_does_what_a_dict_of_leases_would_do(steps: list[tuple[str, int, int, in
             twin.grant(keyspace, lease, ms)
         elif what == "renew":
             assert tested.renew(world.staged, keyspace, [lease]) == [twin.renew(keyspace, lease)]
+        elif what == "renew all":
+            told = [twin.renew(keyspace, id_) for id_ in IDS]
+            assert tested.renew(world.staged, keyspace, IDS) == told
+        elif what == "reopen":
+            world.lessor = world.reopened()
         elif what == "remove" and exists:
             tested.remove(world.staged, keyspace, lease)
             del twin.leases[keyspace, lease]
@@ -137,21 +164,11 @@ def test_does_what_a_dict_of_leases_would_do(steps: list[tuple[str, int, int, in
     assert len(again) == len(twin.leases)
 
 
-@contextmanager
-def looking_at(count_max: int) -> Iterator[None]:
-    usual = lessor.LOOKED_AT_MAX
-    lessor.LOOKED_AT_MAX = count_max  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        lessor.LOOKED_AT_MAX = usual  # type: ignore[misc]
-
-
 def test_a_crowd_that_ends_together_is_looked_at_a_part_at_a_time() -> None:
     world = World()
     for lease in range(1, 11):
         world.grant(lease, 1000)
-    with looking_at(4):
+    with with_value(lessor, "LOOKED_AT_MAX", 4):
         world.lessor.look(OVER)
         assert world.lessor.overdue_count == 4
         world.lessor.look(OVER)
@@ -199,6 +216,55 @@ def test_renewals_at_one_reading_of_the_clock_are_written_once() -> None:
     world.staged.take_rows()
     world.lessor.renew(world.staged, 0, [1, 1])
     assert len(world.staged.take_rows()) == 1
+
+
+def rows_by_kind(world: World) -> tuple[list[bytes], list[bytes]]:
+    """What is staged: rows of leases, and of renewals."""
+    kinds: tuple[list[bytes], list[bytes]] = [], []
+    for key, value in world.staged.iterate(rows.FAMILY):
+        kinds[key[4] // 2].append(value)
+    return kinds
+
+
+def test_leases_that_are_renewed_together_share_rows_and_count_as_if_they_did_not() -> None:
+    world, count = World(), 3 * renewed.IDS_PER_ROW_MAX
+    ids = range(1, count + 1)
+    for lease in ids:
+        world.grant(lease, 8000)
+    granted = rows.encode_lease(8000, 8000 + spare_ms(8000))
+    for clock_ms in range(1000, 20_000, 1000):
+        world.lessor.clock_ms = clock_ms
+        world.staged.take_rows()
+        world.lessor.renew(world.staged, 0, ids)
+        row = rows.encode_lease(8000, clock_ms + 8000 + spare_ms(8000))
+        told = [(rows.FAMILY, rows.lease_key(0, lease), row) for lease in ids]
+        assert world.staged.take_rows() == told
+    own, shared = rows_by_kind(world)
+    assert (set(own), len(shared)) == ({granted}, 19 * 3)
+
+
+def test_leases_that_are_not_renewed_for_long_get_rows_of_their_own() -> None:
+    world = World()
+    for lease in range(1, 11):
+        world.grant(lease, 600_000)
+    world.lessor.clock_ms = 1000
+    world.lessor.renew(world.staged, 0, range(1, 11))
+    world.lessor.clock_ms = 40_000
+    world.lessor.renew(world.staged, 0, range(1, 6))
+    own, shared = rows_by_kind(world)
+    begun = [rows.lease_times(row)[1] - 600_000 - spare_ms(600_000) for row in own]
+    assert (begun, len(shared)) == ([0] * 5 + [1000] * 5, 1)
+
+
+def test_rows_of_renewals_do_not_grow_without_bound_however_fast_they_come() -> None:
+    with with_value(renewed, "_IDS_KEPT_MAX", 100):
+        world = World()
+        for lease in range(1, 41):
+            world.grant(lease, 1000 * (1 + lease % 5))
+        for clock_ms in range(1, 100):
+            world.lessor.clock_ms = clock_ms
+            world.lessor.renew(world.staged, 0, range(1, 41))
+        assert len(rows_by_kind(world)[1]) <= 100 // 8 + 2
 
 
 @given(st.integers(1, 100_000), st.integers(0, 1000))
@@ -269,6 +335,15 @@ def test_rows_of_another_version_or_of_none_are_refused() -> None:
     ):
         with pytest.raises(Corrupt):
             rows.ids_and_deadlines([good[0], key], [good[1], row])
+
+
+def test_torn_rows_of_renewals_and_those_of_another_version_are_refused() -> None:
+    row = rows.encode_lease(1, 2)
+    for value in (b"", row[:-1], row + bytes(7)):
+        with pytest.raises(Corrupt):
+            rows.decode_renewals(value)
+    with pytest.raises(UnknownFormat):
+        rows.decode_renewals(b"\x02" + row[1:] + bytes(8))
 
 
 def test_a_slot_is_never_further_ahead_than_its_bound() -> None:

@@ -6,6 +6,9 @@ is kept in memory is what a million leases may cost: one integer each for what
 they are called, and the bytes of their rows for what they are, so that a start
 need not decode them. Which keys a lease has, only the rows say.
 
+What a renewal does to its lease's row is kept in rows that many leases share
+(`lease.renewed`); all else, the hash chain first, knows of a row for each.
+
 A lease lives until it is removed, however long ago its deadline was: whoever
 removes it for that reason asks `is_overdue` in the same step.
 
@@ -25,8 +28,10 @@ from typing import Final
 from chainfire.errors import Damaged, InvalidArgument, LeaseExists
 from chainfire.lease import rows
 from chainfire.lease.deadlines import Deadlines
+from chainfire.lease.renewed import Renewed
 from chainfire.lease.spare import ANSWER_MS, deadline_ms, spare_ms
 from chainfire.storage.backend import Reader, Writer
+from chainfire.storage.staged import Staged
 from chainfire.types import LeaseMove
 
 TTL_MS_MAX: Final = 9_000_000_000_000  # etcd's limit, in ms
@@ -68,8 +73,19 @@ class Lease:
         return max(0, self.deadline_ms - spare_ms(self.ttl_ms) - clock_ms)
 
 
+class _Anew:
+    """What leases of one TTL are renewed to."""
+
+    __slots__ = ("ids", "row", "ttl_ms")
+
+    def __init__(self, ttl_ms: int, until_ms: int) -> None:
+        self.ttl_ms = ttl_ms
+        self.row = rows.encode_lease(ttl_ms, until_ms)
+        self.ids: list[int] = []
+
+
 class Lessor:
-    __slots__ = ("_deadlines", "_leases", "_overdue", "clock_ms")
+    __slots__ = ("_deadlines", "_leases", "_overdue", "_renewed", "clock_ms")
 
     def __init__(self, reader: Reader, counts: Iterable[tuple[int, int]], clock_ms: int) -> None:
         """`counts`: each keyspace and how many leases it has.
@@ -80,9 +96,14 @@ class Lessor:
         self._leases: dict[int, bytes] = {}  # by name: its row
         self._deadlines = Deadlines()
         self._overdue: dict[int, None] = {}  # names that `look` found, in that order
+        self._renewed = Renewed()
+        keyspaces: list[int] = []
         for keyspace, count in counts:
+            keyspaces.append(keyspace)
             if count:
                 self._read(reader, keyspace, count)
+        self._renewed.read(reader, keyspaces)
+        self._read_renewals()
 
     def _read(self, reader: Reader, keyspace: int, count: int) -> None:
         leases, base = self._leases, keyspace << _ID_BITS
@@ -99,6 +120,20 @@ class Lessor:
             raise Damaged(
                 f"state/ holds {read} leases of keyspace {keyspace}, its counter says {count}"
             )
+
+    def _read_renewals(self) -> None:
+        """A lease that was granted anew meanwhile has another TTL, or a later deadline."""
+        leases = self._leases
+        for keyspace, row, ids in self._renewed.each():
+            ttl_ms, until_ms = rows.lease_times(row)
+            for lease in ids:
+                name = _name(keyspace, lease)
+                before = leases.get(name)
+                if before is None:
+                    continue
+                known_ttl_ms, known_ms = rows.lease_times(before)
+                if known_ttl_ms == ttl_ms and known_ms < until_ms:
+                    leases[name] = row
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -146,31 +181,45 @@ class Lessor:
         staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
         self._deadlines.add(name, until_ms, self.clock_ms)
 
-    def renew(self, staged: Writer, keyspace: int, ids: Iterable[int]) -> list[int]:
+    def renew(self, staged: Staged, keyspace: int, ids: Sequence[int]) -> list[int]:
         """Let these TTLs begin anew, and return them in order; 0 = there is no such lease."""
-        leases, clock_ms = self._leases, self.clock_ms
+        leases, clock_ms, base = self._leases, self.clock_ms, keyspace << _ID_BITS
+        overdue = self._overdue
         ttls_ms: list[int] = []
-        renewed: dict[int, bytes] = {}  # rows by TTL: those of one turn end alike
+        anew: dict[bytes, _Anew] = {}  # by the row that was
+        by_ttl: dict[int, _Anew] = {}
         for lease in ids:
-            name = _name(keyspace, lease)
+            name = base | lease & _ID_MASK
             before = leases.get(name)
             if before is None:
                 ttls_ms.append(0)
                 continue
-            ttl_ms = rows.lease_times(before)[0]
-            ttls_ms.append(ttl_ms)
-            row = renewed.get(ttl_ms)
-            if row is None:
-                row = rows.encode_lease(ttl_ms, deadline_ms(clock_ms, ttl_ms))
-                renewed[ttl_ms] = row
+            to = anew.get(before)
+            if to is None:
+                ttl_ms = rows.lease_times(before)[0]
+                to = by_ttl.get(ttl_ms)
+                if to is None:
+                    to = by_ttl[ttl_ms] = _Anew(ttl_ms, deadline_ms(clock_ms, ttl_ms))
+                anew[before] = to
+            ttls_ms.append(to.ttl_ms)
+            row = to.row
             if row == before:  # twice in one turn is written once
                 continue
             leases[name] = row
-            staged.put(rows.FAMILY, rows.lease_key(keyspace, lease), row)
-            if name in self._overdue:
-                del self._overdue[name]
+            to.ids.append(lease)
+            staged.note(rows.FAMILY, rows.lease_key(keyspace, lease), row)
+            if name in overdue:
+                del overdue[name]
                 self._deadlines.add(name, _deadline_of(row), clock_ms)
+        written = 0
+        for to in by_ttl.values():
+            written += self._renewed.write(staged, keyspace, to.row, to.ids)
+        # Old rows go faster than new ones come.
+        self._renewed.fold(staged, clock_ms, self._row_of, written + 1)
         return ttls_ms
+
+    def _row_of(self, keyspace: int, lease: int) -> bytes | None:
+        return self._leases.get(_name(keyspace, lease))
 
     def is_overdue(self, keyspace: int, lease: int) -> bool:
         """Whether the lease exists and its deadline has come."""

@@ -1,7 +1,8 @@
 """The bytes of the family `leases` (docs/formats.md), and nothing else: no reads, no writes.
 
-Two kinds of rows, each kind of a keyspace in one range: the leases, which are
-read at open, and the keys attached to them, which are read when a lease ends.
+Three kinds of rows, each kind of a keyspace in one range: the leases and their
+latest renewals, which are read at open, and the keys attached to them, which
+are read when a lease ends.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ ATTACHED: Final = b"\x01"  # format
 _FORMAT: Final = 1
 _LEASE_KIND: Final = 0
 _KEY_KIND: Final = 1
+_RENEWALS_KIND: Final = 2
 _HEAD: Final = Struct(">IB")  # keyspace, kind
 _KEY: Final = Struct(">IBq")  # keyspace, kind, lease id
+_RENEWALS_KEY: Final = Struct(">IBQ")  # keyspace, kind, number
 _LEASE: Final = Struct(">BQQ")  # format, TTL, deadline
 _TIMES: Final = Struct(">xQQ")  # of a _LEASE
+_ID_BYTES: Final = 8
 
 Numbers = tuple[int, ...]
 
@@ -70,6 +74,36 @@ def ids_and_deadlines(keys: Sequence[bytes], values: Sequence[bytes]) -> tuple[N
 def _columns(count: int) -> tuple[Struct, Struct]:
     """The id of so many keys; format and deadline of so many rows."""
     return Struct(">" + "5xQ" * count), Struct(">" + "B8xQ" * count)
+
+
+def renewals_key(keyspace: int, number: int) -> bytes:
+    return _RENEWALS_KEY.pack(keyspace, _RENEWALS_KIND, number)
+
+
+def renewals_number(row_key: bytes) -> int:
+    return int.from_bytes(row_key[_HEAD.size :])
+
+
+def renewals_bounds(keyspace: int) -> tuple[bytes, bytes]:
+    """From the first to behind the last renewals of the keyspace."""
+    return _HEAD.pack(keyspace, _RENEWALS_KIND), _HEAD.pack(keyspace, _RENEWALS_KIND + 1)
+
+
+def encode_renewals(row: bytes, ids: Sequence[int]) -> bytes:
+    """These leases are as `row` says."""
+    return row + Struct(f">{len(ids)}q").pack(*ids)
+
+
+def decode_renewals(value: bytes) -> tuple[bytes, Numbers]:
+    """What `encode_renewals` was given. Raises UnknownFormat, Corrupt."""
+    count, odd = divmod(len(value) - _LEASE.size, _ID_BYTES)
+    if count < 0 or odd:
+        raise Corrupt(f"a row of renewals has {len(value)} bytes")
+    if value[0] != _FORMAT:
+        raise UnknownFormat(
+            f"a row of renewals has format {value[0]}, this version knows {_FORMAT}"
+        )
+    return value[: _LEASE.size], Struct(f">{count}q").unpack_from(value, _LEASE.size)
 
 
 def attachment_key(keyspace: int, lease: int, key: bytes) -> bytes:

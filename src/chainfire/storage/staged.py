@@ -44,6 +44,10 @@ class Staged:
         self._rows[family][key] = None
         self._changes.append((family, key, None))
 
+    def note(self, family: str, key: bytes, value: bytes) -> None:
+        """For `take_rows` alone: a row that is there in another form, which its writer sees to."""
+        self._changes.append((family, key, value))
+
     def rows(self, family: str) -> dict[bytes, bytes | None]:
         """The family's staged rows, always the same dict; who adds to it needs no `take_rows`."""
         return self._rows[family]
