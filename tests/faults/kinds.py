@@ -355,7 +355,7 @@ KINDS: Final[dict[str, Kind]] = {
     )
 }
 # What an overlap with another one would keep from striking, or let cost more than a quorum
-# survives: after `old_disk`, say, the others together must know what that member has forgotten.
+# survives: what an old disk has forgotten, a member that was cut off then does not know either.
 ALONE: Final = frozenset(
     {
         "kill_all",

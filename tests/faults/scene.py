@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -156,7 +158,7 @@ class Scene:
         except ServerFailed:
             if victim.runs:
                 raise
-            self.note(f"{victim.name} refused: {_last_line(victim)}")
+            self.note(f"{victim.name} refused: {_last_words(victim)}")
             self.replace(victim)
 
     def replace(self, victim: Member) -> None:
@@ -327,6 +329,11 @@ def _endure(scene: Scene, rng: random.Random) -> None:
         scene.go_on(20)
 
 
-def _last_line(member: Member) -> str:
-    lines = member.log().strip().splitlines()
-    return lines[-1][:160] if lines else ""
+def _last_words(member: Member) -> str:
+    """Why it ended, as its log says, without the ids."""
+    for line in reversed(member.log().splitlines()):
+        with suppress(ValueError):
+            told = json.loads(line)
+            if told["level"] in ("error", "fatal"):
+                return re.sub(r"\b[0-9a-f]{15,16}\b", "…", told.get("error", told["msg"]))[:100]
+    return ""
