@@ -8,14 +8,17 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import grpc
 import pytest
 
 from chainfire.node.divergence import Verdict
 from chainfire.node.journal import VERDICTS
+from chainfire.proto import lease_pb2, lock_pb2
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.history import Change, Kv, Operation, Put, PutDone, Revision, Violation
 from tests import report
-from tests.clusters import Member
+from tests.cluster.feed import feed
+from tests.clusters import Cluster, Member
 from tests.faults.__main__ import PLANTED_IN, ROOT, TRUE, canary
 from tests.faults.clients import LockHeld, left_by_lock
 from tests.faults.crashing import POINTS
@@ -71,6 +74,24 @@ def test_a_lock_without_an_answer_takes_nobody_elses_key_away() -> None:
     entered = Operation(1, 1, 1, 1, Put(b"l/a", b"v"), 2, PutDone(2))
     with pytest.raises(Violation, match="nobody's"):
         check_kv([entered, *of_a_lock_without_an_answer()], [put(2, b"l/a"), deleted(3, b"l/a")])
+
+
+@pytest.mark.slow
+def test_a_lock_given_up_at_a_member_that_is_cut_off_does_no_more_than_that(tmp_path: Path) -> None:
+    with Cluster(need_chainfire(), tmp_path, proxied=True).start() as cluster:
+        leader, cut_off = cluster.leader(), cluster.followers()[0]
+        grant = lease_pb2.LeaseGrantRequest(ID=10, TTL=60)
+        leader.call("Lease/LeaseGrant", grant, lease_pb2.LeaseGrantResponse)
+        cluster.cut_off(cut_off)
+        lock = lock_pb2.LockRequest(name=b"l", lease=10).SerializeToString()
+        with grpc.insecure_channel(cut_off.target) as channel, pytest.raises(grpc.RpcError):
+            channel.unary_unary("/v3lockpb.Lock/Lock")(lock, timeout=1)
+        cluster.heal()
+        cluster.wait(lambda: cluster.wait_equal() >= 3, "it neither came nor went", 30)
+        operations = [Operation(1, 0, 1, 0, request) for request in left_by_lock(b"l/a", 10)]
+        state = check_kv(operations, feed(leader, 2, 3))
+    assert state.revision == 3
+    assert not state.kvs
 
 
 @pytest.mark.parametrize(
