@@ -384,9 +384,11 @@ class Node:
         try:
             while not (self._closed or self.failed.done()):
                 effects = self._take_turn()
-                if not (self._sync(effects.sync) or effects.told):
+                if not (self._sync_inline(effects) or effects.told):
                     self._after_turns(effects)
+                    self._sync_aside(effects)
                     return
+                self._sync_aside(effects)
         except Exception as exc:
             self.halt(fatal(exc))
 
@@ -439,14 +441,24 @@ class Node:
             self._journal.slow_turn(seconds, len(effects.answers))
         return effects
 
-    def _sync(self, number: int | None) -> bool:
-        """Make the log durable up to this write. True: another turn is due at once."""
+    def _sync_inline(self, effects: Effects) -> bool:
+        """Do what it asks of the log here, if that may be. True: another turn is due at once."""
+        number = effects.sync
         if number is None or self._log_sync.running:
             return False
-        if self._may_sync_inline() and self._log_sync.try_inline():
-            return self._log_synced(number)
-        self._log_sync.start(number)
-        return False
+        if not (self._may_sync_inline() and self._log_sync.try_inline()):
+            return False
+        effects.sync = None
+        return self._log_synced(number)
+
+    def _sync_aside(self, effects: Effects) -> None:
+        """Do on the thread what is left to do with the log.
+
+        Last in a pass of the loop: the thread wants the GIL as soon as it wakes, and would sleep
+        once more.
+        """
+        if effects.sync is not None and not self._log_sync.running:
+            self._log_sync.start(effects.sync)
 
     def _show(self, answers: Sequence[Answer], reads: Sequence[ReadPending] = ()) -> None:
         """Tell who follows, then who waits; it all leaves together."""
