@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
 from chainfire.proto.kv_pb2 import LINEARIZABLE
 from chainfire.raft.messages import Message, MessageType
@@ -39,6 +42,28 @@ def test_entries_are_acknowledged_when_they_are_durable_without_a_turn() -> None
     assert not follower.driver.is_due
     assert types(follower.driver.say().frames[1]) == [MessageType.APPEND_REPLY]
     assert not follower.driver.say().frames
+
+
+def test_entries_leave_before_the_leaders_own_disk_writes_them() -> None:
+    leader = Cluster().elect()
+    log, left = leader.driver.log, list[tuple[list[MessageType], int]]()
+
+    def send(effects: Effects) -> None:
+        left.extend((types(frames), log.last_index()) for frames in effects.frames.values())
+
+    leader.driver.send_through(send)
+    before = log.last_index()
+    leader.put(b"k")
+    effects = leader.turn()
+    assert left == [([MessageType.APPEND], before)] * 2
+    assert log.last_index() == before + 1
+    assert not effects.frames, "they leave once"
+
+
+def test_an_acknowledgement_does_not_leave_before_the_disk_has_written() -> None:
+    follower = delivered(Cluster())
+    follower.driver.send_through(lambda effects: pytest.fail(f"{effects.frames} left"))
+    assert follower.turn().sync is not None
 
 
 def test_what_was_written_during_a_sync_wants_a_turn() -> None:

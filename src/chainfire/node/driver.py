@@ -28,7 +28,7 @@ the next turn, and new proposals are refused meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from chainfire.command import CommandKind
@@ -162,6 +162,12 @@ class Driver:
         self._divergence = self.soundness.divergence
         self._stopped = False
         log.newest_state = self._newest_state
+
+    def send_through(self, send: Callable[[Effects], None]) -> None:
+        """Let frames that are there before this member's disk is written to leave before that:
+        `send` is called in the midst of a turn, and carries out the frames of an Effects only.
+        """
+        self._orders.send = send
 
     @property
     def is_sole_voter(self) -> bool:

@@ -59,6 +59,7 @@ class Orders:
         installed: Callable[[], None],
     ) -> None:
         """`installed` is called when a snapshot has taken the place of state and log."""
+        self.send: Callable[[Effects], None] | None = None  # see Driver.send_through
         self._raft = raft
         self._core = raft.raft  # read, never written
         self._machine = machine
@@ -173,6 +174,11 @@ class Orders:
         self.appends.append(self._raft.work_of(entries))
 
     def _append(self, message: Message) -> None:
+        if self.send is not None and self._effects.frames:
+            # Raft thesis §10.2.1: a leader's entries travel while its own disk writes them. What
+            # hangs on this write is not among the frames yet.
+            self.send(self._effects)
+            self._effects.frames = {}
         due = self._writer.append(message, is_sole_voter=self._core.is_sole_voter)
         self.appends.popleft()
         self.has_written = self._writer.unsynced is not None

@@ -91,12 +91,17 @@ class Peering:
 
     # ── out ─────────────────────────────────────────────────────────────────
 
-    def send(self, effects: Effects) -> None:
-        """What other members are told."""
+    def tell(self, effects: Effects) -> None:
+        """Its frames, and nothing else."""
         transport = self._transport
         if transport is not None:
             for to, frames in effects.frames.items():
                 transport.send(to, frames)
+
+    def send(self, effects: Effects) -> None:
+        """What other members are told."""
+        self.tell(effects)
+        transport = self._transport
         for message in effects.snapshots:
             if transport is not None:
                 transport.send_snapshot(message.to, message)

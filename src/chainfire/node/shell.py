@@ -101,6 +101,7 @@ class Node:
         self.peering = Peering(
             driver, registry, wake=self._schedule_turn, say=self._say, die=self.halt
         )
+        driver.send_through(self.peering.tell)
         self._turn_scheduled = self._round_scheduled = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None

@@ -196,7 +196,7 @@ class SimMember:
             disk_reserve_bytes=1000,
             auto_compactor=None,
         )
-        return Driver(
+        driver = Driver(
             raft=RawNode(config, opened.log),
             log=opened.log,
             machine=opened.machine,
@@ -212,6 +212,8 @@ class SimMember:
                 election_timeout_ms=shape.heartbeat_ms * shape.election_ticks,
             ),
         )
+        driver.send_through(self._send)
+        return driver
 
     def end(self, why: str, *, power: bool) -> None:
         """The process dies here and now; `power`: with its machine."""
@@ -435,9 +437,12 @@ class SimMember:
             self._later(int(WAIT_SECONDS * SECOND), self._remind)
         self._say()
 
-    def _carry_out(self, effects: Effects) -> None:
+    def _send(self, effects: Effects) -> None:
         for to, frames in effects.frames.items():
             self._world.send(self, to, frames)
+
+    def _carry_out(self, effects: Effects) -> None:
+        self._send(effects)
         for message in effects.snapshots:
             self._world.send_snapshot(self, message)
         for answer in effects.answers:
