@@ -72,6 +72,7 @@ def metrics_of(api: Api) -> Metrics:
             tick_lateness_seconds_max=0.25,
             collector_pause_seconds_max=0.003,
             disk_free_bytes=10**9,
+            damaged_bytes=10**6,
             log=backend,
             state=backend,
             machine=api.node.machine.statistics(),

@@ -54,6 +54,9 @@ class FakeDisk:
     def free_bytes(self) -> int:
         return PLENTY
 
+    def damaged_bytes(self) -> int:
+        return 0
+
     def next_checkpoint_path(self) -> Path:
         raise AssertionError("memory has no files to copy")
 

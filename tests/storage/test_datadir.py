@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,3 +194,17 @@ def test_no_ballast_is_made_that_would_fill_the_disk(path: Path) -> None:
     assert sorted(file.name for file in path.iterdir()) == ["LOCK"]
     assert data_dir.free_bytes() > 0
     data_dir.close()
+
+
+def test_what_was_put_aside_is_counted_until_it_is_removed(data_dir: DataDir) -> None:
+    assert data_dir.damaged_bytes() == 0
+    data_dir.witness_path.write_bytes(b"w" * 100)
+    (data_dir.path / "log").mkdir()
+    (data_dir.path / "log" / "1.log").write_bytes(b"l" * 1000)
+    data_dir.put_aside("damaged-000001")
+    (data_dir.path / "log").mkdir()
+    (data_dir.path / "log" / "2.log").write_bytes(b"l" * 10)
+    data_dir.put_log_aside()
+    assert data_dir.damaged_bytes() == 1110
+    shutil.rmtree(data_dir.path / "damaged-000001")
+    assert data_dir.damaged_bytes() == 10

@@ -31,6 +31,11 @@ def ours(sample: Sample) -> Iterator[Metric]:
         node.disk_free_bytes,
     )
     yield gauge(
+        "chainfire_damaged_bytes",
+        "Size of the directories that were put aside after damage, until an operator removes them.",
+        node.damaged_bytes,
+    )
+    yield gauge(
         "chainfire_tick_lateness_seconds_max",
         "The longest that the event loop was late for a tick.",
         node.tick_lateness_seconds_max,

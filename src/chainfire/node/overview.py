@@ -108,6 +108,7 @@ class Overview:
             tick_lateness_seconds_max=self._heartbeat.lateness_seconds_max,
             collector_pause_seconds_max=self._collector_pauses.seconds_max,
             disk_free_bytes=upkeep.free_bytes,
+            damaged_bytes=upkeep.damaged_bytes,
             log=self._log_backend.statistics(),
             state=self._state_backend.statistics(),
             machine=self._machine.statistics(),

@@ -137,6 +137,7 @@ class NodeStatistics:
     tick_lateness_seconds_max: float
     collector_pause_seconds_max: float  # of CPython's garbage collector, since the start
     disk_free_bytes: int
+    damaged_bytes: int  # of directories that were put aside
     log: StorageStatistics
     state: StorageStatistics
     machine: MachineStatistics

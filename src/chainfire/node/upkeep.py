@@ -28,6 +28,7 @@ from chainfire.node.worker import Worker
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
 
 INTERVAL_SECONDS = 1.0
+ASIDE_SECONDS = 60.0  # between two looks at what was put aside
 KEPT_FOR_SNAPSHOTS = 1_000_000  # entries; a follower that takes longer begins with another one
 
 
@@ -35,6 +36,10 @@ class Disk(Protocol):
     """What upkeep needs of the data directory and the witness."""
 
     def free_bytes(self) -> int: ...
+
+    def damaged_bytes(self) -> int:
+        """Of what was put aside and is an operator's to remove. Blocks."""
+        ...
 
     def fsync_witness(self) -> None: ...
 
@@ -87,6 +92,8 @@ class Upkeep:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.free_bytes = disk.free_bytes()
+        self.damaged_bytes = 0  # as last looked at
+        self._aside_due = self._loop.time()
 
     # ── life ────────────────────────────────────────────────────────────────
 
@@ -144,6 +151,14 @@ class Upkeep:
             self._witness_worker.run(self._disk.fsync_witness, self._witness_synced)
         if self._applied > self._log.state_durable:
             self._sync_state()
+        if self._loop.time() >= self._aside_due:
+            self._aside_due += ASIDE_SECONDS
+            self._state_worker.run(self._look_aside)
+
+    def _look_aside(self) -> None:
+        """On the thread: files of gigabytes are few, but a disk may be slow to list them."""
+        with suppress(OSError):
+            self.damaged_bytes = self._disk.damaged_bytes()
 
     def _witness_synced(self) -> None:
         self._witness_sync_running = False

@@ -44,6 +44,9 @@ class Opened:
     def discard_state(self, staged: str) -> None:
         shutil.rmtree(self.directory.path / staged)
 
+    def damaged_bytes(self) -> int:
+        return self.directory.damaged_bytes()
+
     def fsync_witness(self) -> None:
         self.witness.fsync()
 

@@ -12,6 +12,8 @@ import fcntl
 import os
 import re
 import shutil
+import stat
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -200,6 +202,17 @@ class DataDir:
                 path.rename(aside / path.name)
         _fsync(aside)
         _fsync(self.path)
+
+    def damaged_bytes(self) -> int:
+        """The size of all that was put aside. Blocks; what is removed meanwhile does not count."""
+        found = 0
+        for aside in [*self.path.glob("damaged-*"), *self.path.glob("log-unreadable-*")]:
+            for file in aside.rglob("*"):
+                with suppress(FileNotFoundError):
+                    status = file.lstat()
+                    if not stat.S_ISDIR(status.st_mode):
+                        found += status.st_size
+        return found
 
     def write_rejoin(self, text: bytes) -> None:
         """Durably: a directory with this file holds nothing that may be trusted."""
