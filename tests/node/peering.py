@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chainfire.errors import Corrupt
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
 from chainfire.node.records import RecordCache
@@ -18,6 +19,7 @@ from chainfire.node.transport import Transport
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.messages import Message
 from chainfire.server.states import look
+from chainfire.server.verifying import ensure_sound
 from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import ConfState
@@ -36,6 +38,7 @@ class Ears:
         self.unreachables: list[int] = []
         self.gones: list[int] = []
         self.snapshots: list[tuple[Message, Path]] = []
+        self.damages: list[Corrupt] = []
         self.sent: list[tuple[int, bool]] = []
 
     def received(self, sender: int, frames: Sequence[Frame]) -> None:
@@ -56,6 +59,9 @@ class Ears:
 
     def snapshot_received(self, message: Message, path: Path) -> None:
         self.snapshots.append((message, path))
+
+    def damaged(self, error: Corrupt) -> None:
+        self.damages.append(error)
 
     def snapshot_sent(self, peer: int, arrived: bool) -> None:
         self.sent.append((peer, arrived))
@@ -132,7 +138,11 @@ class Station:
         self.hello = replace(self.hello, start_number=number, life=1000 * number)
         self.ears = Ears()
         snapshots = Snapshots(
-            self.place, self.backend, look, bytes_per_second=self.bytes_per_second
+            self.place,
+            self.backend,
+            look,
+            ensure_sound,
+            bytes_per_second=self.bytes_per_second,
         )
         self.transport = Transport(
             self.hello,

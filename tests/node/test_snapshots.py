@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -14,11 +15,13 @@ from chainfire.machine import rows
 from chainfire.machine.rows import Position
 from chainfire.node import dialer, receiving, sending
 from chainfire.raft.messages import Message, MessageType, Snapshot
+from chainfire.server import verifying
 from chainfire.server.states import look
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
 from chainfire.types import ConfState
+from tests.crash import damage
 from tests.node.peering import Station, stations
 from tests.node.running import on_servers_loop, until
 from tests.proxy import Proxy
@@ -258,6 +261,46 @@ async def test_heartbeats_go_on_while_a_snapshot_is_sent(tmp_path: Path) -> None
             await until(lambda: len(two.ears.frames) > number)  # noqa: B023
         assert one.transport.statistics().snapshots.sending
         await until(lambda: one.ears.sent == [(2, True)])
+
+
+@on_servers_loop
+async def test_what_is_damaged_here_is_not_sent_and_stops_this_member(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (one, two):
+        fill(disk_of(one).state)
+        damage.flip_middle(damage.largest(disk_of(one).path / "state-000001", "*.sst"))
+        one.transport.send_snapshot(2, snapshot_message())
+        await until(lambda: one.ears.sent == [(2, False)])
+        (error,) = one.ears.damages
+        assert "checksum mismatch" in error.detail
+        assert two.ears.snapshots == [] and not disk_of(two).receiving_path.exists()
+        assert not list(disk_of(one).path.glob("checkpoint-*"))
+
+
+@on_servers_loop
+async def test_where_no_process_can_verify_it_the_snapshot_is_sent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pair(tmp_path) as (one, two):
+        pairs = fill(disk_of(one).state)
+        for number, broken in enumerate(("/nonexistent", "/bin/false"), 1):
+            monkeypatch.setattr(sys, "executable", broken)
+            one.transport.send_snapshot(2, snapshot_message())
+            await until(lambda: len(one.ears.sent) == number)  # noqa: B023
+        assert one.ears.sent == [(2, True), (2, True)]
+        assert read(two.ears.snapshots[0][1]) == pairs
+        assert caplog.text.count("cannot verify a checkpoint") == 2
+
+
+@on_servers_loop
+async def test_a_member_that_stops_does_not_wait_for_what_verifies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as (one, _):
+        fill(disk_of(one).state)
+        monkeypatch.setattr(verifying, "_CODE", "import time; time.sleep(1000)")
+        one.transport.send_snapshot(2, snapshot_message())
+        await until(lambda: bool(list(disk_of(one).path.glob("checkpoint-*"))))
+    assert not list(disk_of(one).path.glob("checkpoint-*"))
 
 
 @on_servers_loop

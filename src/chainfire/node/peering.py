@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chainfire.errors import Damaged, FatalError, OlderCopy, Removed
+from chainfire.errors import Corrupt, Damaged, FatalError, OlderCopy, Removed
 from chainfire.node.admission import Admission
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
@@ -189,6 +189,9 @@ class Peering:
     def snapshot_received(self, message: Message, path: Path) -> None:
         self._driver.snapshot_received(message, path.name)
         self._wake()
+
+    def damaged(self, error: Corrupt) -> None:
+        self._die(error)
 
     def snapshot_sent(self, peer: int, arrived: bool) -> None:
         self._driver.snapshot_sent(peer, arrived=arrived)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from chainfire.errors import Corrupt
 from chainfire.node.frames import Frame
 from chainfire.node.handshake import Denial, Hello, Met
 from chainfire.node.roster import Roster
@@ -49,6 +50,10 @@ class PeerHandler(Protocol):
 
         `message` is the SNAPSHOT for Raft; nothing is switched yet.
         """
+        ...
+
+    def damaged(self, error: Corrupt) -> None:
+        """What was to be sent is not what was written."""
         ...
 
     def snapshot_sent(self, peer: int, arrived: bool) -> None:

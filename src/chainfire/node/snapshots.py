@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from chainfire.errors import StorageError
+from chainfire.errors import Corrupt, StorageError
 from chainfire.node import receiving, sending
 from chainfire.node.dialer import PeerDenied
 from chainfire.node.frames import BadFrame
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 LOG_SECONDS = 10.0
 ABANDONED_SECONDS = 600.0  # what came of a snapshot that nobody goes on with is removed after it
 
+Verify = Callable[[Path], Awaitable[None]]  # raises Corrupt
+
 _ENDINGS = (NotTaken, PeerDenied, BadFrame, StorageError, OSError, TimeoutError)
 
 
@@ -51,12 +53,22 @@ class Snapshots:
     """Make it on the loop, `aclose` it. It closes no backend."""
 
     def __init__(
-        self, place: SnapshotPlace, backend: StorageBackend, look: Look, *, bytes_per_second: int
+        self,
+        place: SnapshotPlace,
+        backend: StorageBackend,
+        look: Look,
+        verify: Verify,
+        *,
+        bytes_per_second: int,
     ) -> None:
-        """`look` reads where a state directory stands; `bytes_per_second` bounds all sends."""
+        """`look` reads where a state directory stands, `verify` every row of a checkpoint.
+
+        `bytes_per_second` bounds all sends.
+        """
         self._place = place
         self._backend = backend
         self._look = look
+        self._verify = verify
         self._loop = asyncio.get_running_loop()
         self._pace = Pace(bytes_per_second)
         self._sending: dict[int, Progress] = {}
@@ -83,13 +95,17 @@ class Snapshots:
     # ── sending ─────────────────────────────────────────────────────────────
 
     async def send(self, peer: int, message: Message, dial: Callable[[], Awaitable[Link]]) -> bool:
-        """Whether it arrived. One at a time for each peer."""
+        """Whether it arrived. One at a time for each peer.
+
+        Raises Corrupt: what this member holds is damaged, and nothing of it was sent.
+        """
         if peer in self._sending:
             return False
         progress = self._sending[peer] = Progress(peer)
         started = self._loop.time()
         try:
             async with Checkpoint(self._place, self._backend) as checkpoint:
+                await self._verify(checkpoint.path)
                 link = await dial()
                 try:
                     link.allow(BODY_BYTES_MAX)
@@ -100,6 +116,8 @@ class Snapshots:
         except _ENDINGS as exc:
             self._sent[peer].failures += 1
             log.warning("snapshot not sent", extra=_facts(progress) | {"detail": _text(exc)})
+            if isinstance(exc, Corrupt):
+                raise
             return False
         finally:
             del self._sending[peer]

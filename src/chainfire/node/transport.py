@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chainfire.config.urls import Url, parse_url
-from chainfire.errors import ConfigError
+from chainfire.errors import ConfigError, Corrupt
 from chainfire.node import frames, handshake
 from chainfire.node.accepting import Accepting
 from chainfire.node.dialer import Dialer, PeerDenied, dial_any
@@ -226,7 +226,10 @@ class Transport:
     async def _send_snapshot(self, to: int, message: Message) -> None:
         arrived = False
         if to in self._peers:
-            arrived = await self._snapshots.send(to, message, lambda: self._dial_once(to))
+            try:
+                arrived = await self._snapshots.send(to, message, lambda: self._dial_once(to))
+            except Corrupt as exc:
+                self._handler.damaged(exc)
         self._handler.snapshot_sent(to, arrived)
 
     async def _dial_once(self, to: int) -> Link:

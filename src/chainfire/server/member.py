@@ -42,6 +42,7 @@ from chainfire.server.opening import OpeningSettings, open_member
 from chainfire.server.past import has_past
 from chainfire.server.selfsigned import is_self_signed, peer_tls
 from chainfire.server.states import look
+from chainfire.server.verifying import ensure_sound
 from chainfire.types import ConfState
 from chainfire.version import VERSION
 
@@ -240,6 +241,7 @@ def make_transport(config: Config, opened: Opened, registry: Registry, node: Nod
         opened.directory,
         opened.state_backend,
         look,
+        ensure_sound,
         bytes_per_second=config.raft.snapshot_bytes_per_second,
     )
     return Transport(
