@@ -68,7 +68,7 @@ UNITS: dict[str, Unit] = {
         except_in=only(
             *("shell", "steps", "scrub", "upkeep", "compacting", "logsync", "worker"),
             *("heartbeat", "overview", "waiter", "leaving", "ending"),
-            *("peers", "link", "dialer", "accepting", "transport", "peertls", "peering"),
+            *("peers", "link", "dialer", "accepting", "transport", "peertls", "tlsdoor", "peering"),
             *("registry", "snapshots", "sending", "receiving", "archive", "archiving", "pauses"),
         ),
     ),

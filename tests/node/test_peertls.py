@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from chainfire.errors import ConfigError
-from chainfire.node import transport
+from chainfire.node import tlsdoor, transport
 from chainfire.node.frames import Chain
 from chainfire.node.peertls import PeerTls, PeerTlsFiles, is_for
 from tests.certificates import Authority, revoked
@@ -132,6 +134,29 @@ async def test_plain_bytes_do_not_get_into_a_tls_port(tmp_path: Path) -> None:
     assert one.ears.hellos == []
     await one.end()
     await two.end()
+
+
+@on_servers_loop
+async def test_a_flood_of_half_done_handshakes_is_bounded_and_keeps_no_member_out(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    one = await station(1, files(authority, "one"))
+    two = await station(2, files(authority, "two"))
+    floods = [await asyncio.open_connection("127.0.0.1", two.port) for _ in range(100)]
+    async with asyncio.timeout(2):  # well before their time is over
+        for reader, _ in floods[: 100 - tlsdoor.HANDSHAKES_MAX]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    one.sees(two)
+    two.sees(one)
+    await until(lambda: one.is_up(two) and two.is_up(one))
+    await two.end()
+    for reader, writer in floods:
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+    await one.end()
 
 
 @on_servers_loop

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chainfire.config.urls import Url, parse_url
@@ -37,12 +36,12 @@ from chainfire.node.roster import Roster
 from chainfire.node.seldom import Seldom
 from chainfire.node.snapshots import Snapshots
 from chainfire.node.status import PeerStatistics, TransportStatistics
+from chainfire.node.tlsdoor import TlsDoor
 from chainfire.raft.messages import Message, MessageType
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
-TLS_SECONDS_MAX = 5.0  # a handshake that somebody began at our door
 _APPEND, _APPEND_REPLY = MessageType.APPEND, MessageType.APPEND_REPLY
 
 
@@ -90,6 +89,7 @@ class Transport:
         self._snapshots = snapshots
         self._accepting = Accepting(self, self._limits.body_bytes_max)
         self._servers: list[asyncio.Server] = []
+        self._tls_doors: list[TlsDoor] = []
         self._seldom = Seldom(self._loop.time)
         self._ending: set[asyncio.Task[None]] = set()  # dialers of peers that are no more
         self._sending: set[asyncio.Task[None]] = set()  # snapshots
@@ -110,20 +110,18 @@ class Transport:
                 raise ConfigError(f"cannot listen on {url}: {exc.strerror or exc}") from exc
 
     async def _serve(self, url: Url) -> asyncio.Server:
-        context: ssl.SSLContext | None = None
+        make: Callable[[], asyncio.Protocol] = self._accepting.make
         if url.is_tls:
             context = self._tls.server if self._tls is not None else None
             if context is None:
                 raise ConfigError(f"{url}: TLS needs peer-cert-file and peer-key-file")
-        patience = None if context is None else TLS_SECONDS_MAX
+            door = TlsDoor(context, self._accepting.make, self._turned_away_by_tls)
+            self._tls_doors.append(door)
+            make = door.knock
         if url.is_unix:
-            return await self._loop.create_unix_server(
-                self._accepting.make, url.path, ssl=context, ssl_handshake_timeout=patience
-            )
+            return await self._loop.create_unix_server(make, url.path)
         host = "127.0.0.1" if url.host == "localhost" else url.host
-        return await self._loop.create_server(
-            self._accepting.make, host, url.port, ssl=context, ssl_handshake_timeout=patience
-        )
+        return await self._loop.create_server(make, host, url.port)
 
     async def aclose(self) -> None:
         """Close everything; nothing is heard afterwards. Idempotent."""
@@ -138,6 +136,8 @@ class Transport:
         for peer in peers:
             await peer.urgent.aclose()
             await peer.bulk.aclose()
+        for door in self._tls_doors:
+            await door.aclose()
         await self._accepting.aclose()
         for task in self._sending:
             task.cancel()
@@ -298,6 +298,9 @@ class Transport:
                 "refused a connection to the peer port",
                 extra={"from": address, "peer": who, "detail": reason},
             )
+
+    def _turned_away_by_tls(self, address: str, reason: str) -> None:
+        self.turned_away(address, None, reason)
 
     # ── what dialers tell ───────────────────────────────────────────────────
 
