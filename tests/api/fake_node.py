@@ -7,7 +7,7 @@ Commands are applied, and reads granted, at once; with `held` they wait for
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chainfire.api.call import Call
 from chainfire.api.services import Limits, Services
@@ -310,6 +310,7 @@ class Probe(Call):
     """A call that keeps its answer."""
 
     __slots__ = ("answers",)
+    answers: list[Any]
 
     def send_reply(self, body: bytes) -> None:
         self.answers.append(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.servers import Server, free_port
 
 RESET = b'\nput a 1\nput b "2 \\xff"\nput c ""\n\n'
 
+Etcdctl = Callable[..., bytes]
+
 
 @pytest.fixture
 def endpoint(etcd: Server, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -23,7 +25,7 @@ def endpoint(etcd: Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def etcdctl(endpoint: str) -> Iterator[object]:
+def etcdctl(endpoint: str) -> Etcdctl:
     path = need_tool("etcdctl")
 
     def run(*arguments: str, stdin: bytes = b"") -> bytes:
@@ -37,7 +39,7 @@ def etcdctl(endpoint: str) -> Iterator[object]:
         )
         return done.stdout
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 def without_times(output: bytes) -> bytes:
@@ -81,7 +83,7 @@ def strip_revisions(value: object) -> object:
     ],
 )
 def test_commands_print_what_etcdctl_prints(
-    run: Run, etcdctl: Run, write_out: str, arguments: str
+    run: Run, etcdctl: Etcdctl, write_out: str, arguments: str
 ) -> None:
     words = [word.strip("'") for word in arguments.split()]
     outputs = []
@@ -97,7 +99,7 @@ def test_commands_print_what_etcdctl_prints(
 @pytest.mark.parametrize("write_out", ["simple", "fields", "json"])
 @pytest.mark.parametrize("condition", ['mod("a") > "0"', 'val("a") = "x"'])
 def test_a_transaction_prints_what_etcdctl_prints(
-    run: Run, etcdctl: Run, write_out: str, condition: str
+    run: Run, etcdctl: Etcdctl, write_out: str, condition: str
 ) -> None:
     text = f'{condition}\n\nput b "hi there"\nget a\ndel c --prev-kv\n\nget --prefix ""\n\n'
     outputs = []
@@ -108,7 +110,7 @@ def test_a_transaction_prints_what_etcdctl_prints(
     same(*outputs)
 
 
-def test_hex_shows_bytes_and_ids(run: Run, etcdctl: Run) -> None:
+def test_hex_shows_bytes_and_ids(run: Run, etcdctl: Etcdctl) -> None:
     run("put", "h\tx", "\udcff")
     assert run("get", "h\tx", "--hex").out == etcdctl("get", "h\tx", "--hex")
     assert run("get", "h\tx", "--hex").out == b"\\x68\\x09\\x78\n\\xff\n"
@@ -121,7 +123,7 @@ def member_id(run: Run) -> int:
     return found
 
 
-def test_values_alone(run: Run, etcdctl: Run) -> None:
+def test_values_alone(run: Run, etcdctl: Etcdctl) -> None:
     run("txn", stdin=RESET)
     arguments = ("get", "--prefix", "", "--print-value-only")
     assert run(*arguments).out == etcdctl(*arguments)
@@ -161,7 +163,7 @@ def test_compaction_and_reading_behind_it(run: Run, endpoint: str) -> None:
     assert "Error: etcdserver: mvcc: required revision has been compacted\nTry: " in behind.err
 
 
-def test_status_in_every_format(run: Run, etcdctl: Run, endpoint: str) -> None:
+def test_status_in_every_format(run: Run, etcdctl: Etcdctl, endpoint: str) -> None:
     assert b" ENDPOINT " in run("status").out
     row = run("status", "-w", "simple").out.decode().split(", ")
     assert row[0] == endpoint

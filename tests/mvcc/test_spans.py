@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from chainfire.mvcc import spans
 from chainfire.mvcc.spans import KEYS_MAX, Spans
 
+Bounds = tuple[bytes, bytes]
+
 NAMES = st.integers(0, 60).map(lambda number: b"%02d" % number)
 BOUNDS = st.tuples(NAMES, NAMES).filter(lambda pair: pair[0] < pair[1])
 STEPS = st.lists(st.tuples(st.sampled_from(["learn", "toggle", "toggle"]), NAMES, BOUNDS))
@@ -41,7 +43,9 @@ def test_what_is_found_is_what_there_is(bytes_max: int, keys_max: int, steps: li
 
 
 @given(BOUNDS, BOUNDS, st.sets(NAMES))
-def test_what_was_learned_is_known_together_too(one: tuple, other: tuple, keys: set[bytes]) -> None:  # type: ignore[type-arg]
+def test_what_was_learned_is_known_together_too(
+    one: Bounds, other: Bounds, keys: set[bytes]
+) -> None:
     known = Spans(1 << 20)
     known.learn(*one, between(keys, *one))
     known.learn(*other, between(keys, *other))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -25,7 +26,8 @@ def main(target: str) -> None:
         for name in database.get_services():
             assert pool.FindServiceByName(name).full_name == name
         method = pool.FindServiceByName("etcdserverpb.KV").methods_by_name["Put"]
-        request, reply = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+        request: Any = GetMessageClass(method.input_type)
+        reply: Any = GetMessageClass(method.output_type)
         put = channel.unary_unary("/etcdserverpb.KV/Put")
         body = put(request(key=b"k", value=b"v").SerializeToString(), timeout=10)
         seen["revision"] = reply.FromString(body).header.revision
