@@ -30,6 +30,7 @@ from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.posting import Posting
 from chainfire.gateway.settings import GrpcSettings
 from chainfire.gateway.tls import Certificates
+from chainfire.gateway.unread import LARGE_BYTES_MIN, Unread
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _QUIET_SECONDS = 0.02  # without a new call: all that were under way have come
@@ -53,6 +54,7 @@ class GrpcServer:
         self._credentials = None if certificates is None else _credentials(certificates)
         self._streams: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self._unread = Unread()
         self._refused_at_stop = 0  # calls that came too late
         options = (settings or GrpcSettings()).options(services.limits.max_request_bytes)
         self._server = aio.server(handlers=[_Table(self._handlers())], options=options)
@@ -127,6 +129,7 @@ class GrpcServer:
                 return _refuse(context, Stopped())
             remaining = context.time_remaining()
             call = GrpcCall(
+                self._unread,
                 services,
                 path,
                 request,
@@ -150,7 +153,11 @@ class GrpcServer:
                 return _refuse(context, error)
             counters.handled[Code.OK] += 1
             counters.sent_messages += 1
-            totals.sent_bytes += len(call.body)
+            size = len(call.body)
+            totals.sent_bytes += size
+            if size >= LARGE_BYTES_MIN:
+                self._unread.sent(size)
+                context.add_done_callback(lambda _: self._unread.taken(size))
             return call.body
 
         return serve
@@ -261,10 +268,11 @@ class _Table(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 class GrpcCall(Call):
     """A unary call of grpc.aio: the answer is kept, and a waiting coroutine woken."""
 
-    __slots__ = ("body", "error", "waiter")
+    __slots__ = ("body", "error", "unread", "waiter")
 
     def __init__(
         self,
+        unread: Unread,
         services: Services,
         method: str,
         request: bytes,
@@ -272,9 +280,13 @@ class GrpcCall(Call):
         deadline: float | None,
     ) -> None:
         super().__init__(services, method, request, metadata, deadline)
+        self.unread = unread
         self.body = b""
         self.error: RequestError | None = None
         self.waiter: asyncio.Future[None] | None = None  # set when the answer did not come at once
+
+    def has_room(self) -> bool:
+        return self.unread.has_room()
 
     def send_reply(self, body: bytes) -> None:
         self.body = body

@@ -36,10 +36,12 @@ from chainfire.gateway.json_unary import (
 )
 from chainfire.gateway.pages import go_error, pages, probes
 from chainfire.gateway.routes import ROUTES, Route
+from chainfire.gateway.unread import Unread
 from chainfire.gateway.web_socket import Messages, refuse
 from chainfire.metrics import Metrics
 
 _GATEWAYS: Final = ("/v3/", "/chainfire/v1/")
+PIECE_BYTES: Final = 256 << 10  # of an answer, handed on at once
 
 
 class HttpApp:
@@ -60,6 +62,7 @@ class HttpApp:
         self._pages = _starlette(pages(services, metrics, set_log_level))
         self._streams: set[JsonStream] = set()
         self._stopping = False
+        self._unread = Unread()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = scope["headers"]
@@ -84,7 +87,7 @@ class HttpApp:
         elif route.is_stream:
             await self._stream(route, scope, receive, send)
         else:
-            await _unary(self._services, route, scope, receive, send)
+            await _unary(self._services, route, self._unread, scope, receive, send)
 
     def stop(self) -> None:
         """End all streams, and whichever still come, with an error that says why."""
@@ -182,7 +185,12 @@ class _ClientGone(Exception):
 
 
 async def _unary(
-    services: Services, route: Route, scope: Message, receive: Receive, send: Send
+    services: Services,
+    route: Route,
+    unread: Unread,
+    scope: Message,
+    receive: Receive,
+    send: Send,
 ) -> None:
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
@@ -204,7 +212,7 @@ async def _unary(
 
     client = scope.get("client")
     peer = f"{client[0]}:{client[1]}" if client else ""
-    call = start(services, route, scope["headers"], body, peer, respond)
+    call = start(services, route, scope["headers"], body, peer, respond, unread.has_room)
     gone = asyncio.create_task(_gone(receive))
     try:
         await asyncio.wait((answered, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -216,7 +224,12 @@ async def _unary(
         status, headers, reply = answered.result()
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
-        await send({"type": "http.response.body", "body": reply})
+        with unread.sending(len(reply)):  # each `send` waits while the client does not read
+            for begin in range(0, max(1, len(reply)), PIECE_BYTES):
+                end = begin + PIECE_BYTES
+                more = end < len(reply)
+                piece = reply[begin:end]
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
 async def _body(receive: Receive, most: int) -> bytes | None:

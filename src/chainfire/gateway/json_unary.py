@@ -44,6 +44,7 @@ BODY_LATE: Final = "Request Timeout"
 
 Headers = Sequence[tuple[str, str]]
 Respond = Callable[[int, Headers, bytes], None]  # status, headers, body
+HasRoom = Callable[[], bool]  # as Call.has_room
 
 _JSON: Final = ("content-type", "application/json")
 # etcd's gateway passes on what its own gRPC call answered with.
@@ -63,7 +64,7 @@ def body_bytes_max(services: Services) -> int:
 class JsonCall(Call):
     """A unary call that came as JSON. `cancel` it when the client is gone."""
 
-    __slots__ = ("begun", "counters", "respond", "route", "timer")
+    __slots__ = ("begun", "counters", "respond", "room", "route", "timer")
 
     def __init__(
         self,
@@ -73,11 +74,13 @@ class JsonCall(Call):
         metadata: Metadata,
         peer: str,
         respond: Respond,
+        room: HasRoom,
     ) -> None:
         super().__init__(services, route.method.path, request, metadata, None, peer)
         self.counters: MethodCounters = services.counters.method(route.method.path)
         self.route = route
         self.respond = respond
+        self.room = room
         self.begun = perf_counter()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -91,6 +94,9 @@ class JsonCall(Call):
             self.timer = loop.call_later(timeout, self._expire)
         assert self.route.method.unary is not None
         run(self.route.method.unary, self)
+
+    def has_room(self) -> bool:
+        return self.room()
 
     def _expire(self) -> None:
         if not self.finished:
@@ -163,6 +169,7 @@ def start(
     body: bytes,
     peer: str,
     respond: Respond,
+    room: HasRoom,
 ) -> JsonCall | Starting | None:
     """Answer a request through `respond`. What is returned takes `cancel`; None: it is answered."""
     try:
@@ -179,7 +186,7 @@ def start(
                 if isinstance(error, Exception):
                     respond_error(answer_to(error, services, route.method.path), respond)
                     return
-                call = JsonCall(services, route, work.result(), metadata, peer, respond)
+                call = JsonCall(services, route, work.result(), metadata, peer, respond, room)
                 starting.call = call
                 call.start(timeout)
 
@@ -189,7 +196,7 @@ def start(
     except Exception as exc:
         respond_error(answer_to(exc, services, route.method.path), respond)
         return None
-    call = JsonCall(services, route, request, metadata, peer, respond)
+    call = JsonCall(services, route, request, metadata, peer, respond, room)
     call.start(timeout)
     return call
 

@@ -31,10 +31,6 @@ class Served:
 class CallServer(Server, Protocol):
     calls: dict[int, NativeCall]  # not yet answered
 
-    def has_room(self, id_: int) -> bool:
-        """Whether its connection, and all of them together, have taken enough of what was sent."""
-        ...
-
 
 class NativeCall(Call):
     """A unary call: its answer joins the turn's replies."""

@@ -118,7 +118,15 @@ class JsonExchange(MessageStream):
             if name == "authorization" or name.startswith("grpc-")
         ]
         address = "" if peer is None else peer.address
-        call = start(self._server.services, self._route, headers, body, address, self._respond)
+        call = start(
+            self._server.services,
+            self._route,
+            headers,
+            body,
+            address,
+            self._respond,
+            self._has_room,
+        )
         if not self._over:
             self._call = call
 
@@ -128,6 +136,9 @@ class JsonExchange(MessageStream):
         self._owner.pop(self._id, None)
         if self._call is not None:
             self._call.cancel()
+
+    def _has_room(self) -> bool:
+        return self._server.has_room(self._id)
 
     def grow_impatient(self) -> None:
         """Called now and then while the body does not come; the second time is too late."""

@@ -41,6 +41,10 @@ class Server(Protocol):
     caster: Caster
 
     def push(self, reply: tuple[Any, ...]) -> None: ...
+    def has_room(self, id_: int) -> bool:
+        """Whether its connection, and all of them together, have taken enough of what was sent."""
+        ...
+
     def peer_of(self, id_: int) -> Peer | None: ...
 
 
