@@ -154,7 +154,6 @@ async def test_start_raises_what_stopped_the_member() -> None:
 @on_loop
 async def test_start_gives_up_after_its_time() -> None:
     world = World(voters=(1, 2, 3))
-    world.driver._gate._gate_index = 1
     node = node_of(world)
     with pytest.raises(TimeoutError):
         await node.start(0.05)

@@ -126,9 +126,7 @@ class Driver:
             raft,
             machine,
             start_number=start_number,
-            # A sole voter had committed whatever its disk held; who joins (and is at 0) has
-            # nothing to show before its first snapshot.
-            gate_index=log.last_index() if self.is_sole_voter else max(1, log.hard_state.commit),
+            log_end=(log.last_index(), log.term(log.last_index())),
             reads_max=limits.reads_max,
             timeout_ms=limits.request_timeout_ms,
         )

@@ -4,6 +4,9 @@ append(message)      one batch: written, readable, not durable; gets a number
 append_alone(…)      the same for the entries of a leader of itself alone
 durable(number)      the writes up to it are durable: the witness is told,
                      and their responses come back, to be sent or stepped
+
+A new commit index alone is not worth a write: the next entries carry it. A start
+waits for all that the log holds, committed or not (`readgate`).
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ class LogWriter:
         self._witness = witness
         self._installing = installing
         self._written = 0  # log writes that need a sync
+        self._unwritten: HardState | None = None  # a commit index that the next entries carry
         self._unsynced: deque[_Unsynced] = deque()
         # The numbers of the first and the last write that is not known to be durable.
         self.oldest_unsynced: int | None = None
@@ -52,7 +56,7 @@ class LogWriter:
         # The last entry of the first of these writes, if `append_alone` made it.
         self._alone: Entry | None = None
 
-    def append(self, message: Message, *, is_sole_voter: bool) -> Sequence[Message]:
+    def append(self, message: Message) -> Sequence[Message]:
         """Carry out a STORAGE_APPEND; the responses that are due at once.
 
         Raises Stalled with nothing changed.
@@ -61,14 +65,16 @@ class LogWriter:
         hard_state = HardState(message.term, message.vote, message.commit) if message.term else None
         if message.snapshot is not None:
             self._install(message.snapshot, hard_state or log.hard_state)
-            hard_state = None
+            hard_state = self._unwritten = None
         if entries and entries[0].index <= log.last_index():
             self._promise_no_more_than(entries[0].index - 1, log.term(entries[0].index - 1))
         promises = hard_state is not None and self._promises(hard_state)
-        # A sole voter's new commit index is not worth a write: whatever its log holds is
-        # committed, and nothing is read after a start before all of it is applied.
-        if entries or promises or (hard_state is not None and not is_sole_voter):
+        if hard_state is None:
+            hard_state = self._unwritten
+        if entries or promises:
             log.append(entries, hard_state)
+            hard_state = None
+        self._unwritten = hard_state
         if not entries and not promises and message.snapshot is None:
             if not self._unsynced:
                 return message.responses

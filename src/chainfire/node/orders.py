@@ -179,7 +179,7 @@ class Orders:
             # hangs on this write is not among the frames yet.
             self.send(self._effects)
             self._effects.frames = {}
-        due = self._writer.append(message, is_sole_voter=self._core.is_sole_voter)
+        due = self._writer.append(message)
         self.appends.popleft()
         self.has_written = self._writer.unsynced is not None
         if message.snapshot is not None:

@@ -1,12 +1,18 @@
 """May the store be read now, at this level? If not, the read waits in `reads` for what it lacks.
 
-after a start   nothing before the commit index of the last life is applied again
+after a start   nothing before all is applied that the last life may have shown: what the log
+                held, or, where a leader has replaced some of it, an entry of a newer term
 after the first at every level as if linearizable, until a leader has told how far the
                 others are: who joins would show clients less than the member it replaces
 linearizable    a ReadIndex round, but for a sole voter that has committed in its term; a leader
                 asks those who answered first the last time, and soon all others if they are silent
 while a write is stalled the machine's memory is ahead of its store: nothing
 while a sole voter applies a giant command: the state before it
+
+Why an entry of a newer term will do: whatever the last life has shown was committed, and
+terms do not go down along a log. So it lies before any committed entry whose term is newer
+than that of all that the log held. A leader commits such an entry in its first round, so
+what was never committed keeps nobody waiting for long.
 """
 
 from __future__ import annotations
@@ -30,16 +36,19 @@ class ReadGate:
         machine: Machine,
         *,
         start_number: int,
-        gate_index: int,
+        log_end: tuple[int, int],
         reads_max: int,
         timeout_ms: int,
     ) -> None:
-        """`gate_index`: what the last life may have shown; nothing is read before it is applied."""
+        """`log_end`: index and term of the last entry that the last life has left."""
         self._raft = raft
         self._core = raft.raft  # read, never written
         self._machine = machine
-        self._gate_index = gate_index
-        self._asks_first = gate_index <= 1  # there was no last life
+        # Nothing is read before this is applied, or an entry of a newer term than that. Who joins
+        # (and is at 0) has nothing to show before its first snapshot.
+        self._gate_index, self._gate_term = max(1, log_end[0]), log_end[1]
+        self._is_shut = True
+        self._asks_first = self._core.log.committed <= 1  # there was no last life
         self._reads_max = reads_max
         self.reads = Reads(timeout_ms, start_number)
         self._is_local = False  # a linearizable read needs no round of heartbeats
@@ -65,11 +74,10 @@ class ReadGate:
         index = 0 if level == LOCAL else self._core.log.committed
         if self._is_local and machine.is_held:
             index = 0  # nobody was told anything of what is being applied
-        index = max(index, self._gate_index)
         needs_round = (level == LINEARIZABLE or self._asks_first) and not self._is_local
         if (
             not needs_round
-            and not barred
+            and not (barred or self.is_shut)
             and machine.applied_index >= index
             and machine.revision >= min_revision
         ):
@@ -82,11 +90,19 @@ class ReadGate:
             reads.wait(index, min_revision, now_ms, deadline_ms, pending)
         return False
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether what was shown before may be missing still."""
+        if self._is_shut:
+            applied, term = self._machine.applied_index, self._machine.applied_term
+            self._is_shut = applied < self._gate_index and term <= self._gate_term
+        return self._is_shut
+
     def is_current(self, barred: bool) -> bool:
         """Whether a linearizable read need not wait for anything: at a sole voter, mostly."""
-        if barred or not self._is_local:
+        if barred or not self._is_local or self.is_shut:
             return False
-        return self._machine.applied_index >= max(self._core.log.committed, self._gate_index)
+        return self._machine.applied_index >= self._core.log.committed
 
     def start_round(self) -> None:
         """One ReadIndex round for all that came since the last one."""
@@ -123,8 +139,9 @@ class ReadGate:
 
     def confirm_round(self, state: ReadState) -> None:
         if self._asks_first:
-            self._asks_first, self._gate_index = False, state.index
-        self.reads.confirm_round(state.context, max(state.index, self._gate_index))
+            self._asks_first, self._is_shut = False, True
+            self._gate_index, self._gate_term = state.index, self._core.term
+        self.reads.confirm_round(state.context, state.index)
 
     def leader_changed(self) -> None:
         """An index that an old leader names later must not answer anybody (etcd#21375)."""
@@ -146,6 +163,8 @@ class ReadGate:
 
     def ready(self) -> list[ReadPending]:
         """Take out those that may be answered now."""
+        if self.is_shut:
+            return []
         return self.reads.ready(self._machine.applied_index, self._machine.revision)
 
     def tick(self, now_ms: int) -> None:

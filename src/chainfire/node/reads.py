@@ -5,8 +5,8 @@
     Linearizable   a read index, confirmed after the read arrived, is applied
 
 and, at any level, the revision that the caller has seen (`min_revision`) is
-applied. After a start nothing is read before the commit index of the last
-life is applied again.
+applied. After a start nothing is read before all is applied that the last life
+may have shown (`readgate`).
 """
 
 from __future__ import annotations

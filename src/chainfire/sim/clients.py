@@ -88,14 +88,22 @@ class Call:
     # ── what the driver says ────────────────────────────────────────────────
 
     def done(self, result: Result) -> None:
+        member = self.member
+        member.shown_revision = max(member.shown_revision, result.revision)
         self._answer(response_of(result))
 
     def ready(self) -> None:
         """The store may be read, here and now."""
-        request, driver = self.operation.request, self.member.driver
+        request, member = self.operation.request, self.member
+        driver = member.driver
         assert isinstance(request, Range) and driver is not None
-        if driver.machine.applied_index < self.member.had_committed:
-            raise Violation(f"member {self.member.id} is read before it has replayed its log")
+        revision = driver.machine.revision
+        if revision < member.had_shown_revision:
+            raise Violation(
+                f"member {member.id} is read at revision {revision}, it had shown "
+                f"{member.had_shown_revision} before its last start"
+            )
+        member.shown_revision = max(member.shown_revision, revision)
         steps = range_steps(self.member.disk.state, driver.machine.store, 0, range_of(request))
         try:
             self._answer(response_of(run(steps)))

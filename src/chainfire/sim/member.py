@@ -100,7 +100,8 @@ class SimMember:
         self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
         self.pre_vote = world.shape.pre_vote  # from its next life on
-        self.had_committed = 0  # before this life, as far as its disk knows
+        self.shown_revision = 1  # to clients, in all its lives
+        self.had_shown_revision = 1  # before this one
         self.opened_at = 0  # what was applied when this life began
         self._world = world
         self._schedule = world.schedule
@@ -146,8 +147,8 @@ class SimMember:
             conf = self.opened.machine.conf_state
             self._admission = Admission(self.id, conf, lost_data=True)
         self.opened_at = self.opened.machine.applied_index
-        self.had_committed = self.opened.log.hard_state.commit
-        if self.opened_at < self.had_committed:
+        self.had_shown_revision = self.shown_revision
+        if self.opened_at < self.opened.log.hard_state.commit:
             self.branches["starts that replay"] += 1
         if self._shape.watchers:
             self.watches = MemberWatches(
