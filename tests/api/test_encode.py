@@ -144,6 +144,19 @@ def test_a_transactions_reply_in_slices_is_the_same_reply(count: int) -> None:
     row = KeyValue(key=b"k", value=bytes(1000), version=1).SerializeToString()
     many = RangeResult(7, [row] * count, more=False, count=count)
     few = RangeResult(7, [row], more=False, count=1)
-    result = TxnResult(7, True, [few, PutResult(7), many, few])
+    gone = DeleteResult(7, count, [row] * count)
+    inner = TxnResult(7, False, [PutResult(7), copy(gone), few])
+    result = TxnResult(7, True, [few, PutResult(7), many, inner, gone, few])
     expected = encode.txn_reply(b"\x0a\x00", result)
+    assert encode.is_short(result) is (count == 3)
     assert run(encode.txn_reply_steps(b"\x0a\x00", result)) == expected
+
+
+@pytest.mark.parametrize("count", [0, 1000, 2500])
+def test_a_deletes_reply_in_slices_is_the_same_reply(count: int) -> None:
+    row = KeyValue(key=b"k", value=b"v", version=1).SerializeToString()
+    result = DeleteResult(7, count, [row] * count)
+    expected = encode.delete_reply(b"\x0a\x00", result)
+    assert run(encode.delete_reply_steps(b"\x0a\x00", copy(result))) == expected
+    slices = sum(1 for _ in encode.delete_reply_steps(b"", result))
+    assert slices == (0 if count <= 1000 else -(-count // 1000))

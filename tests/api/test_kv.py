@@ -180,6 +180,24 @@ def test_a_nested_txn_of_ranges_goes_through_the_log(api: Api) -> None:
     assert reply.responses[0].response_txn.header.revision == 0
 
 
+def test_long_answers_of_writes_are_made_in_slices(api: Api) -> None:
+    for number in range(20):
+        api.do("KV.Put", PutRequest(key=b"a%02d" % number, value=bytes(100_000)))
+    everything = RangeRequest(key=b"a", range_end=b"b")
+    delete = DeleteRangeRequest(key=b"a", range_end=b"b", prev_kv=True)
+    put = RequestOp(request_put=PutRequest(key=b"c"))
+    ops = [put, RequestOp(request_range=everything)]
+    before = len(api.node.work)
+    read = api.do("KV.Txn", TxnRequest(success=ops))
+    assert isinstance(read, TxnResponse)
+    assert len(read.responses[1].response_range.kvs) == 20
+    assert len(api.node.work) == before + 1
+    deleted = api.do("KV.DeleteRange", delete)
+    assert isinstance(deleted, DeleteRangeResponse)
+    assert [kv.key for kv in deleted.prev_kvs] == [b"a%02d" % n for n in range(20)]
+    assert len(api.node.work) == before + 2
+
+
 # ── compaction ──────────────────────────────────────────────────────────────
 
 

@@ -38,6 +38,7 @@ _TTL_MS: Final = b"\xc0\x3e"  # field 1000
 _PUT_HEADS: Final = tuple(
     b"\x1a%c\x12%c\x0a%c\x18" % (size + 5, size + 3, size + 1) for size in range(11)
 )
+_NO_HEADER: Final = b"\x0a\x00"
 _ONE_ROW_END: Final = b"\x20\x01"  # count = 1
 
 
@@ -84,26 +85,41 @@ def range_reply_steps(header: bytes, result: RangeResult) -> Generator[None, Non
     Takes the rows out of the result as it goes: to let go of a million at once takes 50 ms.
     A BytesIO hands out what it holds without a copy, however large that is.
     """
-    if _is_short(result):
+    if is_short(result):
         return range_reply(header, result)
     rows, result.rows = list(result.rows), ()
-    rows.reverse()
     reply = BytesIO()
     reply.write(header)
+    yield from _write_rows(reply, rows, _ROW_HEADS, _FIELD_2)
+    reply.write(range_reply(b"", result))
+    return reply.getvalue()
+
+
+def _write_rows(
+    reply: BytesIO, rows: list[bytes], heads: Sequence[bytes], tag: bytes
+) -> Generator[None, None, None]:
+    """In slices; takes them out of the list."""
+    rows.reverse()
     while rows:
         part: list[bytes] = []
         size = 0
         while rows and len(part) < ROWS_PER_SLICE and size < BYTES_PER_SLICE:
             part.append(rows.pop())
             size += len(part[-1])
-        reply.write(b"".join(_rows(part, _ROW_HEADS, _FIELD_2)))
+        reply.write(b"".join(_rows(part, heads, tag)))
         yield
-    reply.write(range_reply(b"", result))
-    return reply.getvalue()
 
 
-def _is_short(result: RangeResult) -> bool:
-    rows = result.rows
+def is_short(result: OpResult) -> bool:
+    """Whether its answer may be made at once."""
+    if isinstance(result, PutResult):
+        return True
+    if isinstance(result, TxnResult):
+        for inner in result.results:
+            if type(inner) is not PutResult and not is_short(inner):
+                return False
+        return True
+    rows = result.prevs if isinstance(result, DeleteResult) else result.rows
     return len(rows) <= ROWS_PER_SLICE and sum(map(len, rows)) <= BYTES_PER_SLICE
 
 
@@ -123,6 +139,17 @@ def delete_reply(header: bytes, result: DeleteResult) -> bytes:
     return b"".join(parts)
 
 
+def delete_reply_steps(header: bytes, result: DeleteResult) -> Generator[None, None, bytes]:
+    """The same, as `range_reply_steps` does it."""
+    if is_short(result):
+        return delete_reply(header, result)
+    rows, result.prevs = list(result.prevs), ()
+    reply = BytesIO()
+    reply.write(delete_reply(header, result))
+    yield from _write_rows(reply, rows, _PREV_HEADS, _FIELD_3)
+    return reply.getvalue()
+
+
 def txn_reply(header: bytes, result: TxnResult) -> bytes:
     parts = [header]
     if result.succeeded:
@@ -138,8 +165,8 @@ def txn_reply(header: bytes, result: TxnResult) -> bytes:
 
 
 def txn_reply_steps(header: bytes, result: TxnResult) -> Generator[None, None, bytes]:
-    """The same; ranges that are long are answered in slices, as `range_reply_steps` does."""
-    if all(_is_short(inner) for inner in result.results if isinstance(inner, RangeResult)):
+    """The same; what is long in it is answered in slices, as `range_reply_steps` does."""
+    if is_short(result):
         return txn_reply(header, result)
     reply = BytesIO()
     reply.write(txn_reply(header, TxnResult(0, result.succeeded)))
@@ -147,6 +174,12 @@ def txn_reply_steps(header: bytes, result: TxnResult) -> Generator[None, None, b
         if isinstance(inner, RangeResult):
             body = yield from range_reply_steps(_inner_header(inner.revision), inner)
             op_head = _FIELD_1 + varint(len(body))
+        elif isinstance(inner, DeleteResult):
+            body = yield from delete_reply_steps(_inner_header(inner.revision), inner)
+            op_head = _FIELD_3 + varint(len(body))
+        elif isinstance(inner, TxnResult):
+            body = yield from txn_reply_steps(_NO_HEADER, inner)
+            op_head = _FIELD_4 + varint(len(body))
         else:
             body, op_head = _response_op(inner), b""
         reply.write(_FIELD_3 + varint(len(op_head) + len(body)) + op_head)
@@ -180,7 +213,7 @@ def range_stream_reply(range_response: bytes) -> bytes:
 def _response_op(result: OpResult) -> bytes:
     """A ResponseOp. As in etcd, inner headers hold the revision only, a nested txn's nothing."""
     if isinstance(result, TxnResult):
-        tag, body = _FIELD_4, txn_reply(b"\x0a\x00", result)
+        tag, body = _FIELD_4, txn_reply(_NO_HEADER, result)
     else:
         header = _inner_header(result.revision)
         if isinstance(result, RangeResult):

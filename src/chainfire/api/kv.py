@@ -175,7 +175,12 @@ def delete_range(services: Services, call: Call) -> None:
 
 
 def _delete_done(call: Call, result: DeleteResult) -> None:
-    call.reply(encode.delete_reply(call.services.header(result.revision), result))
+    header = call.services.header(result.revision)
+    if encode.is_short(result):
+        call.reply(encode.delete_reply(header, result))
+    else:
+        call.then = _long_reply_done
+        call.run_steps(encode.delete_reply_steps(header, result))
 
 
 # ── Txn ─────────────────────────────────────────────────────────────────────
@@ -216,7 +221,12 @@ def _txn_reply_steps(services: Services, store: Mvcc, request: TxnRequest) -> St
 
 
 def _txn_done(call: Call, result: TxnResult) -> None:
-    call.reply(encode.txn_reply(call.services.header(result.revision), result))
+    header = call.services.header(result.revision)
+    if encode.is_short(result):
+        call.reply(encode.txn_reply(header, result))
+    else:
+        call.then = _long_reply_done
+        call.run_steps(encode.txn_reply_steps(header, result))
 
 
 # ── Compact ─────────────────────────────────────────────────────────────────
