@@ -1,7 +1,8 @@
-"""The faults: each strikes some members, says which, and on its second step takes itself back.
+"""The faults: each strikes some members, says which, and then takes itself back.
 
-A fault is a generator: it yields the members that it hurts, once, after it has struck; what follows
-mends, and starts the members that are down. It raises Inconclusive when it could not strike.
+A fault is a generator: it yields the members that it hurts after it has struck; what follows mends,
+and starts the members that are down. One that has to wait for others then yields once more before.
+It raises Inconclusive when it could not strike.
 `at_once` says which may strike while others last, and `mended_in_turn` which of those ends first.
 """
 
@@ -214,6 +215,7 @@ def _comes_back(scene: Scene, rng: random.Random, victim: Member) -> Strike:
     yield {victim.name}
     if not at_first:
         victim.spawn()
+    yield set()  # to replace a member, all others must be there
     scene.wait_or_replace(victim)
 
 

@@ -333,8 +333,9 @@ def _strike_together(scene: Scene, names: Sequence[str], rng: random.Random) -> 
         if len(names) > 1:
             time.sleep(rng.uniform(0, 1))
     _endure(scene, rng)
-    for name in sorted(struck, key=mended_in_turn):
-        next(struck[name], None)
+    mending = [struck[name] for name in sorted(struck, key=mended_in_turn)]
+    for fault in (*mending, *mending):
+        next(fault, None)
     scene.hurt.clear()
     scene.wait_ready()
     scene.go_on(20)
