@@ -110,7 +110,7 @@ class Cluster:
         flags: Sequence[str] = (),
         *,
         proxied: bool = False,
-        prepare: Callable[[Member], None] | None = None,
+        prepare: Callable[[Member], object] | None = None,
     ) -> None:
         """`prepare` gives a member its place (`host`, `prefix`) before its URLs are made."""
         self.kind = kind

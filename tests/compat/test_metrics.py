@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import peers
 from tests.clusters import Cluster
-from tests.servers import Kind, Server, etcd
+from tests.servers import Kind, Server, etcd, free_port
 
 # What etcd has and we do not, with the reason.
 ABSENT = {
@@ -40,8 +40,15 @@ ABSENT = {
 }
 
 
+def with_metrics_url(server: Server) -> Server:
+    """Of its own: not every door serves HTTP at the client URL."""
+    server.flags = (*server.flags, f"--listen-metrics-urls=http://127.0.0.1:{free_port()}")
+    return server
+
+
 def scraped(server: Server) -> dict[str, Metric]:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as answer:
+    (url,) = (flag.partition("=")[2] for flag in server.flags if "metrics-urls" in flag)
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     return {name: f for name, f in families.items() if not name.startswith("go_")}
@@ -71,13 +78,13 @@ def missing(theirs: dict[str, Metric], ours: dict[str, Metric]) -> list[str]:
 
 
 def of_a_member(kind: Kind, data_dir: Path) -> dict[str, Metric]:
-    with Server(kind, data_dir, flags=("--metrics=extensive",)) as server:
+    with with_metrics_url(Server(kind, data_dir, flags=("--metrics=extensive",))) as server:
         return scraped(server)
 
 
 def of_a_cluster(kind: Kind, directory: Path) -> dict[str, Metric]:
     directory.mkdir()
-    with Cluster(kind, directory).start() as cluster:
+    with Cluster(kind, directory, prepare=with_metrics_url).start() as cluster:
         leader = cluster.leader()
         leader.put(b"a", b"b")
         return scraped(leader)
