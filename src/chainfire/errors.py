@@ -512,11 +512,11 @@ class Damaged(FatalError):
 
 
 class OlderCopy(Damaged):
-    """The member's data directory is one that it had before; a later start of it was met."""
+    """The member's data directory is one that it had before: others know more of it."""
 
-    def __init__(self, detail: str, start_number: int) -> None:
+    def __init__(self, detail: str, start_number: int = 0) -> None:
         super().__init__(detail)
-        self.start_number = start_number  # of that later start
+        self.start_number = start_number  # of a later start that was met; 0: of none
 
 
 class Diverged(FatalError):

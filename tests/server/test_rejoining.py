@@ -188,6 +188,30 @@ async def test_an_older_copy_of_a_directory_is_made_good_from_the_other_members(
 
 
 @on_loop
+async def test_a_copy_made_in_the_life_before_is_found_by_what_the_leader_was_promised(
+    tmp_path: Path,
+) -> None:
+    """Its start number is the next one, as after a crash."""
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        await lead(cluster, "a")
+        await put(cluster.node("a"), b"k")
+        await until(cluster.is_even)
+        shutil.copytree(tmp_path / "c", tmp_path / "copy")
+        await put(cluster.node("a"), b"later")
+        await until(cluster.is_even)
+        await cluster.stop("c")
+        shutil.rmtree(tmp_path / "c")
+        (tmp_path / "copy").rename(tmp_path / "c")
+        older = Member(cluster.configs["c"])
+        with pytest.raises(OlderCopy, match="was acknowledged here"):
+            await end_of(older)
+        assert older.starts_anew
+        await cluster.start("c")
+        await until(lambda: not registry_of(cluster, "c").has_lost_data)
+        await until(cluster.is_even)
+
+
+@on_loop
 async def test_who_runs_beside_a_newer_copy_of_its_directory_is_refused(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         await put(cluster.node("a"), b"k")

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from chainfire.errors import Damaged
+from chainfire.errors import OlderCopy
 from chainfire.raft.messages import Snapshot
 from chainfire.raft.unstable import Unstable
 from chainfire.types import ConfState, Entry, HardState
@@ -183,12 +183,12 @@ class RaftLog:
         return len(entries)
 
     def commit_to(self, index: int) -> None:
-        """Never moves back. Raises Damaged when this log does not reach so far any more."""
+        """Never moves back. Raises OlderCopy when this log does not reach so far any more."""
         if index <= self.committed:
             return
         if index > self.unstable.last_index:
             # The leader was promised these entries by us; they are lost (etcd#10166).
-            raise Damaged(
+            raise OlderCopy(
                 f"entry {index} is committed and was acknowledged here, "
                 f"but the log ends at {self.unstable.last_index}"
             )
