@@ -56,7 +56,7 @@ class Keeper:
     def heard(self, body: bytes) -> None:
         """A LeaseKeepAliveRequest. Raises Malformed."""
         renewing, lease = self._renewing, _lease_of(body)
-        if not renewing.ids:
+        if not renewing.ids and not renewing.is_held:
             renewing.begin()
         renewing.ids.append(lease)
         renewing.keepers.append(self)
@@ -74,7 +74,7 @@ class Keeper:
 class Renewing:
     """What was asked for in this turn of the loop, and what waits for the log."""
 
-    __slots__ = ("_asked", "_header", "_node", "_pauses_until", "ids", "keepers")
+    __slots__ = ("_asked", "_header", "_node", "_pauses_until", "ids", "is_held", "keepers")
 
     def __init__(self, node: Renewer, header: Callable[[int], bytes]) -> None:
         """`header` makes the header field of answers at a revision."""
@@ -84,12 +84,14 @@ class Renewing:
         self.keepers: list[Keeper] = []  # who asked for which
         self._asked = _Asked(header)  # goes into the log next
         self._pauses_until = 0.0  # on the loop's clock
+        self.is_held = False  # whoever brings them sets it, and will `ask`
 
     def begin(self) -> None:
-        """The first of a turn follows."""
-        asyncio.get_running_loop().call_soon(self._ask)
+        """The first of a turn follows, and nobody else will `ask`."""
+        asyncio.get_running_loop().call_soon(self.ask)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Renew what was heard."""
         ids, self.ids = self.ids, []
         keepers, self.keepers = self.keepers, []
         kept = self._node.kept(ids)

@@ -202,6 +202,8 @@ class NativeServer:
         make_call = self._call_type
         calls = self.calls
         received_bytes, called, complete = 0, False, self.complete
+        renewing = self.services.renewing
+        renewing.is_held = True
         for id_, what, body, metadata, timeout in events:
             if what < 0:
                 self._others[what](id_, body, metadata, timeout)
@@ -223,6 +225,9 @@ class NativeServer:
             complete.turns_since_call = 0
         if complete:
             complete.take_turn()
+        renewing.is_held = False
+        if renewing.ids:
+            renewing.ask()
         self.services.counters.received_bytes += received_bytes
         self.flush()
         if complete or not armed:
