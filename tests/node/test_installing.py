@@ -174,6 +174,25 @@ def test_a_late_sync_does_not_promise_again_what_the_snapshot_has_replaced(tmp_p
     driver.snapshot_received(message, staged_state(tmp_path / "state-000002", 9))
     world.turn()
     world.sync(effects)
-    assert world.witness.notes[-1][:2] == (9, 9)
+    assert world.witness.notes[-1][0] < 9
     world.settle()
+    assert world.witness.notes[-1][:2] == (9, 9)
     assert world.machine.applied_index == 9 and driver.raft.raft.role is Role.FOLLOWER
+
+
+def test_until_the_switch_the_witness_promises_what_the_old_log_holds(tmp_path: Path) -> None:
+    """A crash may come between the two, and the log may know another term at that index."""
+    world = World(voters=(1, 2, 3))
+    old = [Entry(1, index) for index in range(1, 21)]
+    world.driver.received(2, [Message(MessageType.APPEND, 1, 2, 1, entries=old, commit=3)])
+    world.settle()
+    before = LogStore(world.log, ConfState((1, 2, 3)))
+    promised = []
+    world.place.before_switch = lambda: promised.append(world.witness.notes[-1][:2])
+    world.place.root = tmp_path
+    snapshot = Snapshot(9, 9, ConfState((1, 2, 3)))
+    message = Message(MessageType.SNAPSHOT, 1, 3, 9, snapshot=snapshot)
+    world.driver.snapshot_received(message, staged_state(tmp_path / "state-000002", 9))
+    world.turn()
+    ((index, term),) = promised
+    assert index <= 9 and before.term(index) == term

@@ -50,8 +50,10 @@ class MemoryPlace:
     live: MemoryBackend
     root: Path = Path()
     discarded: list[str] = field(default_factory=list)
+    before_switch: Callable[[], None] = lambda: None
 
     def switch_state(self, staged: str) -> None:
+        self.before_switch()
         self.live.reopen(self.root / staged)
 
     def discard_state(self, staged: str) -> None:

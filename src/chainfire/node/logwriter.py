@@ -131,7 +131,11 @@ class LogWriter:
         return (new.term, new.vote) != (old.term, old.vote)
 
     def _install(self, snapshot: Snapshot, hard_state: HardState) -> None:
-        self._promise_no_more_than(snapshot.index, snapshot.term)
+        # What both the log that is there and the snapshot hold: a crash may come between the two,
+        # and the log may have another term at the snapshot's index.
+        log = self._log
+        index = max(log.first_index() - 1, min(log.hard_state.commit, log.last_index()))
+        self._promise_no_more_than(index, log.term(index))
         self._installing.install(snapshot, hard_state)
 
     def _promise_no_more_than(self, index: int, term: int) -> None:
