@@ -17,6 +17,8 @@ vote (`standing`).
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from chainfire.types import ConfState
 
 
@@ -73,6 +75,12 @@ class Admission:
     def reported(self, peer: int, term: int) -> None:
         """This member has reached that term, and says so to this life of ours."""
         self._terms[peer] = max(term, self._terms.get(peer, 0))
+
+
+def is_quorum_without(lost: Set[int], conf_state: ConfState) -> bool:
+    """Whether a majority of each half is left without those that have lost data."""
+    halves = [half for half in (conf_state.voters, conf_state.voters_outgoing) if half]
+    return all(leaves_quorum(len(half), len(lost & {*half})) for half in halves)
 
 
 def leaves_quorum(voters: int, lost: int) -> bool:

@@ -155,7 +155,7 @@ class Member:
         if isinstance(error, OlderCopy):
             start_number = max(start_number, error.start_number)
         roster = rejoining.roster_of(opened)
-        if not rejoining.may_rejoin(roster):
+        if not rejoining.may_rejoin(opened.identity.member_id, roster):
             return
         rejoin = rejoining.Rejoin(
             identity=opened.identity,

@@ -23,7 +23,7 @@ from typing import Final
 
 from chainfire.errors import Corrupt, Damaged, UnknownFormat
 from chainfire.machine import bootstrap, rows
-from chainfire.node.admission import leaves_quorum
+from chainfire.node.admission import is_quorum_without, leaves_quorum
 from chainfire.node.frames import BadFrame
 from chainfire.node.logstore import (
     Identity,
@@ -60,10 +60,11 @@ class Rejoin:
     reason: str
 
 
-def may_rejoin(roster: Roster) -> bool:
+def may_rejoin(member_id: int, roster: Roster) -> bool:
     """Whether the others are a quorum without this member."""
     conf = roster.conf_state
-    return leaves_quorum(len({*conf.voters, *conf.voters_outgoing}), 1)
+    is_enough = leaves_quorum(len({*conf.voters, *conf.voters_outgoing}), 1)
+    return is_enough and is_quorum_without({member_id}, conf)
 
 
 def find(directory: DataDir, founders: Roster | None, reason: str) -> Rejoin | None:
@@ -77,7 +78,11 @@ def find(directory: DataDir, founders: Roster | None, reason: str) -> Rejoin | N
         return None
     identity = known.pop()
     roster, sender_start, applied_term = _state(directory, identity) or (founders, 0, 0)
-    if roster is None or roster.cluster_id != identity.cluster_id or not may_rejoin(roster):
+    if (
+        roster is None
+        or roster.cluster_id != identity.cluster_id
+        or not may_rejoin(identity.member_id, roster)
+    ):
         return None
     return Rejoin(
         identity=identity,
