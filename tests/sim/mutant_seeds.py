@@ -53,12 +53,15 @@ def main() -> None:
     first, count, seconds = map(int, sys.argv[1:])
     lines = {(path, line) for path, line in json.load(sys.stdin)}
     from chainfire.sim.run import run_shape
-    from chainfire.sim.shape import EVERY_FAULT, Shape, draw
+    from chainfire.sim.shape import PLOTS, RARE_FAULTS, RARER_FAULTS, Shape, draw
+
+    aimed = {*RARE_FAULTS, *RARER_FAULTS, *PLOTS}
 
     def dullness(shape: Shape) -> float:
-        """A dozen faults promise most: a cluster that is hit all the time does nothing."""
-        per_minute = shape.faults_per_minute * sum(EVERY_FAULT[kind] for kind in shape.faults)
-        return abs(log2(per_minute * seconds / 60 / 12)) + (shape.members < 3)
+        """A dozen faults promise most, those most that aim at something: a cluster that is hit
+        all the time does nothing."""
+        off = abs(log2(shape.strikes_per_minute * seconds / 60 / 12))
+        return off + (shape.members < 3) - 0.3 * len(aimed & {*shape.faults})
 
     shapes = [draw(seed, seconds=seconds) for seed in range(first, first + count)]
     said: dict[str, Any] = {"broken": None, "what": "", "reached": None, "seeds": count}

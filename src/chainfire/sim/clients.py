@@ -31,7 +31,6 @@ from chainfire.sim.history import (
     Response,
     Txn,
     TxnDone,
-    Violation,
 )
 from chainfire.sim.member import SimMember
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
@@ -51,6 +50,11 @@ class World(Protocol):
     shape: Shape
     history: History
 
+    @property
+    def committed(self) -> int:
+        """As far as any member has known."""
+        ...
+
     def leader(self) -> SimMember | None: ...
 
     def member_for(self, client: int, dice: Random) -> SimMember | None: ...
@@ -59,10 +63,14 @@ class World(Protocol):
 class Call:
     """A Pending and a ReadPending of the driver: one operation on its way."""
 
-    __slots__ = ("_client", "finished", "life", "member", "operation")
+    __slots__ = ("_client", "_committed", "finished", "life", "member", "operation")
 
-    def __init__(self, client: Client, operation: Operation, member: SimMember) -> None:
+    def __init__(
+        self, client: Client, operation: Operation, member: SimMember, committed: int
+    ) -> None:
+        """`committed`: what some member knew to be committed when it was called."""
         self._client = client
+        self._committed = committed
         self.operation = operation
         self.member = member
         self.life = member.life
@@ -97,13 +105,9 @@ class Call:
         request, member = self.operation.request, self.member
         driver = member.driver
         assert isinstance(request, Range) and driver is not None
-        revision = driver.machine.revision
-        if revision < member.had_shown_revision:
-            raise Violation(
-                f"member {member.id} is read at revision {revision}, it had shown "
-                f"{member.had_shown_revision} before its last start"
-            )
-        member.shown_revision = max(member.shown_revision, revision)
+        member.may_be_read()
+        if request.level == Level.LINEARIZABLE:
+            member.must_have_applied(self._committed, "is read")
         steps = range_steps(self.member.disk.state, driver.machine.store, 0, range_of(request))
         try:
             self._answer(response_of(run(steps)))
@@ -185,8 +189,9 @@ class Client:
     def _call(self, member: SimMember, requests: Sequence[Request]) -> list[Call]:
         """They arrive together."""
         now, session = self._world.schedule.now, member.id * 100_000 + member.power_losses
+        committed = self._world.committed
         calls = [
-            Call(self, Operation(self.id, member.id, session, now, request), member)
+            Call(self, Operation(self.id, member.id, session, now, request), member, committed)
             for request in requests
         ]
         self._world.history.operations += [call.operation for call in calls]

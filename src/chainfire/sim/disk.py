@@ -5,6 +5,7 @@
                   batches; of the witness any version since its last fsync
     power cut     a power loss in the middle of a turn: at the n-th step from now on
     ambush        the same, n steps after the log's end is next replaced or a snapshot installed
+    audit         at each of the steps around these, whether a kill right there would lose anything
     failures      sync that fails, disk full, a stall, slow syncs
     snapshots     lie beside the live state, durable as they are, until one takes its place
 
@@ -16,10 +17,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, WriteBatch
 from chainfire.storage.memory import MemoryBackend, MemoryBatch
 from chainfire.storage.witness import Promise
+
+AUDITED_STEPS: Final = 6  # of a turn, from something rare on
 
 
 class PowerCut(BaseException):
@@ -33,10 +37,13 @@ class Power:
         self.cut_after = -1  # steps; below zero: never
         self.ambush_after = -1  # steps after something rare; below zero: no ambush
         self.in_turn = False
-        self.steps = 0
+        self.audit: Callable[[], None] | None = None  # what a kill here and now would leave
+        self._audits_left = 0
 
     def step(self) -> None:
-        self.steps += 1
+        if self._audits_left:
+            self._audits_left -= 1
+            self._look()
         if self.cut_after >= 0:
             if self.cut_after == 0:
                 raise PowerCut
@@ -44,12 +51,27 @@ class Power:
 
     def rarely(self) -> None:
         """What comes next is a step that turns seldom make."""
-        if self.in_turn and self.ambush_after >= 0:
+        if not self.in_turn:
+            return
+        self._audits_left = AUDITED_STEPS
+        if self.ambush_after >= 0:
             self.cut_after, self.ambush_after = self.ambush_after, -1
+
+    def turn_ended(self) -> None:
+        """Between two turns is a place to die, too."""
+        self.in_turn = False
+        if self._audits_left:
+            self._audits_left = 0
+            self._look()
+
+    def _look(self) -> None:
+        if self.audit is not None:
+            self.audit()
 
     def hold(self) -> None:
         """Nothing that was planned comes to pass."""
         self.cut_after = self.ambush_after = -1
+        self._audits_left = 0
 
 
 class SimBatch(MemoryBatch):

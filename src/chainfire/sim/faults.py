@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.ready import Role
@@ -16,9 +16,12 @@ from chainfire.sim.cables import Cables
 from chainfire.sim.clients import Nobody
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
-from chainfire.sim.opening import described, may_begin_anew
+from chainfire.sim.opening import described, may_begin_anew, stored_conf
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import EVERY_FAULT, Shape
+from chainfire.types import ConfState
+
+QUESTIONS_US: Final = 15 * MS  # between two that somebody is asked while things are bad for it
 
 
 class World(Protocol):
@@ -29,10 +32,19 @@ class World(Protocol):
     cables: Cables | None
     clock_jumps: list[tuple[int, int]]
 
+    @property
+    def newest_conf(self) -> ConfState:
+        """That anybody has applied."""
+        ...
+
     def add_member(self) -> SimMember | None: ...
 
     def flood(self, member: SimMember) -> None:
         """Call it more often than it can answer."""
+        ...
+
+    def question(self, member: SimMember) -> None:
+        """Ask it what only who leads can know."""
         ...
 
     def note(self, what: str, member: int = 0, detail: str = "") -> None: ...
@@ -79,6 +91,12 @@ class Faults:
     def _ms(self, least: int, most: int) -> int:
         return int(MS * least * (most / least) ** self._dice.random())
 
+    @property
+    def _election_us(self) -> int:
+        """Until silence is noticed, at the earliest."""
+        shape = self._world.shape
+        return shape.heartbeat_ms * shape.election_ticks * MS
+
     def _later(self, delay: int, do: Callable[..., object], *args: object) -> None:
         self._world.schedule.after(delay, do, *args)
 
@@ -110,7 +128,7 @@ class Faults:
 
     def _reconfigure(self, member: SimMember) -> bool:
         """As in a cluster whose members are given another configuration one by one."""
-        member.pre_vote = not member.pre_vote
+        member.options = member.options.changed(self._dice)
         return self._end(member, power=False)
 
     def _kill_all(self, _: SimMember) -> bool:
@@ -137,10 +155,7 @@ class Faults:
     def _transfer(self, member: SimMember) -> bool:
         if member.driver is None:
             return False
-        to = self._dice.choice(list(self._world.members))
-        self._world.note("transfer", member.id, f"to {to}")
-        member.driver.raft.transfer_leader(to)
-        member.wake()
+        self._hand_over(member, self._dice.choice(list(self._world.members)))
         return True
 
     def _campaign(self, member: SimMember) -> bool:
@@ -153,12 +168,10 @@ class Faults:
 
     def _rivals(self, _: SimMember) -> bool:
         """Leaders die, and when that is noticed everybody else stands at the same moment."""
-        shape = self._world.shape
         leaders = [m for m in self._world.members.values() if m.role is Role.LEADER]
         struck = [self._end(member, power=False) for member in leaders]
-        noticed = shape.heartbeat_ms * shape.election_ticks * MS
         for member in self._world.members.values():
-            self._later(noticed + self._dice.randrange(3 * MS), self._campaign, member)
+            self._later(self._election_us + self._dice.randrange(3 * MS), self._campaign, member)
         return any(struck)
 
     def _membership(self, member: SimMember) -> bool:
@@ -178,6 +191,9 @@ class Faults:
             ChangeStep(ChangeKind.ADD_VOTER if id in conf.learners else ChangeKind.ADD_LEARNER, id)
             for id in self._dice.sample(ids, min(len(ids), self._dice.choice((1, 1, 1, 2, 3))))
         )
+        steps = tuple(step for step in steps if self._may_change(step, conf))
+        if not steps:
+            return False
         transition = self._dice.choice(tuple(Transition))
         self._world.note("membership", member.id, str(steps))
         member.driver.propose_conf_change(ConfChange(steps, transition), (), Nobody())
@@ -198,18 +214,28 @@ class Faults:
         if member.driver is None:
             return False
         id = self._dice.choice(list(self._world.members))
+        step = ChangeStep(ChangeKind.REMOVE, id)
+        if not self._may_change(step, member.driver.machine.conf_state):
+            return False
         self._world.note("remove", id)
-        change = ConfChange((ChangeStep(ChangeKind.REMOVE, id),))
+        change = ConfChange((step,))
         member.driver.propose_conf_change(change, (), Nobody())
         member.wake()
         return True
 
+    def _may_change(self, step: ChangeStep, conf: ConfState) -> bool:
+        """While somebody has no vote because it lost its disk, every other one is needed."""
+        lost = [id for id, member in self._world.members.items() if member.disk.lost_data]
+        adds = step.kind is ChangeKind.ADD_VOTER
+        return not lost or adds or step.id in lost or step.id not in conf.voters
+
     def _lose_disk(self, member: SimMember) -> bool:
-        """One at a time, and only where the others are a quorum, and stay one."""
-        if {"membership", "remove"} & {*self._world.shape.faults}:
-            return False
+        """One at a time, and only where the others are a quorum, as it knows them: whom it knew
+        tells it how new its promises can be. The membership may change afterwards."""
         others = [other for other in self._world.members.values() if other is not member]
         if any(other.disk.lost_data for other in others) or not may_begin_anew(member.disk):
+            return False
+        if stored_conf(member.disk) != self._world.newest_conf:
             return False
         if member.disk.full or member.disk.stalled:
             return False
@@ -243,17 +269,104 @@ class Faults:
         return self._block(self._between(leaders), self._ms(200, 8000))
 
     def _flood(self, member: SimMember) -> bool:
-        """Its log grows a tail, longer than what the others may commit meanwhile. Some may be
-        cut off with it, who follow and do not make a majority."""
+        """Its log grows a tail, longer than what the others may commit meanwhile, and it is asked
+        what only a leader can know. Some may be cut off with it, who follow and do not make a
+        majority."""
         if member.role is not Role.LEADER:
             return False
         others = [id for id in self._world.members if id != member.id]
         with_it = self._dice.randint(0, max(0, len(others) // 2 - 1))
         cut_off = {member.id, *self._dice.sample(others, with_it)}
-        self._block(self._between(cut_off), self._ms(200, 4000))
+        duration = self._ms(200, 4000)
+        self._block(self._between(cut_off), duration)
         for _ in range(4):
             self._later(self._dice.randrange(200 * MS), self._world.flood, member)
+        self._question(sorted(cut_off), duration)
         return True
+
+    def _question(self, ids: list[int], duration: int) -> None:
+        """What only a leader can know, again and again."""
+        for at in range(0, duration, QUESTIONS_US):
+            member = self._world.members[self._dice.choice(ids)]
+            self._later(at, self._world.question, member)
+
+    def _deaf(self, member: SimMember) -> bool:
+        """A leader hears all others late, and hands over: it is the last to know that it does not
+        lead any more, and still hears what was said while it did."""
+        others = [id for id in self._world.members if id != member.id]
+        if member.role is not Role.LEADER or not others:
+            return False
+        late = int(self._election_us * (0.1 + 0.5 * self._dice.random()))
+        until = self._world.schedule.now + 4 * late
+        for other in others:
+            self._world.network.slow_down((other, member.id), until, late)
+        self._later(late, self._hand_over, member, self._dice.choice(others))
+        self._question([member.id], 4 * late)
+        return True
+
+    def _hand_over(self, member: SimMember, to: int) -> None:
+        if member.driver is not None:
+            self._world.note("transfer", member.id, f"to {to}")
+            member.driver.raft.transfer_leader(to)
+            member.wake()
+
+    def _echo(self, member: SimMember) -> bool:
+        """A leader and one who follows it are cut off; what that one acknowledges is under way for
+        so long that another has led, and replaced it, and handed back, when it arrives."""
+        others = [id for id in self._world.members if id != member.id]
+        if member.role is not Role.LEADER or len(others) < 2:
+            return False
+        follower, election = self._dice.choice(others), self._election_us
+        alone = int(election * (1.5 + self._dice.random()))
+        late = alone + int(election * (0.3 + 2 * self._dice.random()))
+        network, now = self._world.network, self._world.schedule.now
+        network.slow_down((follower, member.id), now + late, late)
+        self._block(self._between({member.id, follower}), alone)
+        around = [pair for pair in self._between({follower}) if member.id not in pair]
+        self._block(around, 2 * late)
+        for _ in range(2):
+            self._later(self._dice.randrange(20 * MS), self._world.flood, member)
+        self._later(100 * MS, self._block, self._between({follower}), 2 * late)
+        for other in others:
+            if other != follower:
+                rival = self._world.members[other]
+                self._later(election + self._dice.randrange(50 * MS), self._campaign, rival)
+        for again in range(1, 6):
+            self._later(alone + again * late // 10, self._call_back, member)
+        return True
+
+    def _call_back(self, member: SimMember) -> None:
+        """Whoever leads now is to hand over to it."""
+        for other in self._world.members.values():
+            if other.role is Role.LEADER and other is not member:
+                self._hand_over(other, member.id)
+
+    def _stutter(self, member: SimMember) -> bool:
+        """What it asked in one life is answered in the next."""
+        if not member.up or member.role is Role.LEADER:
+            return False
+        until = self._world.schedule.now + 3 * SECOND
+        late = self._ms(20, 300)
+        for pair in self._between({member.id}):
+            self._world.network.slow_down(pair, until, late)
+        self._later(QUESTIONS_US, self._stammer, member, 4, late, until)
+        return True
+
+    def _stammer(self, member: SimMember, lives: int, late: int, until: int) -> None:
+        """`lives` are left."""
+        now = self._world.schedule.now
+        if not self._active or now >= until:
+            return
+        if member.driver is not None:
+            self._world.question(member)
+            if member.driver.raft.raft.leader and lives:
+                lives -= 1
+                self._later(self._dice.randrange(late), self._die_shortly, member)
+        self._later(QUESTIONS_US, self._stammer, member, lives, late, until)
+
+    def _die_shortly(self, member: SimMember) -> None:
+        if self._end(member, power=False):
+            self._later(self._ms(1, 20), member.start)
 
     def _one_way(self, member: SimMember) -> bool:
         others = [id for id in self._world.members if id != member.id]

@@ -20,10 +20,14 @@ from chainfire.types import AckResult, RenewResult, Result
 class LeaseAsked:
     """The Pending of one call about a lease."""
 
-    __slots__ = ("_call", "_ended", "_life", "_member", "_schedule")
+    __slots__ = ("_call", "_committed", "_ended", "_life", "_member", "_schedule")
 
-    def __init__(self, schedule: Schedule, call: LeaseCall, member: SimMember) -> None:
+    def __init__(
+        self, schedule: Schedule, call: LeaseCall, member: SimMember, committed: int
+    ) -> None:
+        """`committed`: what some member knew to be committed when it was called."""
         self._schedule = schedule
+        self._committed = committed
         self._call = call
         self._member = member
         self._life = member.life
@@ -46,6 +50,8 @@ class LeaseAsked:
 
     def done(self, result: Result) -> None:
         if isinstance(result, RenewResult):
+            # Written or not: who answers has led, or followed, until after it was asked.
+            self._member.must_have_applied(self._committed, "renews")
             self._answer(ok=result.ttls_ms[0] > 0)
         else:
             assert isinstance(result, AckResult), result
@@ -103,6 +109,11 @@ class LeaseHolder(Client):
                 self._world.schedule.after(wait, self._ask_for_the_dead, self._lease, self._ttl)
             self._lease = 0
 
+    def renew_at(self, member: SimMember) -> None:
+        """Out of turn: somebody else may know better."""
+        if self._lease and not self._stopped:
+            self._ask(member, self._ttl, renews=True)
+
     def _ask_for_the_dead(self, lease: int, ttl: int) -> None:
         """Who answers that it is renewed has not heard of the revoke, or of its own end."""
         member = self._world.member_for(self.id, self.dice)
@@ -112,4 +123,5 @@ class LeaseHolder(Client):
     def _ask(self, member: SimMember, ttl: int, *, lease: int = 0, renews: bool = False) -> None:
         call = LeaseCall(lease or self._lease, self._world.schedule.now, ttl=ttl, renews=renews)
         self._world.history.leases.append(call)
-        member.soon(WIRE_US, LeaseAsked(self._world.schedule, call, member).arrive)
+        asked = LeaseAsked(self._world.schedule, call, member, self._world.committed)
+        member.soon(WIRE_US, asked.arrive)

@@ -24,6 +24,7 @@ from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
 from chainfire.node.standing import Stage
+from chainfire.proto.kv_pb2 import LOCAL, SERIALIZABLE
 from chainfire.raft.changes import LEAVE_JOINT
 from chainfire.raft.config import Config
 from chainfire.raft.messages import Message, ProposalDropped
@@ -31,8 +32,9 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.sim.disk import Disk, PowerCut, SimBackend
 from chainfire.sim.durable import DurableLog
+from chainfire.sim.history import Violation
 from chainfire.sim.member_watches import MemberWatches
-from chainfire.sim.opening import FOUNDED_AT, Opened, begin_anew, open_member
+from chainfire.sim.opening import FOUNDED_AT, Opened, audit, begin_anew, open_member
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.types import Pending, Result
@@ -99,7 +101,7 @@ class SimMember:
         self.met: dict[int, int] = {}  # whose life, of those that have lost their disk
         self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
-        self.pre_vote = world.shape.pre_vote  # from its next life on
+        self.options = world.shape.options  # from its next life on
         self.shown_revision = 1  # to clients, in all its lives
         self.had_shown_revision = 1  # before this one
         self.opened_at = 0  # what was applied when this life began
@@ -112,6 +114,7 @@ class SimMember:
         self._compaction: Compaction | None = None
         self._gone_to = -1
         self._known_applied = -1  # after the last turn
+        disk.power.audit = self._audit
 
     @property
     def up(self) -> bool:
@@ -167,25 +170,51 @@ class SimMember:
             self.driver.raft.campaign()
         self._later(self._dice.randrange(self._tick_us()), self._tick)
         self._later(UPKEEP_US, self._upkeep)
+        self._ask_at_once(self.driver)
         self.wake()
         self._world.started(self)
 
+    def _ask_at_once(self, driver: Driver) -> None:
+        """Before it has done anything: whoever needs no other member is told, or has to wait."""
+        for level in (LOCAL, SERIALIZABLE):
+            reader = _FirstReader(self)
+            if driver.read(level, 0, None, reader):
+                reader.ready()
+
+    def may_be_read(self) -> None:
+        """Raises Violation before this life knows all that earlier ones have shown."""
+        assert self.driver is not None
+        revision = self.driver.machine.revision
+        if revision < self.had_shown_revision:
+            raise Violation(
+                f"member {self.id} is read at revision {revision}, it had shown "
+                f"{self.had_shown_revision} before its last start"
+            )
+        self.shown_revision = max(self.shown_revision, revision)
+
+    def must_have_applied(self, index: int, what: str) -> None:
+        """Raises Violation: what was committed anywhere before a question is in its answer."""
+        if self.applied < index:
+            raise Violation(
+                f"member {self.id} {what} at {self.applied}, {index} was committed before that"
+            )
+
     def _make_driver(self, opened: Opened) -> Driver:
-        shape, random = self._shape, self._dice
+        shape, options, random = self._shape, self.options, self._dice
         config = Config(
             id=self.id,
             draw=random.randrange,
-            election_ticks=shape.election_ticks,
+            election_ticks=options.election_ticks,
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
             commits_wait=True,
             asking_confirms=True,
             rounds_ask_few=True,
-            append_bytes_max=shape.append_bytes_max,
-            applying_bytes_max=shape.applying_bytes_max,
-            uncommitted_bytes_max=shape.uncommitted_bytes_max,
-            inflight_messages_max=shape.inflight_messages_max,
-            pre_vote=self.pre_vote,
+            append_bytes_max=options.append_bytes_max,
+            applying_bytes_max=options.applying_bytes_max,
+            uncommitted_bytes_max=options.uncommitted_bytes_max,
+            inflight_messages_max=options.inflight_messages_max,
+            pre_vote=options.pre_vote,
             check_quorum=shape.check_quorum,
             forward_proposals=False,
         )
@@ -209,8 +238,8 @@ class SimMember:
             stage=Stage.LOST if self.disk.lost_data else Stage.FULL,
             limits=Limits(
                 pending_max=200,
-                request_timeout_ms=shape.request_timeout_ms,
-                election_timeout_ms=shape.heartbeat_ms * shape.election_ticks,
+                request_timeout_ms=options.request_timeout_ms,
+                election_timeout_ms=shape.heartbeat_ms * options.election_ticks,
             ),
         )
         driver.send_through(self._send)
@@ -228,6 +257,9 @@ class SimMember:
             self.disk.kill()
         self._world.died(self, why)
 
+    def _audit(self) -> None:
+        audit(self.disk, ", killed in this turn")
+
     def lose_disk(self) -> None:
         """While it is down: an empty one takes its place."""
         assert self.driver is None
@@ -241,11 +273,16 @@ class SimMember:
         """Removed. As in the shell: others may still have to hear of it, and one of them lead."""
         if not self._leaving:
             self._leaving = True
-            self._later(REMOVAL_US, self._leave)
+            self._later(REMOVAL_US, self.leave)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """It knows that it was removed."""
         self.stays_down = True
         self.end("removed", power=False)
+
+    def has_removed(self, id: int) -> bool:
+        """As far as it has applied the log."""
+        return self.driver is not None and id in self.driver.machine.removed_members
 
     def soon(self, delay: int, do: Callable[..., None], *args: Any) -> None:
         """A step of this life of the member, unless it ends before."""
@@ -401,7 +438,7 @@ class SimMember:
         power = self.disk.power
         power.in_turn = True
         effects = driver.turn(self.clock.read_ms(self._schedule.now))
-        power.in_turn = False
+        power.turn_ended()
         if effects.installed:
             self.branches["snapshots installed"] += 1
             self._compaction, self._gone_to = None, -1
@@ -476,7 +513,7 @@ class SimMember:
         self._later(UPKEEP_US, self._upkeep)
         self.opened.witness.fsync()
         applied = driver.machine.applied_index
-        if applied >= driver.log.state_durable + self._shape.state_sync_entries or (
+        if applied >= driver.log.state_durable + self.options.state_sync_entries or (
             applied > driver.log.state_durable and self._dice.random() < 0.2
         ):
             self._sync_state(applied)
@@ -496,7 +533,7 @@ class SimMember:
         self.disk.state.sync_to(written)
         with suppress(Stalled):
             driver.log.note_state_durable(applied)
-            catchup = self._shape.catchup_entries
+            catchup = self.options.catchup_entries
             cut = min(applied, driver.machine.applied_index - catchup)
             under_way = driver.snapshot_under_way
             if under_way is not None:
@@ -526,6 +563,23 @@ class SimMember:
             return
         self._compaction, self._gone_to = None, compaction.revision
         driver.duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)
+
+
+class _FirstReader:
+    """A ReadPending: somebody asks a member that has just started."""
+
+    finished: Final = False
+
+    def __init__(self, member: SimMember) -> None:
+        self._member = member
+        self._life = member.life
+
+    def ready(self) -> None:
+        assert self._member.life == self._life
+        self._member.may_be_read()
+
+    def refused(self, error: RequestError) -> None:
+        pass
 
 
 def _tell(pending: Pending, result: Result | RequestError) -> None:

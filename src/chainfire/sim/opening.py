@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from chainfire.machine import Machine, bootstrap, rows
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
-from chainfire.node.admission import leaves_quorum
+from chainfire.node.admission import is_quorum_without
 from chainfire.node.logstore import (
     Identity,
     LogMeta,
@@ -77,13 +77,16 @@ def found_member(disk: Disk, member_id: int, conf: ConfState, incarnation: int) 
     disk.witness = SimWitness(disk.power, promise)
 
 
+def stored_conf(disk: Disk) -> ConfState:
+    """The configuration that its state has."""
+    return rows.decode_conf_state(rows.required(disk.state, rows.CONF_STATE))
+
+
 def may_begin_anew(disk: Disk) -> bool:
     """Whether the others are a quorum without the member that has lost this disk."""
     if disk.witness is None or read_position(disk.state).index < FOUNDED_AT:
         return False
-    conf = rows.decode_conf_state(rows.required(disk.state, rows.CONF_STATE))
-    voters = {*conf.voters, *conf.voters_outgoing}
-    return leaves_quorum(len(voters | {disk.witness.promise.member_id}), 1)
+    return is_quorum_without({disk.witness.promise.member_id}, stored_conf(disk))
 
 
 def begin_anew(disk: Disk) -> None:
@@ -91,7 +94,7 @@ def begin_anew(disk: Disk) -> None:
     witness = disk.witness
     assert witness is not None
     promise = witness.promise
-    conf = rows.decode_conf_state(rows.required(disk.state, rows.CONF_STATE))
+    conf = stored_conf(disk)
     members = list(rows.read_members(disk.state).values())
     disk.replace()
     bootstrap(disk.state, members, conf, CLUSTER_VERSION)
@@ -109,13 +112,20 @@ def open_member(disk: Disk) -> Opened:
     """Raises Violation when something is missing."""
     witness = disk.witness
     assert witness is not None
-    lost = recovery.losses(witness.promise, _look(disk, witness.promise))
-    if lost:
-        raise Violation(f"member {witness.promise.member_id}: {'; '.join(lost)}")
+    audit(disk, "")
     _finish_install(disk)
     machine = Machine(disk.state, cache_bytes=1 << 16)
     log = LogStore(disk.log, machine.conf_state)
     return Opened(machine, log, witness, _count_start(disk, machine, witness))
+
+
+def audit(disk: Disk, when: str) -> None:
+    """Raises Violation if this disk, as it is, breaks a promise; `when` says what it would be."""
+    assert disk.witness is not None
+    promise = disk.witness.promise
+    lost = recovery.losses(promise, _look(disk, promise))
+    if lost:
+        raise Violation(f"member {promise.member_id}{when}: {'; '.join(lost)}")
 
 
 def _look(disk: Disk, promise: Promise) -> recovery.Found:

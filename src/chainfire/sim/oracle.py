@@ -10,6 +10,7 @@ After every turn, before anybody hears of it:
     committed for good      nobody holds another entry at a committed index
     one history             equal hash chains and configurations at equal indexes
     one configuration       what a member counts by is what it has applied
+    matches                 what a leader counts a member for is durable there
     order                   applied <= committed, applied <= durable here; none goes back
 
 and for every message that leaves: nothing is promised that is not durable.
@@ -38,7 +39,7 @@ _APPEND_REPLY, _VOTE, _VOTE_REPLY = (
 class Seen:
     """What was last seen of a member's present life."""
 
-    __slots__ = ("applied", "commit", "conf", "leads", "life", "role", "term")
+    __slots__ = ("applied", "commit", "conf", "leads", "life", "matches", "role", "term")
 
     def __init__(self, life: int, applied: int, conf: ConfState) -> None:
         self.life = life
@@ -47,6 +48,7 @@ class Seen:
         self.term = self.commit = 0
         self.leads = -1  # the term that it led after its last turn
         self.role = Role.FOLLOWER
+        self.matches: dict[int, int] = {}  # as a leader's that were looked at
 
 
 class Oracle:
@@ -58,6 +60,7 @@ class Oracle:
         self.terms: list[int] = [0, FOUNDED_AT]
         self.hashes: list[int] = [0, 0]
         self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
+        self.newest_conf = (0, ConfState())  # and where it was seen
         self.branches: Counter[str] = Counter()
         self.feed: list[Revision] = []  # every revision that anybody has applied
 
@@ -81,11 +84,7 @@ class Oracle:
         raft = driver.raft.raft
         term, role, commit = raft.term, raft.role, raft.log.committed
         if role is Role.LEADER:
-            for id, peer in raft.tracker.progress.items():
-                if peer.match >= peer.next:
-                    raise Violation(
-                        f"member {member.id} sends {id} {peer.next}, it has {peer.match}"
-                    )
+            self._counted(member, seen)
         if role is Role.LEADER and (seen.role is not role or seen.term != term):
             self._elected(member, term)
         if term < seen.term or commit < seen.commit:
@@ -100,6 +99,35 @@ class Oracle:
         if applied != seen.applied:
             self._applied(member, seen.applied, applied, commit)
             seen.applied = applied
+
+    def _counted(self, leader: SimMember, seen: Seen) -> None:
+        assert leader.driver is not None
+        raft, matches = leader.driver.raft.raft, seen.matches
+        if seen.leads != raft.term:
+            matches.clear()
+        for id, peer in raft.tracker.progress.items():
+            match = peer.match
+            if match >= peer.next:
+                raise Violation(f"member {leader.id} sends {id} {peer.next}, it has {match}")
+            if matches.get(id) != match:
+                matches[id] = match
+                self._matched(leader, id, match)
+
+    def _matched(self, leader: SimMember, id: int, match: int) -> None:
+        """Who has heard of a later leader may have dropped it since."""
+        assert leader.driver is not None
+        raft = leader.driver.raft.raft
+        log_term, member = raft.log.term(match), self._members[id]
+        for durable in (member.durable, member.forgotten):
+            if durable is None or log_term is None:
+                continue
+            if durable.hard_state.term > raft.term or durable.holds(match, log_term):
+                return
+        if log_term is not None:
+            raise Violation(
+                f"member {leader.id} counts {id} for {match} (term {log_term}), durable there is "
+                f"{member.durable.last}"
+            )
 
     def _elected(self, member: SimMember, term: int) -> None:
         self.branches["elections won"] += 1
@@ -192,6 +220,8 @@ class Oracle:
         if counted != conf:
             raise Violation(f"member {member.id} counts by {counted}, it has applied {conf}")
         other = self.confs.setdefault(applied, conf)
+        if applied > self.newest_conf[0]:
+            self.newest_conf = applied, conf
         if other != conf:
             raise Violation(f"member {member.id} has {conf} at {applied}, another {other}")
 

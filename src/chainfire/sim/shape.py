@@ -8,6 +8,7 @@ absurdly small, so that what is rare in production is common here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Final
 
 from chainfire.sim.schedule import SECOND, dice
@@ -49,7 +50,13 @@ RARER_FAULTS: Final = {
     "garble": 20,  # bits flip, or bytes are missing, between two members
     "clock_jump": 10,  # a member's clock is suddenly later
 }
-EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS
+# The worst that can be thought of, each drawn by every sixth seed.
+PLOTS: Final = {
+    "stutter": 12,  # a member far away dies again and again, and is read all the while
+    "deaf": 12,  # a leader hears late that it has handed over
+    "echo": 12,  # who led leads again, before it hears what was said in its first term
+}
+EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS | PLOTS
 STRIKES_PER_MINUTE_MAX: Final = 50  # of all kinds together, in most seeds
 
 
@@ -60,6 +67,39 @@ class Network:
     loss: float = 0.0
     duplicates: float = 0.0
     reordering: float = 0.0  # messages that take a much longer way
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Options:
+    """What an operator may change of a member, from its next start on."""
+
+    pre_vote: bool
+    election_ticks: int
+    request_timeout_ms: int
+    catchup_entries: int
+    state_sync_entries: int
+    append_bytes_max: int
+    inflight_messages_max: int
+    applying_bytes_max: int
+    uncommitted_bytes_max: int
+
+    def changed(self, roll: Random) -> Options:
+        """Some of it otherwise."""
+
+        def maybe(value: int, *others: int) -> int:
+            return roll.choice(others) if roll.random() < 0.2 else value
+
+        return Options(
+            pre_vote=self.pre_vote != (roll.random() < 0.7),
+            election_ticks=maybe(self.election_ticks, 5, 10),
+            request_timeout_ms=maybe(self.request_timeout_ms, 300, 1500, 5000),
+            catchup_entries=maybe(self.catchup_entries, 5, 30, 200),
+            state_sync_entries=maybe(self.state_sync_entries, 3, 30, 300),
+            append_bytes_max=maybe(self.append_bytes_max, 1, 500, 1 << 20),
+            inflight_messages_max=maybe(self.inflight_messages_max, 1, 4, 256),
+            applying_bytes_max=maybe(self.applying_bytes_max, 1, 500, 64 << 10),
+            uncommitted_bytes_max=maybe(self.uncommitted_bytes_max, 5000, 1 << 20),
+        )
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -104,6 +144,21 @@ class Shape:
     faults_per_minute: float = 1.0  # times the figures of EVERY_FAULT
 
     @property
+    def options(self) -> Options:
+        """Of each member in its first life."""
+        return Options(
+            pre_vote=self.pre_vote,
+            election_ticks=self.election_ticks,
+            request_timeout_ms=self.request_timeout_ms,
+            catchup_entries=self.catchup_entries,
+            state_sync_entries=self.state_sync_entries,
+            append_bytes_max=self.append_bytes_max,
+            inflight_messages_max=self.inflight_messages_max,
+            applying_bytes_max=self.applying_bytes_max,
+            uncommitted_bytes_max=self.uncommitted_bytes_max,
+        )
+
+    @property
     def pause_us(self) -> int:
         """Between the bursts of one client, the mean."""
         return int(SECOND * self.clients * (1 + self.burst) / 2 / self.calls_per_second)
@@ -126,6 +181,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
     rare = dice(seed, "rare faults")
     some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.3]
     some += [kind for kind in sorted(RARER_FAULTS) if dice(seed, kind).random() < 0.25]
+    some += [kind for kind in sorted(PLOTS) if dice(seed, kind).random() < 1 / 6]
     rough = roll.random() < 0.6
     network = Network(
         delay_us=roll.choice((50, 300, 300, 2000)),

@@ -70,6 +70,7 @@ class WatchClient:
         self.dice = dice(world.shape.seed, f"watch {id}")
         self.stream: _Stream | None = None
         self.slowness_us = self.dice.choice((100, 100, 200 * MS))
+        self.heard_at = 0  # of an event, last
         self._stopped = False
         self._next = self.dice.choice((0, 0, 1, 2, 50))  # revision to begin with
         everything = self.dice.random() < 0.5
@@ -131,6 +132,7 @@ class WatchClient:
         if compacted:
             self._next, self.stream = compacted, None
         elif events:
+            self.heard_at = now
             self._next = events[-1].kv.mod + 1
         else:
             self._next = max(self._next, revision + 1)

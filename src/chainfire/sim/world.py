@@ -16,6 +16,7 @@ from zlib import crc32
 from chainfire.command import CommandKind
 from chainfire.mvcc.hash import hash_kv
 from chainfire.mvcc.read import run
+from chainfire.node.admission import is_quorum_without
 from chainfire.node.driver import Driver
 from chainfire.node.frames import Frame
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
@@ -45,6 +46,10 @@ from chainfire.types import ConfState
 MEMBERS_MAX = 8  # that ever were
 RESTART_MS_MAX = 6000  # until who died is up again
 PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
+
+
+class _QuorumLost(Exception):
+    """The membership was changed so that it cannot do without who has lost its disk."""
 
 
 class Party(Protocol):
@@ -104,6 +109,14 @@ class World:
                 key, value = self._flooder.key(), self._flooder.value()
                 self._flooder.single(member, Put(key, value))
 
+    def question(self, member: SimMember) -> None:
+        """A linearizable read, and renewals of whatever leases there are."""
+        if member.up:
+            self._flooder.single(member, Range(self._flooder.key()))
+            for client in self.clients:
+                if isinstance(client, LeaseHolder):
+                    client.renew_at(member)
+
     def add_member(self) -> SimMember | None:
         """A process with an empty directory, for somebody to take it into the cluster."""
         id = max(self.members) + 1
@@ -125,7 +138,12 @@ class World:
         self.schedule.run_until(self.shape.chaos_us)
         self.entries, self.events = self.oracle.committed, self.schedule.events
         self._heal()
-        self._await_one_cluster()
+        try:
+            self._await_one_cluster()
+        except _QuorumLost:
+            self.branches["quorums lost"] += 1
+            check_kv(self.history.operations, self.oracle.feed)
+            return
         self._ask_everybody()
         self._judge()
 
@@ -141,12 +159,24 @@ class World:
             member.disk.heal()
             member.paused_until = 0
         # Where the membership changes, who is needed is known only to the log.
+        if "reconfigure" in self.shape.faults and self._dice.random() < 0.5:
+            self._complete_rollout()
         whose = {"membership", "join", "remove", "lose_disk"}
         if self._dice.random() < 0.6 and not whose & {*self.shape.faults}:
             self._heal_a_majority()
         for member in members:
             member.stays_down = False
             member.start()
+
+    def _complete_rollout(self) -> None:
+        """All have the same options again, and what is the default. Nobody is saved by who has
+        others."""
+        self.note("same options")
+        options = replace(self.shape.options, pre_vote=True)
+        for member in self.members.values():
+            member.options = options
+            if member.up:
+                member.end("restarted", power=False)
 
     def _heal_a_majority(self) -> None:
         voters = [self.members[id] for id in self._founded.voters]
@@ -195,17 +225,35 @@ class World:
         self._await(lambda: not self.lease_ends.alive, "leases stay")
         self._await(self._is_level, "members lag behind")
         if self.watchers:
-            self.schedule.run_until(self.schedule.now + 2 * SECOND)
+            self._let_watchers_hear()
             self._await(self._is_level, "members lag behind")
+
+    def _let_watchers_hear(self) -> None:
+        """Slow readers far behind take their time; who hears nothing for a while hears no more."""
+        deadline, quiet = self.schedule.now + PEACE_US, self.schedule.now
+        while quiet + 2 * SECOND > self.schedule.now and self.schedule.now < deadline:
+            self.schedule.run_until(self.schedule.now + 200 * MS)
+            quiet = max(quiet, *(client.heard_at for client in self.watchers))
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = self.schedule.now + PEACE_US
         while not condition():
             if self.schedule.now >= deadline:
+                if self._is_quorum_lost():
+                    raise _QuorumLost
                 states = [m.driver and m.driver.raft.status() for m in self.members.values()]
                 raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
             self._leave_joint()
             self.schedule.run_until(self.schedule.now + 50 * MS)
+
+    def _is_quorum_lost(self) -> bool:
+        """As those know it who have lost nothing."""
+        lost = {id for id, member in self.members.items() if member.disk.lost_data}
+        others = [m for m in self.members.values() if m.driver is not None and m.id not in lost]
+        newest = max(others, key=lambda member: member.applied, default=None)
+        if newest is None or newest.driver is None:
+            return bool(lost)
+        return not is_quorum_without(lost, newest.driver.machine.conf_state)
 
     def _succeed(self, asker: Client, request: Request, member: SimMember | None) -> None:
         """Ask until it is done; whoever asks again writes another value."""
@@ -330,6 +378,14 @@ class World:
 
     # ── what its parts ask ──────────────────────────────────────────────────
 
+    @property
+    def committed(self) -> int:
+        return self.oracle.committed
+
+    @property
+    def newest_conf(self) -> ConfState:
+        return self.oracle.newest_conf[1]
+
     def leader(self) -> SimMember | None:
         """The one with the highest term."""
         found: SimMember | None = None
@@ -379,6 +435,9 @@ class World:
     ) -> None:
         sender_life, what = sent
         peer = self.members[to]
+        if peer.has_removed(sender):
+            self._refuse(sender, sender_life, to)
+            return
         if isinstance(what, Packet):
             if life != peer.life or peer.driver is None or self.cables is None:
                 return
@@ -390,6 +449,12 @@ class World:
         if frames:
             peer.receive(life, sender, frames, sender_life)
 
+    def _refuse(self, sender: int, life: int, to: int) -> None:
+        """As the handshake: who was removed is told so, and goes."""
+        member = self.members[sender]
+        if member.life == life and member.up and not self.network.is_blocked(to, sender):
+            member.soon(1 * MS, member.leave)
+
     def in_reach(self, member: SimMember) -> list[SimMember]:
         """Handshakes take both directions; where messages get lost, some fail."""
         blocked, now = self.network.is_blocked, self.schedule.now
@@ -398,6 +463,7 @@ class World:
             for other in self.members.values()
             if other is not member
             and other.up
+            and not other.has_removed(member.id)
             and other.paused_until <= now
             and not blocked(member.id, other.id)
             and not blocked(other.id, member.id)
