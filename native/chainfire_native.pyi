@@ -82,7 +82,8 @@ class Door:
         """PEM; from the next connection on. Raises ValueError saying which one is wrong."""
 
     def fileno(self) -> int:
-        """Readable when there are events and the last `drain` said `armed`."""
+        """Readable when there are events and the last `drain` said `armed`, or requests that come
+        one at a time, which `drain` then reads itself."""
 
     def drain(self, max: int) -> tuple[list[Event], bool]:
         """(events, armed). Not armed: nothing will wake you, come again."""
@@ -103,7 +104,7 @@ class Door:
         """
 
     def statistics(self) -> dict[str, int]:
-        """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct."""
+        """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct, near."""
 
 def self_signed(
     names: Sequence[str], common_name: str, now: int, days: int

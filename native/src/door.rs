@@ -21,7 +21,8 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::border::{Border, Event, TICK, call_id, lock, what};
 use crate::grpc::{Pairs, Value};
-use crate::io::{Gathered, Socket, Transport};
+use crate::io::{Gathered, Transport};
+use crate::socket::Socket;
 use crate::{farewell, http1, http2};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -149,12 +150,12 @@ impl Listener {
         match self {
             Listener::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::Unix(stream), "unix:".to_owned()))
+                Ok((Socket::new(stream.into_std()?.into())?, "unix:".to_owned()))
             }
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Socket::Tcp(stream), address.to_string()))
+                Ok((Socket::new(stream.into_std()?.into())?, address.to_string()))
             }
         }
     }

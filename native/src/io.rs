@@ -1,4 +1,4 @@
-//! A connection's bytes: TCP or Unix socket, plain or TLS, with writes gathered.
+//! A connection's bytes: plain or TLS, with writes gathered.
 //!
 //! h2 flushes after every few frames. `Gathered` lets it write into one buffer and says "flushed";
 //! the connection's step sends the buffer once, at its end (a syscall per turn, not per frame). The
@@ -10,48 +10,61 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::authority;
 use crate::border::lock;
 use crate::manners::{AnswerScan, FrameScan};
+use crate::socket::Socket;
 
 const GATHER_BYTES_MAX: usize = 1024 * 1024;
 const GATHER_BYTES_KEPT: usize = 128 * 1024; // of capacity, when the buffer is empty
-
-pub enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
 
 pub enum Transport {
     Plain(Socket),
     Tls(Box<TlsStream<Socket>>),
 }
 
-macro_rules! delegate {
-    ($type:ty, $($variant:path),+) => {
-        impl AsyncRead for $type {
-            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_read(cx, buf)),+ }
-            }
+impl Transport {
+    pub fn socket(&mut self) -> &mut Socket {
+        match self {
+            Transport::Plain(socket) => socket,
+            Transport::Tls(stream) => stream.get_mut().0,
         }
-        impl AsyncWrite for $type {
-            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_write(cx, bytes)),+ }
-            }
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_flush(cx)),+ }
-            }
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match self.get_mut() { $($variant(inner) => Pin::new(inner).poll_shutdown(cx)),+ }
-            }
-        }
-    };
+    }
 }
-delegate!(Socket, Socket::Tcp, Socket::Unix);
-delegate!(Transport, Transport::Plain, Transport::Tls);
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(inner) => Pin::new(inner).poll_read(cx, buf),
+            Transport::Tls(inner) => Pin::new(inner).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Transport::Plain(inner) => Pin::new(inner).poll_write(cx, bytes),
+            Transport::Tls(inner) => Pin::new(inner).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(inner) => Pin::new(inner).poll_flush(cx),
+            Transport::Tls(inner) => Pin::new(inner).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Plain(inner) => Pin::new(inner).poll_shutdown(cx),
+            Transport::Tls(inner) => Pin::new(inner).poll_shutdown(cx),
+        }
+    }
+}
 
 /// What h2's side and the connection's step share. Only one thread at a time is at it (the
 /// connection's own lock), so this lock is never waited for.
@@ -85,6 +98,10 @@ impl Wire {
         self.out.clear();
         self.out.shrink_to(GATHER_BYTES_KEPT);
         Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    pub fn socket(&mut self) -> &mut Socket {
+        self.transport.socket()
     }
 
     pub fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

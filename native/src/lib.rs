@@ -12,7 +12,8 @@
 //! manners.rs   limits against abuse            pure
 //! farewell.rs  the last word of a connection that is sent away
 //! authority.rs a quirk of older clients        pure
-//! io.rs tls.rs settings.rs
+//! near.rs      requests that Python's thread reads itself, one at a time
+//! socket.rs io.rs tls.rs settings.rs
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
 //! plain/       what a plain put, delete or transaction writes: a codec for the machine               pure
 //! ```
@@ -30,11 +31,13 @@ mod http2;
 pub mod io;
 pub mod load;
 mod manners;
+mod near;
 pub mod packed;
 pub mod plain;
 #[cfg(feature = "python")]
 mod python;
 pub mod settings;
+mod socket;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).

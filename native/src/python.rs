@@ -89,7 +89,7 @@ impl Door {
     }
 
     fn fileno(&self) -> i32 {
-        self.thread.border.event_fd()
+        self.thread.border.fd()
     }
 
     /// (events, armed); see the stub.
@@ -135,6 +135,7 @@ impl Door {
             ("rude", &border.counters.rude),
             ("wakes", &border.counters.wakes),
             ("direct", &border.counters.direct),
+            ("near", &border.counters.near),
         ] {
             found.set_item(name, counter.load(Ordering::Relaxed))?;
         }

@@ -36,7 +36,7 @@ fn framed(body: &[u8]) -> Bytes {
 }
 
 fn wait(border: &Border) {
-    let mut poll = libc::pollfd { fd: border.event_fd(), events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd { fd: border.fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd; the descriptor lives as long as the border.
     unsafe { libc::poll(&mut poll, 1, 1) };
 }
@@ -158,10 +158,13 @@ fn send(
 /// The next event of that kind; others are dropped.
 async fn next(border: &Border, kind: i32) -> Event {
     for _ in 0..500 {
-        if let Some(event) = border.drain(1000).0.into_iter().find(|event| event.what == kind) {
+        let (events, is_empty) = border.drain(1);
+        if let Some(event) = events.into_iter().find(|event| event.what == kind) {
             return event;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        if is_empty {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     panic!("no event {kind}");
 }
@@ -192,6 +195,46 @@ fn nothing_crosses_when_calls_are_cancelled_and_answered_late() {
     door.close();
     assert!(tally.is_enough());
     assert!(border.counters.direct.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn calls_that_come_alone_are_read_by_pythons_thread_and_nothing_else_waits_for_it() {
+    let (border, door, address) = open_door(Settings::default());
+    on_a_runtime(async {
+        let stream = connect(address).await;
+        let (requests, mut connection) = h2::client::handshake(stream).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
+        tokio::spawn(connection);
+        let mut requests = requests.ready().await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while border.counters.near.load(Ordering::Relaxed) < 5 {
+            assert!(Instant::now() < deadline, "no call was read by Python's thread");
+            let (response, mut sink) = send(&mut requests, PATH);
+            sink.send_data(framed(b"alone"), true).unwrap();
+            border.reply(vec![answer(&next(&border, 0).await)]);
+            response.await.unwrap();
+        }
+        // Nobody drains: the door's thread looks after what comes now.
+        let pong = tokio::time::timeout(Duration::from_secs(30), pings.ping(h2::Ping::opaque()));
+        pong.await.expect("no pong").unwrap();
+        let mut open = Vec::new();
+        for _ in 0..50 {
+            let (response, mut sink) = send(&mut requests, PATH);
+            sink.send_data(framed(b"together"), true).unwrap();
+            open.push(response);
+        }
+        let mut calls = Vec::new();
+        while calls.len() < open.len() {
+            calls.push(next(&border, 0).await);
+            border.reply(calls.last().map(answer).into_iter().collect());
+        }
+        for response in open {
+            assert_eq!(response.await.unwrap().status(), 200);
+        }
+        drop(requests);
+        next(&border, what::CLOSED).await;
+    });
+    door.close();
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! happen comes back as a list of `Reply`.
 //!
 //! What crosses is in words.rs. Events wait in one queue. The first one after the queue was found
-//! empty writes the eventfd; while Python is draining nobody writes it. When the queue holds too
-//! much, connections stop taking in requests until it was drained. Replies are delivered by the
+//! empty writes the eventfd; while Python is draining nobody writes it. Where calls come one at a
+//! time, Python's thread reads them itself (near.rs). When the queue holds too much, connections stop taking in requests until it was drained. Replies are delivered by the
 //! door's thread, or, where they are few, by the thread that hands them over (`Border::reply`).
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::cast::spread;
+use crate::near::Near;
 use crate::settings::Settings;
 
 pub use words::*;
@@ -50,6 +51,7 @@ pub struct Counters {
     pub rude: AtomicU64,    // sent away with ENHANCE_YOUR_CALM
     pub wakes: AtomicU64,
     pub direct: AtomicU64, // replies written by Python's own thread
+    pub near: AtomicU64,   // sockets read by it
 }
 
 pub struct Border {
@@ -63,6 +65,7 @@ pub struct Border {
     queue: Mutex<Queue>,
     full: AtomicBool,
     event_fd: OwnedFd,
+    pub near: Near,
     replies: Mutex<Vec<Reply>>,
     in_transit: AtomicUsize, // replies handed over and not yet delivered by the door's thread
     pub replies_there: Notify,
@@ -87,6 +90,7 @@ impl Border {
             }
             OwnedFd::from_raw_fd(fd)
         };
+        let near = Near::new(event_fd.as_raw_fd())?;
         Ok(Border {
             settings,
             methods,
@@ -96,6 +100,7 @@ impl Border {
             queue: Mutex::new(Queue { armed: true, ..Queue::default() }),
             full: AtomicBool::new(false),
             event_fd,
+            near,
             replies: Mutex::new(Vec::new()),
             in_transit: AtomicUsize::new(0),
             replies_there: Notify::new(),
@@ -106,8 +111,9 @@ impl Border {
         })
     }
 
-    pub fn event_fd(&self) -> i32 {
-        self.event_fd.as_raw_fd()
+    /// Readable when `drain` has something to do.
+    pub fn fd(&self) -> i32 {
+        self.near.fd()
     }
 
     // ── events, towards Python ──────────────────────────────────────────────
@@ -143,7 +149,7 @@ impl Border {
     pub fn wake_python(&self) {
         self.counters.wakes.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the descriptor is ours and open; eight readable bytes. A full counter is a wake.
-        unsafe { libc::write(self.event_fd(), (&1u64 as *const u64).cast(), 8) };
+        unsafe { libc::write(self.event_fd.as_raw_fd(), (&1u64 as *const u64).cast(), 8) };
     }
 
     /// Connections take in no new requests while this is so.
@@ -169,10 +175,10 @@ impl Border {
         self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX
     }
 
-    /// Up to `max` events, oldest first. True: nothing is left, and the next event writes the
-    /// eventfd; false: come again.
+    /// Up to `max` events, oldest first, those of near connections included. True: nothing is
+    /// left, and the next event writes the eventfd; false: come again.
     pub fn drain(&self, max: usize) -> (Vec<Event>, bool) {
-        self.read_event_fd();
+        self.read_near();
         let (events, armed, relieved) = {
             let mut queue = lock(&self.queue);
             let events = if queue.events.len() <= max {
@@ -194,13 +200,34 @@ impl Border {
             let connections: Vec<_> = lock(&self.connections).values().cloned().collect();
             connections.iter().for_each(|connection| connection.wake());
         }
+        self.near.drained(events.len());
         (without_cancelled(events), armed)
+    }
+
+    fn read_near(&self) {
+        let ready = self.near.look();
+        if ready.event_fd {
+            self.read_event_fd();
+        }
+        if ready.connections().is_empty() {
+            return;
+        }
+        lock(&self.queue).armed = false; // whatever comes is about to be drained
+        for number in ready.connections() {
+            let connection = lock(&self.connections).get(number).cloned();
+            let Some(connection) = connection else { continue };
+            self.counters.near.fetch_add(1, Ordering::Relaxed);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| connection.clone().read())) {
+                self.report_panic(false, panic);
+                connection.abandon();
+            }
+        }
     }
 
     fn read_event_fd(&self) {
         let mut count = 0u64;
         // SAFETY: the descriptor is ours, open and non-blocking; eight writable bytes.
-        unsafe { libc::read(self.event_fd(), (&mut count as *mut u64).cast(), 8) };
+        unsafe { libc::read(self.event_fd.as_raw_fd(), (&mut count as *mut u64).cast(), 8) };
     }
 
     // ── replies, from Python ────────────────────────────────────────────────

@@ -129,6 +129,8 @@ pub struct Status {
 pub trait Connection: Send + Sync {
     /// Carry replies out. `wait` false: give them back if somebody is at the connection right now.
     fn deliver(self: Arc<Self>, replies: Vec<Reply>, wait: bool) -> Result<(), Vec<Reply>>;
+    /// Its socket, which is near, has something to read. Called on Python's thread.
+    fn read(self: Arc<Self>);
     /// Bytes of its large answers that the socket has not taken yet.
     fn unsent_bytes(&self) -> Arc<AtomicUsize>;
     /// Look at deadlines and keepalive.

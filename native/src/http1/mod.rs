@@ -59,6 +59,8 @@ impl Connection for Http1 {
         Ok(())
     }
 
+    fn read(self: Arc<Self>) {} // never near
+
     fn unsent_bytes(&self) -> Arc<AtomicUsize> {
         Arc::default() // one answer at a time, within its credit
     }

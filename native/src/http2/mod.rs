@@ -194,9 +194,23 @@ impl Connection for Http2 {
             for reply in replies {
                 state.carry_out(&self, reply);
             }
+            if !wait {
+                state.approach(&self);
+            }
             self.step(guard);
         }
         Ok(())
+    }
+
+    fn read(self: Arc<Self>) {
+        let mut guard = lock(&self.state);
+        let Some(state) = guard.as_mut() else { return };
+        if self.border.near.are_calls_lone() {
+            lock(&state.wire).socket().is_readable();
+            self.step(guard);
+        } else {
+            state.leave(&self);
+        }
     }
 
     fn unsent_bytes(&self) -> Arc<AtomicUsize> {
@@ -208,6 +222,7 @@ impl Connection for Http2 {
         let Some(state) = guard.as_mut() else { return };
         let waker = Waker::from(self.clone());
         let now = Instant::now();
+        state.leave_if_idle(&self);
         let expired = state.expire(&self, now);
         let unsent_bytes = self.unsent_bytes.load(Ordering::Relaxed);
         let alive = match state.is_in_the_way(&self.border, unsent_bytes, now) {

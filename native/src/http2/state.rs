@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -29,8 +30,14 @@ pub(super) struct State {
     pub(super) newest_stream: u32,
     pub(super) next_deadline: Option<Instant>, // no later than the earliest one
     keepalive: Keepalive,
+    near: Option<Nearness>,   // Python's thread reads it (near.rs)
     taken: (u64, Instant),    // what the client took last, and when
     pub(super) held_up: bool, // by a full border, or by answers that its client does not read
+}
+
+struct Nearness {
+    fd: RawFd,
+    reads: u64, // at the last tick
 }
 
 struct Keepalive {
@@ -64,6 +71,7 @@ impl State {
             newest_stream: 0,
             next_deadline: None,
             keepalive,
+            near: None,
             taken: (0, now),
             held_up: false,
         }
@@ -83,6 +91,7 @@ impl State {
                     connection.lingers.store(true, Ordering::Release);
                 }
                 let _ = lock(&self.wire).flush(cx); // the connection ends either way
+                self.leave(connection);
                 return false;
             }
             let woken = std::mem::take(&mut *lock(&connection.woken));
@@ -92,7 +101,48 @@ impl State {
             connection.quiet.store(true, Ordering::Release);
             woken.into_iter().for_each(|stream| self.serve(connection, stream));
         }
-        !matches!(lock(&self.wire).flush(cx), Poll::Ready(Err(_)))
+        let flushed = lock(&self.wire).flush(cx);
+        if self.near.is_some() && (flushed.is_pending() || lock(&self.wire).socket().has_unread()) {
+            self.leave(connection); // the peer is to read first, or we are held up
+        }
+        !matches!(flushed, Poll::Ready(Err(_)))
+    }
+
+    /// If calls come one at a time, Python's thread reads this connection from here on.
+    pub(super) fn approach(&mut self, connection: &Http2) {
+        let near = &connection.border.near;
+        if self.near.is_some() || !near.are_calls_lone() {
+            return;
+        }
+        let (fd, reads) = {
+            let wire = &mut *lock(&self.wire);
+            (wire.socket().approach(), wire.reads)
+        };
+        if let Some(fd) = fd {
+            self.near = Some(Nearness { fd, reads });
+            if near.add(fd, connection.number).is_err() {
+                self.leave(connection);
+            }
+        }
+    }
+
+    /// The door's thread reads it from here on.
+    pub(super) fn leave(&mut self, connection: &Http2) {
+        if let Some(Nearness { fd, .. }) = self.near.take() {
+            connection.border.near.remove(fd);
+            lock(&self.wire).socket().leave();
+            connection.wake_task(); // so that tokio is asked for what comes
+        }
+    }
+
+    /// A near connection that brings nothing for a tick leaves: what comes next may find Python's
+    /// thread at work for long.
+    pub(super) fn leave_if_idle(&mut self, connection: &Http2) {
+        let Some(near) = &mut self.near else { return };
+        let reads = std::mem::replace(&mut near.reads, lock(&self.wire).reads);
+        if reads == near.reads {
+            self.leave(connection);
+        }
     }
 
     fn accept(&mut self, connection: &Arc<Http2>, cx: &mut Context<'_>) -> bool {
