@@ -141,6 +141,16 @@ def test_over_quota_nothing_is_granted() -> None:
     assert isinstance(api.do("Lease.LeaseRevoke", LeaseRevokeRequest(ID=5)), LeaseRevokeResponse)
 
 
+def test_far_below_the_quota_a_grant_does_not_have_what_was_answered_applied(
+    api: LeaseApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*_: object) -> bool:
+        raise AssertionError("looked at the state")
+
+    monkeypatch.setattr(lease_api, "over_quota", look)
+    assert api.grant(5).ID == 5
+
+
 # ── LeaseRevoke, and what happens to keys ───────────────────────────────────
 
 

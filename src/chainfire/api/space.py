@@ -21,9 +21,10 @@ _ALARM = int(CommandKind.ALARM)
 
 
 def near_quota(services: Services, body: bytes) -> bool:
-    """Whether a write of keys could be over quota: a bound that needs no look into it.
+    """Whether a write could be over quota: a bound that needs no look into it.
 
-    An operation takes two bytes at least, and costs its length and an overhead.
+    An operation on keys takes two bytes at least, and costs its length and an overhead; a lease
+    costs less.
     """
     limit = services.limits.quota_bytes
     cost_max = quota.PUT_OVERHEAD_BYTES * (1 + len(body) // 2) + len(body)
