@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,31 @@ def test_a_member_whose_state_differs_is_found_and_mended(steady: Cluster, leads
     assert victim.get(key) == b"right"
     for number in range(20):
         steady.members[number % 3].put(key + b"later%d" % number, b"v")
+    steady.wait_equal()
+    report.count("members healed by the others", 1)
+
+
+@pytest.mark.timeout(180)
+def test_a_member_that_is_started_on_an_older_copy_takes_the_rest_from_the_others(
+    steady: Cluster, tmp_path: Path
+) -> None:
+    victim = steady.followers()[0]
+    others = [member for member in steady.members if member is not victim]
+    before = healed(victim)
+    victim.kill()
+    shutil.copytree(victim.data_dir, tmp_path / "copy")
+    for number in range(2):
+        victim.start(HEAL_SECONDS)
+        others[0].put(b"newer%d" % number, b"v")
+        victim.kill()
+    shutil.rmtree(victim.data_dir)
+    shutil.copytree(tmp_path / "copy", victim.data_dir)
+    victim.spawn()
+    steady.wait(lambda: healed(victim) > before, "did not heal", HEAL_SECONDS)
+    victim.wait_ready(HEAL_SECONDS)
+    assert "its data directory is an older copy" in victim.log(10_000_000)
+    assert (victim.data_dir / "damaged-000001").is_dir()
+    assert victim.get(b"newer1") == b"v"
     steady.wait_equal()
     report.count("members healed by the others", 1)
 
