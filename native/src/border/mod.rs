@@ -283,11 +283,11 @@ impl Border {
         let mut replies = spread(replies);
         let mut refused = Vec::new();
         replies.sort_by_key(|reply| connection_of(reply.id)); // stable: order within a call stays
-        while let Some(first) = replies.first() {
+        let mut left = replies.into_iter().peekable();
+        while let Some(first) = left.next() {
             let number = connection_of(first.id);
-            let end = replies.partition_point(|reply| connection_of(reply.id) == number);
-            let rest = replies.split_off(end);
-            let mine = std::mem::replace(&mut replies, rest);
+            let mut mine = vec![first];
+            mine.extend(std::iter::from_fn(|| left.next_if(|reply| connection_of(reply.id) == number)));
             let connection = lock(&self.connections).get(&number).cloned();
             let Some(connection) = connection else { continue };
             let visit = AssertUnwindSafe(|| connection.clone().deliver(mine, wait));

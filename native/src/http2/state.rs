@@ -80,6 +80,7 @@ impl State {
     /// Let h2 read and write, take in calls, serve woken streams, send.
     pub(super) fn step(&mut self, connection: &Arc<Http2>, cx: &mut Context<'_>) -> bool {
         let mut alive = true;
+        self.serve_woken(connection); // what casts are due to: so h2 is polled once for them
         loop {
             connection.quiet.store(false, Ordering::Release);
             alive = alive && self.accept(connection, cx);
@@ -94,12 +95,9 @@ impl State {
                 self.leave(connection);
                 return false;
             }
-            let woken = std::mem::take(&mut *lock(&connection.woken));
-            if woken.is_empty() {
+            if !self.serve_woken(connection) {
                 break;
             }
-            connection.quiet.store(true, Ordering::Release);
-            woken.into_iter().for_each(|stream| self.serve(connection, stream));
         }
         let flushed = lock(&self.wire).flush(cx);
         if self.near.is_some() && (flushed.is_pending() || lock(&self.wire).socket().has_unread()) {
@@ -143,6 +141,17 @@ impl State {
         if reads == near.reads {
             self.leave(connection);
         }
+    }
+
+    /// False: there was none.
+    fn serve_woken(&mut self, connection: &Arc<Http2>) -> bool {
+        let woken = std::mem::take(&mut *lock(&connection.woken));
+        if woken.is_empty() {
+            return false;
+        }
+        connection.quiet.store(true, Ordering::Release);
+        woken.into_iter().for_each(|stream| self.serve(connection, stream));
+        true
     }
 
     fn accept(&mut self, connection: &Arc<Http2>, cx: &mut Context<'_>) -> bool {
