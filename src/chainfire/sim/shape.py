@@ -50,11 +50,11 @@ RARER_FAULTS: Final = {
     "garble": 20,  # bits flip, or bytes are missing, between two members
     "clock_jump": 10,  # a member's clock is suddenly later
 }
-# The worst that can be thought of, each drawn by every sixth seed.
+# The worst that can be thought of, each drawn by every fourth seed.
 PLOTS: Final = {
-    "stutter": 12,  # a member far away dies again and again, and is read all the while
-    "deaf": 12,  # a leader hears late that it has handed over
-    "echo": 12,  # who led leads again, before it hears what was said in its first term
+    "stutter": 20,  # a member far away dies again and again, and is read all the while
+    "deaf": 20,  # a leader hears late that it has handed over
+    "echo": 20,  # who led leads again, before it hears what was said in its first term
 }
 EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS | PLOTS
 STRIKES_PER_MINUTE_MAX: Final = 50  # of all kinds together, in most seeds
@@ -91,7 +91,11 @@ class Options:
 
         return Options(
             pre_vote=self.pre_vote != (roll.random() < 0.7),
-            election_ticks=maybe(self.election_ticks, 5, 10),
+            # Not twice another's: without pre-votes whoever is always first keeps all others from
+            # standing, also if it cannot win.
+            election_ticks=maybe(
+                self.election_ticks, *((5, 6) if self.election_ticks < 8 else (10, 12))
+            ),
             request_timeout_ms=maybe(self.request_timeout_ms, 300, 1500, 5000),
             catchup_entries=maybe(self.catchup_entries, 5, 30, 200),
             state_sync_entries=maybe(self.state_sync_entries, 3, 30, 300),
@@ -181,7 +185,7 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
     rare = dice(seed, "rare faults")
     some += [kind for kind in sorted(RARE_FAULTS) if rare.random() < 0.3]
     some += [kind for kind in sorted(RARER_FAULTS) if dice(seed, kind).random() < 0.25]
-    some += [kind for kind in sorted(PLOTS) if dice(seed, kind).random() < 1 / 6]
+    some += [kind for kind in sorted(PLOTS) if dice(seed, kind).random() < 0.25]
     rough = roll.random() < 0.6
     network = Network(
         delay_us=roll.choice((50, 300, 300, 2000)),

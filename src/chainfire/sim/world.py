@@ -159,11 +159,13 @@ class World:
             member.disk.heal()
             member.paused_until = 0
         # Where the membership changes, who is needed is known only to the log.
-        if "reconfigure" in self.shape.faults and self._dice.random() < 0.5:
+        is_rolled_out = "reconfigure" in self.shape.faults and self._dice.random() < 0.5
+        if is_rolled_out:
             self._complete_rollout()
         whose = {"membership", "join", "remove", "lose_disk"}
-        if self._dice.random() < 0.6 and not whose & {*self.shape.faults}:
-            self._heal_a_majority()
+        alone = self._dice.random() < 0.6 or is_rolled_out
+        if alone and not whose & {*self.shape.faults}:
+            self._heal_a_majority(they_differ=is_rolled_out or self._dice.random() < 0.7)
         for member in members:
             member.stays_down = False
             member.start()
@@ -178,11 +180,11 @@ class World:
             if member.up:
                 member.end("restarted", power=False)
 
-    def _heal_a_majority(self) -> None:
+    def _heal_a_majority(self, *, they_differ: bool) -> None:
+        """`they_differ`: those who differ most, by newest term and longest log, must agree."""
         voters = [self.members[id] for id in self._founded.voters]
         needed: set[int] = set()
-        if self._dice.random() < 0.7:
-            # Those who differ most must agree: the one with the newest term, and the longest log.
+        if they_differ:
             needed.add(max(voters, key=lambda member: member.durable.hard_state.term).id)
             needed.add(max(voters, key=lambda member: member.durable.last).id)
         others = [member.id for member in voters if member.id not in needed]
