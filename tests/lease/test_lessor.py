@@ -278,7 +278,7 @@ def test_a_renewal_is_kept_while_its_deadline_holds_for_all_of_the_ttl(
     assert lease is not None
     left_ms = lease.deadline_ms - after_ms
     assert found == [ttl_ms if left_ms >= ttl_ms + ANSWER_MS else UNWRITTEN, 0]
-    assert bool(ahead) == (found[0] > 0 and left_ms - ttl_ms < spare_ms(ttl_ms) / 2)
+    assert bool(ahead) == (found[0] > 0 and left_ms - ttl_ms < spare_ms(ttl_ms) * 2 / 3)
 
 
 @given(st.integers(1, TTL_MS_MAX))

@@ -264,7 +264,7 @@ class Lessor:
             if spare_left_ms < ANSWER_MS:
                 ttls_ms.append(UNWRITTEN)
                 continue
-            if spare_left_ms << 1 < spare_ms(ttl_ms):
+            if spare_left_ms * 3 < spare_ms(ttl_ms) * 2:
                 ahead[lease] = None
             ttls_ms.append(ttl_ms)
         return ttls_ms
