@@ -14,8 +14,10 @@ PROTOC_DIR := $(VENV)/protoc
 SOURCES := src tests bench scripts
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
+COMPILED_TESTS := $(addprefix tests/,lease machine mvcc raft sim/test_seeds.py storage watch)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint types fmt native portable three-members proto bench bench-cluster bench-watch \
+.PHONY: help setup compiled run test test-compiled test-all lint types fmt native portable three-members proto bench bench-cluster bench-watch \
   bench-failover bench-stalls bench-sizes bench-restarts differential compat openapi fuzz swarm faults mutants clean
 
 help: ## list the targets
@@ -35,13 +37,26 @@ $(STAMP): pyproject.toml Makefile $(NATIVE)
 	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check ./native; then \
 	  echo "the native door cannot be built: Chainfire will serve through the portable one (grpcio)"; \
 	fi
+	@$(MAKE) --no-print-directory compiled
 	@touch $@
+
+compiled: ## translate the hot modules to C and build them (three minutes; needs a C compiler)
+	@if ! command -v cc >/dev/null; then \
+	  echo "no C compiler: the hot modules of Chainfire will run interpreted"; \
+	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  --no-deps ./compiled; then \
+	  echo "the hot modules cannot be compiled: they will run interpreted"; \
+	fi
 
 run: setup ## start a member on 127.0.0.1:2379; flags by ARGS="--data-dir=…"
 	@exec $(BIN)/chainfire serve $(ARGS)
 
 test: setup lint types ## lint, types and the fast tests
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(MAKE) --no-print-directory test-compiled
+
+test-compiled: setup ## the tests of the pure cores once more, over the compiled modules
+	CHAINFIRE_TEST_COMPILED=1 $(BIN)/python -m pytest -m 'not slow and not interpreted' $(COMPILED_TESTS)
 
 test-all: setup lint types ## the same with the slow tests
 	$(BIN)/python -m pytest $(ARGS)

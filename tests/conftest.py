@@ -1,4 +1,8 @@
-"""The end of every run: what was carried out, what was skipped and why.
+"""Which twin runs here; and the end of every run: what was carried out, what was skipped and why.
+
+Unit tests look into modules and take parts of them out, so in this process the interpreted ones
+run, unless CHAINFIRE_TEST_COMPILED=1 (`make test-compiled`) asks for the compiled ones. Processes
+that tests start run as a user's would: compiled, where the wheel is of these sources.
 
 With CHAINFIRE_REQUIRE_PEERS=1 (set by .ci/run, which installs the peers) a skip is a failure: what
 was installed for a comparison must be compared with. Excused are only the skips named below: what
@@ -27,10 +31,24 @@ EXCUSED = (
 
 # Taken out of the environment: Chainfire refuses variables of its prefix that it does not know.
 PEERS_REQUIRED = os.environ.pop("CHAINFIRE_REQUIRE_PEERS", "") == "1"
+COMPILED = os.environ.pop("CHAINFIRE_TEST_COMPILED", "") == "1"
+
+if not COMPILED:
+    os.environ["CHAINFIRE_PURE"] = "1"
+
+import chainfire.compiled  # noqa: E402
+
+os.environ.pop("CHAINFIRE_PURE", None)
 
 # No test fails on a duration: not on that of an example either.
 settings.register_profile("chainfire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("chainfire")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if COMPILED and chainfire.compiled.FAULT is not None:
+        reason = f"nothing is compiled here: {chainfire.compiled.FAULT}"
+        pytest.exit(reason, returncode=int(PEERS_REQUIRED))
 
 
 def reason_of(skipped: pytest.TestReport | pytest.CollectReport) -> str:

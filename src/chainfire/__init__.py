@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from chainfire import compiled as _compiled  # noqa: F401  # first: it may take others' places
 from chainfire.version import VERSION
 
 if TYPE_CHECKING:

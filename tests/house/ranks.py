@@ -40,6 +40,7 @@ UNITS: dict[str, Unit] = {
     # 0: words. Neighbours that know of each other in one direction only.
     "version": Unit(0, only()),
     "wheel": Unit(0, only(), banned=PURE),
+    "compiled": Unit(0, only()),
     "errors": Unit(0, only(), banned=PURE),
     "types": Unit(0, only("errors"), banned=PURE),
     "proto": Unit(0, only()),
@@ -89,7 +90,7 @@ UNITS: dict[str, Unit] = {
     # 7
     "server": Unit(7, never=only("sim")),
     # 8
-    "cli": Unit(8, WORDS | only("wheel", "config", "client", "server", "sim", "logs")),
+    "cli": Unit(8, WORDS | only("wheel", "compiled", "config", "client", "server", "sim", "logs")),
     # 9: `python -m chainfire`
     "__main__": Unit(9, only("cli")),
 }

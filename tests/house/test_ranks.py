@@ -67,9 +67,9 @@ def test_architecture_names_every_unit() -> None:
     assert told == {unit: UNITS[unit].rank for unit in told}
 
 
-def test_the_package_itself_imports_only_its_version() -> None:
+def test_the_package_itself_imports_only_its_version_and_what_may_be_compiled() -> None:
     ours = {arrow.target for arrow in top_level_imports(modules()[PACKAGE])}
-    assert ours == {"chainfire.version"}
+    assert ours == {"chainfire.version", "chainfire.compiled"}
 
 
 def top_level_imports(module: Module) -> list[Import]:
@@ -150,7 +150,7 @@ def test_dependencies_are_what_the_source_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.split(r"[<>=!~;\[ ]", row, maxsplit=1)[0] for row in project["dependencies"]]
     declared = {IMPORT_NAMES.get(n.lower(), n.lower().replace("-", "_")) for n in names}
-    optional = {"chainfire_native"}
+    optional = {"chainfire_native", "chainfire_compiled"}
     imported = {
         arrow.target.split(".")[0]
         for module in modules().values()

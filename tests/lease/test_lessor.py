@@ -164,6 +164,7 @@ def _compare_with_twin(steps: list[tuple[str, int, int, int]]) -> None:
     assert len(again) == len(twin.leases)
 
 
+@pytest.mark.interpreted
 def test_a_crowd_that_ends_together_is_looked_at_a_part_at_a_time() -> None:
     world = World()
     for lease in range(1, 11):
@@ -256,6 +257,7 @@ def test_leases_that_are_not_renewed_for_long_get_rows_of_their_own() -> None:
     assert (begun, len(shared)) == ([0] * 5 + [1000] * 5, 1)
 
 
+@pytest.mark.interpreted
 def test_rows_of_renewals_do_not_grow_without_bound_however_fast_they_come() -> None:
     with with_value(renewed, "_IDS_KEPT_MAX", 100):
         world = World()

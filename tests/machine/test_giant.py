@@ -102,6 +102,7 @@ def visible(machine: Machine) -> list[bytes]:
     return list(run(range_steps(machine.store.view, machine.store, 0, request)).rows)
 
 
+@pytest.mark.interpreted
 def test_it_takes_many_calls_and_its_result_comes_with_the_last() -> None:
     body = DeleteRangeRequest(key=b"k05", range_end=b"k25", prev_kv=True)
     machine, log = opened(bootstrapped()), log_of(body, PutRequest(key=b"k06"))
@@ -150,6 +151,7 @@ def finished(body: Message = DELETE) -> tuple[Machine, MemoryBackend]:
 
 
 @every_kind
+@pytest.mark.interpreted
 def test_in_slices_or_at_once_all_rows_but_the_chain_are_the_same(
     monkeypatch: pytest.MonkeyPatch, body: Message
 ) -> None:
@@ -216,6 +218,7 @@ def test_a_crash_between_any_two_slices_goes_on_from_there(
 
 
 @every_kind
+@pytest.mark.interpreted
 def test_a_stalled_slice_is_written_later_and_once(
     monkeypatch: pytest.MonkeyPatch, body: Message
 ) -> None:
@@ -245,6 +248,7 @@ def test_a_stalled_slice_is_written_later_and_once(
     assert other.hash == machine.hash
 
 
+@pytest.mark.interpreted
 def test_half_a_delete_whose_entry_is_lost_is_damage() -> None:
     backend, log = bootstrapped(), log_of()
     machine = opened(backend)

@@ -245,6 +245,7 @@ def test_configuration_entries_have_their_own_way() -> None:
 
 @pytest.mark.parametrize("failure", [Stalled, DiskFull])
 @pytest.mark.parametrize("writes_before", [0, 1, 2])
+@pytest.mark.interpreted
 def test_a_failed_write_is_taken_up_again_with_the_same_entries(
     failure: type[Stalled | DiskFull], writes_before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

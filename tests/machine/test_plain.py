@@ -232,6 +232,7 @@ def test_a_txn_that_is_said_to_be_plain_passes_the_checks(txn: TxnRequest, max_o
 
 
 @pytest.mark.parametrize("behind", [b"", stamp(3, 9)])
+@pytest.mark.interpreted
 def test_plain_commands_do_take_the_short_way(behind: bytes) -> None:
     machine = opened(bootstrapped())
     exists = Compare(result=Compare.GREATER, target=Compare.VERSION, key=b"k", version=0)

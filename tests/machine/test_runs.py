@@ -48,6 +48,7 @@ def runs(draw: st.DrawFn) -> list[Entry]:
 
 @settings(max_examples=300)
 @given(runs(), st.booleans())
+@pytest.mark.interpreted
 def test_runs_leave_what_the_general_way_leaves(log: list[Entry], keeps_changes: bool) -> None:
     backends = bootstrapped(), bootstrapped()
     one, two = opened(backends[0]), without_codec(backends[1])

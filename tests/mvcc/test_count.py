@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,7 @@ KEYS, PAGE = 6000, 50
 LINEAR = 4 * KEYS  # a count for every page would read KEYS * KEYS / PAGE / 2 = 360,000
 
 
+@pytest.mark.interpreted
 def test_paging_through_a_prefix_is_linear() -> None:
     world = filled(KEYS)
     view = Counting(world.backend)
@@ -92,6 +94,7 @@ def test_paging_through_a_prefix_is_linear() -> None:
     assert view.rows_read < LINEAR
 
 
+@pytest.mark.interpreted
 def test_paging_backwards_is_linear() -> None:
     world = filled(KEYS)
     view = Counting(world.backend)
@@ -120,6 +123,7 @@ def test_paging_at_a_pinned_revision_stays_linear_when_writes_come_in_between() 
     assert view.rows_read < LINEAR
 
 
+@pytest.mark.interpreted
 def test_paging_through_the_newest_state_stays_linear_when_writes_come_in_between() -> None:
     world = filled(KEYS)
     view = Counting(world.backend)
@@ -128,6 +132,7 @@ def test_paging_through_the_newest_state_stays_linear_when_writes_come_in_betwee
     assert view.rows_read < LINEAR
 
 
+@pytest.mark.interpreted
 def test_the_whole_keyspace_is_never_counted() -> None:
     world = filled(1000)
     view = Counting(world.backend)

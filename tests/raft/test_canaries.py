@@ -34,6 +34,7 @@ def found(chaos: Chaos) -> int | None:
     return None
 
 
+@pytest.mark.interpreted
 def test_votes_for_shorter_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log.RaftLog, "is_up_to_date", lambda *_: True)
     assert found(THREE) is not None
@@ -51,6 +52,7 @@ def test_two_votes_in_a_term(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(THREE) is not None
 
 
+@pytest.mark.interpreted
 def test_leader_counts_what_its_disk_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """etcd#14370, openraft a9f696a9."""
 
@@ -63,6 +65,7 @@ def test_leader_counts_what_its_disk_lacks(monkeypatch: pytest.MonkeyPatch) -> N
     assert found(THREE) is not None
 
 
+@pytest.mark.interpreted
 def test_older_terms_committed_by_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figure 8; async-raft#106."""
 
@@ -78,12 +81,14 @@ def test_older_terms_committed_by_counting(monkeypatch: pytest.MonkeyPatch) -> N
     assert found(CHURN) is not None
 
 
+@pytest.mark.interpreted
 def test_every_append_truncates(monkeypatch: pytest.MonkeyPatch) -> None:
     """A late, shorter append takes away what was acknowledged (openraft 9540c904)."""
     monkeypatch.setattr(log.RaftLog, "_matching_prefix", lambda *_: 0)
     assert found(THREE) is not None
 
 
+@pytest.mark.interpreted
 def test_reads_without_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     def trusting(raft: Raft, request: ReadRequest) -> None:
         answer_read(raft, request, raft.log.committed)
@@ -92,12 +97,14 @@ def test_reads_without_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(THREE) is not None
 
 
+@pytest.mark.interpreted
 def test_reads_before_an_entry_of_the_term(monkeypatch: pytest.MonkeyPatch) -> None:
     """etcd#7331."""
     monkeypatch.setattr(state.Raft, "committed_in_term", True)
     assert found(THREE) is not None
 
 
+@pytest.mark.interpreted
 def test_writes_reported_in_another_term(monkeypatch: pytest.MonkeyPatch) -> None:
     """Acknowledging before the write: the reply does not wait for the disk."""
 

@@ -56,9 +56,9 @@ for seed in range({first}, {last}):
 """
 
 
-def digests(hash_seed: str, first: int, last: int) -> str:
+def digests(hash_seed: str, first: int, last: int, **environment: str) -> str:
     code = _DIGESTS.format(first=first, last=last)
-    env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    env = {**os.environ, "PYTHONHASHSEED": hash_seed, **environment}
     return subprocess.run(
         [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
     ).stdout
@@ -67,6 +67,19 @@ def digests(hash_seed: str, first: int, last: int) -> str:
 def test_a_seed_is_the_same_run_in_every_process() -> None:
     assert digests("1", 0, 12) == digests("2", 0, 12)
     report.count("seeds whose traces were equal in two processes", 12)
+
+
+def test_compiled_and_interpreted_modules_run_a_seed_alike() -> None:
+    fault = subprocess.run(
+        [sys.executable, "-c", "import chainfire.compiled; print(chainfire.compiled.FAULT or '')"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    if fault:
+        pytest.skip(f"nothing is compiled here: {fault}")
+    assert digests("1", 100, 140) == digests("1", 100, 140, CHAINFIRE_PURE="1")
+    report.count("seeds whose traces were equal, compiled and interpreted", 40)
 
 
 @pytest.mark.slow

@@ -177,6 +177,7 @@ def _write_until_refused(backend: RocksBackend) -> tuple[int, StorageError]:
     raise AssertionError("the disk never got full")
 
 
+@pytest.mark.interpreted
 def test_a_full_disk_refuses_the_write_and_loses_nothing_synced(small_disk: Path) -> None:
     data_dir = DataDir(small_disk / "data", ballast_bytes=BALLAST_BYTES)
     assert data_dir.ensure_ballast()

@@ -38,6 +38,7 @@ def backend(tmp_path: Path) -> Iterator[RocksBackend]:
         yield backend
 
 
+@pytest.mark.interpreted
 def test_a_copy_made_beside_flushes_and_compactions_holds_whole_batches_up_to_one(
     backend: RocksBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

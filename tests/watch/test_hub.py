@@ -273,6 +273,7 @@ def test_keyspaces_do_not_hear_each_other() -> None:
     assert late.short() == ["3 k=7"]
 
 
+@pytest.mark.interpreted
 def test_watchers_that_come_back_at_many_places_read_the_history_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -424,6 +425,7 @@ def test_an_initial_state_that_is_compacted_meanwhile_ends_the_watch() -> None:
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.interpreted
 def test_changes_that_are_missing_from_a_turn_are_told_from_the_store(missing: int) -> None:
     """As after a snapshot was installed, and after a delete that was applied in slices."""
     world = World()

@@ -137,7 +137,8 @@ class Call:
         except Exception as exc:
             self.failed(exc)
 
-    refused = fail
+    def refused(self, error: RequestError) -> None:
+        self.fail(error)
 
 
 def answer_to(error: Exception, services: Services, method: str) -> RequestError:

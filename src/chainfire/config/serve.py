@@ -20,9 +20,9 @@ from chainfire.config.schema import BY_FLAG, BY_KEY, OPTIONS
 
 PREFIX = "CHAINFIRE_"
 CONFIG_FILE = "config-file"
-# Variables of the command line client; the server passes them by.
-CLIENT_VARIABLES = frozenset(
-    f"{PREFIX}{name}" for name in ("ENDPOINTS", "CONFIG_FILE", "CACERT", "CERT", "KEY")
+# Variables of the command line client, and of chainfire.compiled; the server passes them by.
+OTHER_VARIABLES = frozenset(
+    f"{PREFIX}{name}" for name in ("ENDPOINTS", "CONFIG_FILE", "CACERT", "CERT", "KEY", "PURE")
 )
 # Kubernetes injects these for a service whose name starts with chainfire.
 _KUBERNETES = re.compile(
@@ -92,7 +92,7 @@ def environment_layer(environ: Mapping[str, str], problems: list[Problem]) -> La
     layer: Layer = {}
     known = {option.environment(PREFIX): option for option in OPTIONS}
     for name, given in sorted(environ.items()):
-        if not name.startswith(PREFIX) or name in CLIENT_VARIABLES or _KUBERNETES.fullmatch(name):
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or _KUBERNETES.fullmatch(name):
             continue
         if name in known:
             option = known[name]

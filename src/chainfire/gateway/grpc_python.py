@@ -21,11 +21,12 @@ from grpc import aio
 from grpc.aio import EOF, InternalError  # type: ignore[attr-defined]
 
 from chainfire.api.admission import admitted
-from chainfire.api.call import Call, Metadata, answer_to
+from chainfire.api.call import Metadata, answer_to
 from chainfire.api.counters import MethodCounters
 from chainfire.api.services import Services
 from chainfire.api.table import METHODS, Kind, Method, UnaryHandler, run, unknown_method
 from chainfire.errors import Code, ConfigError, RequestError, Stopped
+from chainfire.gateway.grpc_call import GrpcCall
 from chainfire.gateway.listen import addresses, bind
 from chainfire.gateway.posting import Posting
 from chainfire.gateway.settings import GrpcSettings
@@ -265,42 +266,6 @@ class _Table(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-class GrpcCall(Call):
-    """A unary call of grpc.aio: the answer is kept, and a waiting coroutine woken."""
-
-    __slots__ = ("body", "error", "unread", "waiter")
-
-    def __init__(
-        self,
-        unread: Unread,
-        services: Services,
-        method: str,
-        request: bytes,
-        metadata: Metadata,
-        deadline: float | None,
-    ) -> None:
-        super().__init__(services, method, request, metadata, deadline)
-        self.unread = unread
-        self.body = b""
-        self.error: RequestError | None = None
-        self.waiter: asyncio.Future[None] | None = None  # set when the answer did not come at once
-
-    def has_room(self) -> bool:
-        return self.unread.has_room()
-
-    def send_reply(self, body: bytes) -> None:
-        self.body = body
-        self._wake()
-
-    def send_error(self, error: RequestError) -> None:
-        self.error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-
 class GrpcStream(Posting):
     """A streaming call of grpc.aio, as `api.call.Stream`."""
 
@@ -342,14 +307,17 @@ class GrpcStream(Posting):
         if self._writing is not None:
             await asyncio.wait((self._writing,))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            body = await self._context.read()
-            if body is EOF:
-                return
-            self._counters.received_messages += 1
-            self._totals.received_bytes += len(body)
-            yield body
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        read = await self._context.read()
+        if read is EOF:
+            raise StopAsyncIteration
+        body: bytes = read
+        self._counters.received_messages += 1
+        self._totals.received_bytes += len(body)
+        return body
 
 
 def _retrieve(write: asyncio.Future[None]) -> None:

@@ -235,10 +235,15 @@ class NativeStream(MessageStream):
         elif self._user is not None:
             self._user.no_room()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (body := await self._next()) is not None:
-            self._count(body)
-            yield body
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body = await self._next()
+        if body is None:
+            raise StopAsyncIteration
+        self._count(body)
+        return body
 
     def _count(self, body: bytes) -> None:
         self._counters.received_messages += 1

@@ -313,7 +313,7 @@ def _read_snapshot(body: bytes, at: int) -> Snapshot:
     return Snapshot(index, term, decode_conf_state(body[at : at + size]), body[at + size :])
 
 
-def _read_forward(body: bytes, _: RecordCache) -> Forward:
+def _read_forward(body: bytes, _cache: RecordCache) -> Forward:
     (_, count) = _COUNT.unpack_from(body)
     sizes = struct.unpack_from(f">{count}I", body, _COUNT.size)
     at = _COUNT.size + _SIZE.size * count
@@ -326,12 +326,12 @@ def _read_forward(body: bytes, _: RecordCache) -> Forward:
     return Forward(commands)
 
 
-def _read_refused(body: bytes, _: RecordCache) -> Refused:
+def _read_refused(body: bytes, _cache: RecordCache) -> Refused:
     _, start_number, code, count = _REFUSED.unpack_from(body)
     return Refused(start_number, struct.unpack(f">{count}Q", body[_REFUSED.size :]), code)
 
 
-def _read_change(body: bytes, _: RecordCache) -> Change:
+def _read_change(body: bytes, _cache: RecordCache) -> Change:
     return Change(body[1:])
 
 
@@ -351,7 +351,7 @@ def _report(report: Report) -> bytes:
     return head + version + b"".join(_MATCH.pack(*match) for match in report.matches)
 
 
-def _read_report(body: bytes, _: RecordCache) -> Report:
+def _read_report(body: bytes, _cache: RecordCache) -> Report:
     _, term, leader, commit, applied, revision, in_use, size, count = _REPORT.unpack_from(body)
     end = _REPORT.size + size
     matches = tuple(_MATCH.iter_unpack(body[end:]))
@@ -369,7 +369,7 @@ def _read_report(body: bytes, _: RecordCache) -> Report:
     )
 
 
-def _read_chain(body: bytes, _: RecordCache) -> Chain:
+def _read_chain(body: bytes, _cache: RecordCache) -> Chain:
     return Chain(*_CHAIN.unpack(body)[1:])
 
 

@@ -37,8 +37,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._die = die
         self._orders: SimpleQueue[tuple[Work, Work, OrElse] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._runner = threading.Thread(target=self._run, name=name, daemon=True)
+        self._runner.start()
 
     def run(self, work: Work, then: Work = lambda: None, or_else: OrElse | None = None) -> None:
         """`then` is called once the work is done; `or_else`, or the end, follows an error."""
@@ -58,7 +58,7 @@ class Worker:
         """Returns when all work has ended and been heard of. Nothing may be ordered any more."""
         self._orders.put(None)
         # The outcomes are queued on the loop before this wakes up.
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._runner.join)
 
 
 def _finish(then: Work, or_else: OrElse, error: Exception | None) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, WriteBatch
 from chainfire.storage.memory import MemoryBackend, MemoryBatch
@@ -87,8 +87,10 @@ class SimBatch(MemoryBatch):
 class SimBackend(MemoryBackend):
     """A database on this disk."""
 
-    power = Power()  # of nobody, until a Disk takes it
-    written = 0  # batches
+    def __init__(self, *what: Any) -> None:
+        super().__init__(*what)
+        self.power = Power()  # of nobody, until a Disk takes it
+        self.written = 0  # batches
 
     def fail_no_sync(self) -> None:
         self._next_sync_fails = False
@@ -96,12 +98,6 @@ class SimBackend(MemoryBackend):
     def copy(self) -> SimBackend:
         """What a checkpoint of it would hold."""
         return self.crash(self.unsynced_batches)
-
-    def become(self, other: SimBackend) -> None:
-        """Go on with what the other one holds, under the eyes of whoever uses this one."""
-        power, full, stalled = self.power, self.full, self.stalled
-        vars(self).update(vars(other.copy()))
-        self.power, self.full, self.stalled = power, full, stalled
 
     def batch(self) -> SimBatch:
         return SimBatch()

@@ -83,6 +83,12 @@ class MemoryBackend:
             return type(self)((), self._freeze())
         return type(self)((), self._durable, self._journal[: self._synced + keep])
 
+    def become(self, other: MemoryBackend) -> None:
+        """Hold, durably, what the other one holds, under the eyes of whoever uses this one."""
+        full, stalled = self.full, self.stalled
+        MemoryBackend.__init__(self, (), other._freeze())
+        self.full, self.stalled = full, stalled
+
     # ── reads ───────────────────────────────────────────────────────────────
 
     def get(self, family: str, key: bytes) -> bytes | None:
