@@ -1,12 +1,14 @@
 """Clients that watch, lose their member, and resume.
 
 A stream's responses arrive in order, a little later; a client that reads
-slowly fills its outlet. What was heard is noted for `check_watch`, one Watch
-for each stream: whoever resumes begins a new one where the last one ended.
+slowly fills its outlet, and is heard out in the end. What was heard is noted
+for `check_watch`, one Watch for each stream: whoever resumes begins a new one
+where the last one ended.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from chainfire.proto import kv_pb2
@@ -15,12 +17,13 @@ from chainfire.proto.kv_pb2 import KeyValue
 from chainfire.sim.clients import WIRE_US, World
 from chainfire.sim.history import Event, Kv, Watch, WatchResponse
 from chainfire.sim.member import SimMember
-from chainfire.sim.schedule import MS, dice
+from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.types import Caster
 from chainfire.watch.session import Session
 
 SLOW_BYTES: Final = 300  # what a slow reader's outlet takes
 FAST_BYTES: Final = 1 << 20
+QUIET_US: Final = 2 * SECOND  # whoever hears of no event for that long has heard of all
 _PAUSE_US: Final = 300 * MS
 
 
@@ -136,6 +139,17 @@ class WatchClient:
             self._next = events[-1].kv.mod + 1
         else:
             self._next = max(self._next, revision + 1)
+
+
+def hear_out(schedule: Schedule, readers: Sequence[WatchClient], longest_us: int) -> None:
+    """Go on until nobody has heard of an event for `QUIET_US`, or for `longest_us` altogether.
+
+    How long a slow reader far behind takes depends on how far that is.
+    """
+    deadline, quiet_since = schedule.now + longest_us, schedule.now
+    while schedule.now < min(quiet_since + QUIET_US, deadline):
+        schedule.run_until(schedule.now + 200 * MS)
+        quiet_since = max(quiet_since, *(reader.heard_at for reader in readers))
 
 
 def _event(event: kv_pb2.Event) -> Event:

@@ -39,7 +39,7 @@ from chainfire.sim.opening import found_member
 from chainfire.sim.oracle import Oracle
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
-from chainfire.sim.watching import WatchClient
+from chainfire.sim.watching import WatchClient, hear_out
 from chainfire.sim.wire import current
 from chainfire.types import ConfState
 
@@ -227,15 +227,8 @@ class World:
         self._await(lambda: not self.lease_ends.alive, "leases stay")
         self._await(self._is_level, "members lag behind")
         if self.watchers:
-            self._let_watchers_hear()
+            hear_out(self.schedule, self.watchers, PEACE_US)
             self._await(self._is_level, "members lag behind")
-
-    def _let_watchers_hear(self) -> None:
-        """Slow readers far behind take their time; who hears nothing for a while hears no more."""
-        deadline, quiet = self.schedule.now + PEACE_US, self.schedule.now
-        while quiet + 2 * SECOND > self.schedule.now and self.schedule.now < deadline:
-            self.schedule.run_until(self.schedule.now + 200 * MS)
-            quiet = max(quiet, *(client.heard_at for client in self.watchers))
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = self.schedule.now + PEACE_US
