@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.confchange import InvalidConfChange
 from chainfire.raft.ready import Role
-from tests.raft.build import M, acknowledge, leader, member, settle
+from chainfire.types import EntryType
+from tests.raft.build import M, acknowledge, leader, member, settle, turn
 
 
 def change(*steps: tuple[ChangeKind, int]) -> ConfChange:
@@ -43,6 +44,33 @@ def test_removed_leader_does_not_count_itself() -> None:
     assert node.raft.log.committed == 0
     acknowledge(node, 3)
     assert node.raft.log.committed == 1
+
+
+def test_smaller_quorum_may_have_agreed_without_the_removed_leader() -> None:
+    node = leader((1, 2, 3, 4))
+    acknowledge(node, 2)
+    for id in (1, 4, 3):
+        assert node.raft.log.committed == 0
+        node.apply_conf_change(change((REMOVE, id)))
+    assert node.raft.log.committed == 1
+
+
+def test_removed_leader_leaves_a_joint_configuration_that_it_is_in_no_half_of() -> None:
+    node = leader()
+    acknowledge(node, 2)
+    settle(node)
+    node.apply_conf_change(change((REMOVE, 1)))
+    joint = ConfChange((ChangeStep(LEARN, 3),), Transition.JOINT_IMPLICIT)
+    assert node.apply_conf_change(joint).auto_leave
+    node.tick()
+    assert [entry.type for entry in turn(node).entries] == [EntryType.CONF_CHANGE_V2]
+    node.tick()
+    assert not turn(node).entries, "proposed again before it is applied"
+    acknowledge(node, 2)
+    acknowledge(node, 3)
+    (left,) = node.ready().committed
+    conf = node.apply_conf_change(ConfChange.decode(left.data))
+    assert (conf.voters, conf.learners, conf.voters_outgoing) == ((2,), (3,), ())
 
 
 def test_removed_transferee_ends_the_transfer() -> None:

@@ -30,12 +30,14 @@ def apply_conf_change(raft: Raft, change: ConfChange) -> ConfState:
 
 
 def _lead_under_new_membership(raft: Raft) -> None:
+    """A leader outside it goes on until others have learned of it (thesis §4.2.2). It never counts
+    itself and takes nothing new, but must end what is under way: as long as the others hear it,
+    nobody else will.
+    """
     tracker = raft.tracker
-    if raft.id not in tracker.progress or raft.is_learner:
-        # A leader outside the configuration may go on until others have learned of it, but
-        # never counts itself.
-        if raft.config.step_down_on_removal:
-            raft.become_follower(raft.term, NOBODY)
+    is_voter = raft.id in tracker.progress and not raft.is_learner
+    if not is_voter and raft.config.step_down_on_removal:
+        raft.become_follower(raft.term, NOBODY)
         return
     if maybe_commit(raft):
         # A smaller quorum may have agreed already.

@@ -56,14 +56,18 @@ def leave_joint_automatically(raft: Raft) -> None:
     Not before the change that entered it is applied, and once: while one is
     unapplied `pending_conf_index` lies ahead (raft bd3c759, etcd#12136). A
     transfer under way drops the proposal; in a group that then is idle nothing is
-    applied any more, and without the heartbeat it would stay joint (etcd does).
+    applied any more, and without the heartbeat it would stay joint (etcd does). So
+    it would where the leader is in neither half, if that did not propose this one
+    entry: elected under an older configuration, it may find its own removal in its
+    log and, behind that, the change that entered the joint one.
     """
     if (
         raft.tracker.conf.auto_leave
         and raft.role is Role.LEADER
         and raft.log.applied >= raft.pending_conf_index
+        and raft.transferee == NOBODY
     ):
-        _append(raft, [Entry(0, 0, EntryType.CONF_CHANGE_V2)])
+        _take(raft, [Entry(0, 0, EntryType.CONF_CHANGE_V2)])
 
 
 _NORMAL = EntryType.NORMAL
@@ -95,22 +99,27 @@ def _append(raft: Raft, entries: Sequence[Entry]) -> bool:
     data_bytes = sum([len(entry.data) for entry in entries])
     if not entries or not _may_append(raft, data_bytes):
         return False
+    _take(raft, entries)
+    return True
+
+
+def _take(raft: Raft, entries: Sequence[Entry]) -> None:
     own: list[Entry] = []
+    data_bytes = 0
     for index, entry in enumerate(entries, raft.log.last_index + 1):
         type, data = entry.type, entry.data
         if type is not _NORMAL:
             if _conf_change_waits(raft, data):
                 # In its place an empty entry, so that whoever counts entries is not confused.
-                data_bytes -= len(data)
                 type, data = _NORMAL, b""
             else:
                 raft.pending_conf_index = index
+        data_bytes += len(data)
         own.append(Entry(raft.term, index, type, data))
     # What was appended, not what was asked for: a difference would add up (raft a370b6f).
     raft.uncommitted_bytes += data_bytes
     append_own(raft, own)
     broadcast_append(raft)
-    return True
 
 
 def _conf_change_waits(raft: Raft, data: bytes) -> bool:
