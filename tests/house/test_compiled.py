@@ -87,6 +87,19 @@ def test_no_default_of_an_attribute_is_made_at_run_time() -> None:
     assert not wrong
 
 
+def test_no_star_is_handed_to_super() -> None:
+    """mypyc hands the tuple itself over."""
+    wrong = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(compiled())
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).startswith("super().")
+        and any(isinstance(argument, ast.Starred) for argument in node.args)
+    ]
+    assert not wrong
+
+
 def test_no_attribute_begins_with_the_word_of_the_c_compiler() -> None:
     """`self._thread` becomes the member `__thread`, which is a keyword there."""
     wrong = [

@@ -15,7 +15,7 @@ A sync makes durable what was written when it began, and takes its time.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -87,8 +87,10 @@ class SimBatch(MemoryBatch):
 class SimBackend(MemoryBackend):
     """A database on this disk."""
 
-    def __init__(self, *what: Any) -> None:
-        super().__init__(*what)
+    def __init__(
+        self, families: Sequence[str], image: Any = None, batches: Iterable[list[Any]] = ()
+    ) -> None:
+        super().__init__(families, image, batches)
         self.power = Power()  # of nobody, until a Disk takes it
         self.written = 0  # batches
 
