@@ -21,7 +21,7 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.messages import Message, MessageType
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from chainfire.types import AckResult, PutResult
 from tests.node.cluster import Cluster, Packet
 from tests.node.world import PLENTY, Caller, World
@@ -490,7 +490,7 @@ def test_a_write_that_waited_through_a_change_of_leader_is_told_of_it() -> None:
     put = leader.put(b"k")
     cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
     cluster.settle()
-    leader.driver.raft.step_down()
+    leader.driver.raft.step_down(StepDown.DISK_STALLS)
     cluster.settle()
     leader.driver.raft.campaign()
     cluster.run(75)

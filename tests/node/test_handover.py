@@ -11,7 +11,7 @@ from chainfire.node.admission import Admission
 from chainfire.node.frames import Report
 from chainfire.node.standing import Stage
 from chainfire.raft.messages import Message, MessageType
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from chainfire.types import AckResult, ConfState, PutResult
 from tests.node.cluster import Cluster, Packet
 from tests.node.test_cluster import is_a
@@ -75,8 +75,37 @@ def test_a_leader_whose_disk_stalls_follows_where_nobody_can_take_over() -> None
     cluster.stalled_disks = {1}
     cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
     leader.put(b"k")
-    cluster.run(6)
-    assert leader.driver.raft.raft.role is Role.FOLLOWER
+    cluster.settle()
+    core = leader.driver.raft.raft
+    cluster.run(core.config.election_ticks)
+    assert core.role is Role.LEADER  # nobody is known to do better
+    cluster.run(1)
+    assert core.role is Role.FOLLOWER
+    assert core.stepped_down == (core.term, StepDown.DISK_STALLS)
+
+
+def test_a_leader_that_gets_no_cpu_does_not_take_its_disk_for_stalled() -> None:
+    """It has just been elected, in the place of one that is paused, and its loop stands still for
+    half an election timeout and more while a sync is under way, again and again.
+    """
+    cluster = Cluster()
+    cluster.elect()
+    cluster.cut = {1}
+    cluster.run(25)
+    leader = cluster.leader
+    assert leader is not None and leader is not cluster.members[1]
+    term = leader.driver.raft.raft.term
+    for _ in range(20):
+        put = leader.put(b"k")
+        cluster.stalled_disks = {leader.me}
+        cluster.settle()
+        cluster.now_ms += 900
+        cluster.run(1)
+        cluster.stalled_disks = set()
+        cluster.settle()
+        assert isinstance(put.result, PutResult)
+    core = leader.driver.raft.raft
+    assert core.role is Role.LEADER and core.term == term
 
 
 def test_a_sole_voter_with_a_stalled_disk_goes_on_leading() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.messages import Message, ProposalDropped
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from chainfire.types import Entry
 from tests import report
 from tests.raft.build import M, member
@@ -126,8 +126,10 @@ ACTIONS = st.one_of(
 def act(twin: Twin, name: str, argument: Any = None) -> None:
     node, raft = twin.node, twin.raft
     match name:
-        case "tick" | "campaign" | "step_down":
+        case "tick" | "campaign":
             getattr(node, name)()
+        case "step_down":
+            node.step_down(StepDown.DISK_STALLS)
         case "change":
             change = CHANGES["add" if argument % 2 else "remove"]
             try:

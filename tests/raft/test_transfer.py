@@ -4,7 +4,7 @@ import pytest
 
 from chainfire.raft.config import ReadOnly
 from chainfire.raft.messages import TRANSFER, Message, ProposalDropped
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from tests.raft.build import M, acknowledge, append, leader, member, settle
 
 
@@ -72,6 +72,6 @@ def test_leader_is_not_forgotten_under_leases() -> None:
 
 def test_unfit_leader_steps_down_in_its_term() -> None:
     node = leader()
-    node.step_down()
+    node.step_down(StepDown.DISK_STALLS)
     assert node.raft.role is Role.FOLLOWER and node.raft.term == 1
     assert node.raft.vote == 1

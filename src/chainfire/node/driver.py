@@ -107,7 +107,7 @@ class Driver:
             self._propose_for_leases,
             lambda reader: self.read(LINEARIZABLE, 0, None, reader),
         )
-        self._hand_over = HandOver(raft, machine, self._effects, limits.election_timeout_ms)
+        self._hand_over = HandOver(raft, machine, self._effects)
         self._commits = Commits(raft)
         self._proposer = Proposer(
             raft,
@@ -384,8 +384,8 @@ class Driver:
         self._apply_held(looked_for=False)
         if not self.standing.is_waiting:
             self.raft.tick()
-            self._hand_over.tick(now_ms)
-        self.soundness.tick(now_ms, lambda reader: self.read(LINEARIZABLE, 0, None, reader))
+            self._hand_over.tick(self._writer.oldest_unsynced)
+        self.soundness.tick(lambda reader: self.read(LINEARIZABLE, 0, None, reader))
         self.reports.tick(now_ms)
         # What waits behind a giant command is committed: late is better than unknown.
         self._proposer.tick(now_ms, may_expire=not self.machine.is_unfinished)
@@ -481,7 +481,7 @@ class Driver:
             orders.take_arrived()
             orders.pump(self._now_ms)
         self._gate.note_leadership()
-        self._hand_over.observe(self._now_ms, writer.oldest_unsynced)
+        self._hand_over.observe()
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
         waits_for_few, waits_to_tell = self._gate.begin_wait(), self._commits.begin_wait()

@@ -4,8 +4,14 @@ disk stalls, or its state is not what the majority's is.
 A leader that cannot write holds everybody up while its heartbeats keep the
 others from electing a better one (etcd#15247). So after half an election
 timeout without a finished sync it hands over to a follower that has
-everything, or, if there is none, just follows; after a whole one it follows
-in any case. A sole voter goes on: there is nobody else.
+everything; if there is none, nobody is known to do better, and it waits for
+the whole of it before it just follows. A sole voter goes on: there is nobody
+else.
+
+Time is counted in ticks, of which a stall of the loop has one at most, however
+long it is. By the clock, whoever gets no CPU for half a second while a sync is
+under way would take its disk for stalled, and leave a cluster without a leader
+that has just elected it.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from chainfire.node.effects import Answer, Effects
 from chainfire.raft.messages import NOBODY
 from chainfire.raft.progress import ProgressState
 from chainfire.raft.rawnode import RawNode
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from chainfire.types import AckResult, Pending, Result
 
 
@@ -29,22 +35,21 @@ class _Move:
 
 
 class HandOver:
-    def __init__(
-        self, raft: RawNode, machine: Machine, effects: Effects, election_timeout_ms: int
-    ) -> None:
+    def __init__(self, raft: RawNode, machine: Machine, effects: Effects) -> None:
         self._raft = raft
         self._core = raft.raft  # read, never written
         self._machine = machine
         self._effects = effects
-        self._election_timeout_ms = election_timeout_ms
+        self._election_ticks = raft.raft.config.election_ticks
         self._moves: list[_Move] = []  # asked for and not ended
-        self._unsynced = (0, 0)  # the oldest log write without a sync, and since when (ms)
-        self._leaving_ms: int | None = None  # since when it tries to
+        self._unsynced: int | None = None  # the oldest log write without a sync, at the last tick
+        self._stalled_ticks = 0  # how many ticks ago it was that already
+        self._leaving_ticks: int | None = None  # for how long it has tried to
 
     @property
     def is_leaving(self) -> bool:
         """This leader waits for somebody who could take over."""
-        return self._leaving_ms is not None
+        return self._leaving_ticks is not None
 
     @property
     def is_moving(self) -> bool:
@@ -74,40 +79,42 @@ class HandOver:
         ]
         return max(able)[3] if able else NOBODY
 
-    def observe(self, now_ms: int, oldest_unsynced: int | None) -> None:
+    def observe(self) -> None:
         """After each turn."""
-        if oldest_unsynced is None:
-            self._unsynced = (0, now_ms)
-        elif oldest_unsynced != self._unsynced[0]:
-            self._unsynced = (oldest_unsynced, now_ms)
         if self._moves:
             self._end_moves()
 
-    def tick(self, now_ms: int) -> None:
-        core = self._core
-        if core.role is not Role.LEADER or core.tracker.is_singleton or not self._unsynced[0]:
+    def tick(self, oldest_unsynced: int | None) -> None:
+        """`oldest_unsynced` is the number of the oldest log write that waits for its sync."""
+        if oldest_unsynced is None or oldest_unsynced != self._unsynced:
+            self._unsynced, self._stalled_ticks = oldest_unsynced, 0
             return
-        stalled_ms = now_ms - self._unsynced[1]
-        if stalled_ms >= self._election_timeout_ms:
-            self._raft.step_down()
-        elif stalled_ms >= self._election_timeout_ms / 2 and core.transferee == NOBODY:
+        self._stalled_ticks += 1
+        core = self._core
+        if core.role is not Role.LEADER or core.tracker.is_singleton:
+            return
+        if self._stalled_ticks >= self._election_ticks:
+            self._raft.step_down(StepDown.DISK_STALLS)
+        elif self._stalled_ticks >= self._election_ticks / 2 and core.transferee == NOBODY:
             best = self.best()
             if best != NOBODY and core.tracker.progress[best].match == core.log.last_index:
                 self._raft.transfer_leader(best)
-            else:
-                self._raft.step_down()
 
-    def leave(self, now_ms: int) -> None:
-        """A leader that must not lead lets another one, or, after an election timeout, follows."""
+    def leave(self) -> None:
+        """At each tick of a leader that must not lead: it lets another one, or, after an election
+        timeout, follows.
+        """
         if self._core.role is not Role.LEADER:
-            self._leaving_ms = None
+            self._leaving_ticks = None
             return
         best = self.best()
-        if self._leaving_ms is None and best != NOBODY:
-            self._leaving_ms = now_ms
+        if self._leaving_ticks is not None:
+            self._leaving_ticks += 1
+        if best == NOBODY or (self._leaving_ticks or 0) >= self._election_ticks:
+            self._raft.step_down(StepDown.STATE_DIFFERS)
+        elif self._leaving_ticks is None:
+            self._leaving_ticks = 0
             self._raft.transfer_leader(best)
-        elif best == NOBODY or now_ms - (self._leaving_ms or 0) >= self._election_timeout_ms:
-            self._raft.step_down()
 
     def stop(self) -> list[Pending]:
         """Everybody who waits."""

@@ -7,6 +7,7 @@ import logging
 from chainfire.node.divergence import Verdict
 from chainfire.node.driver import Driver
 from chainfire.proto.maintenance_pb2 import AlarmType
+from chainfire.raft.ready import StepDown
 from chainfire.types import Alarm
 
 VERDICTS = {
@@ -27,6 +28,7 @@ class Journal:
         self._slow_turn_seconds = slow_turn_seconds
         self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
         self._verdict = driver.soundness.verdict  # as last logged
+        self._stepped_down = self._core.stepped_down  # as last logged
         self.slow_turns = 0
 
     def slow_turn(self, seconds: float, answers: int) -> None:
@@ -44,6 +46,14 @@ class Journal:
     def leader_changed(self) -> None:
         """Or the term."""
         core = self._core
+        if core.stepped_down is not None and core.stepped_down != self._stepped_down:
+            self._stepped_down = core.stepped_down
+            term, why = core.stepped_down
+            log.log(
+                logging.INFO if why is StepDown.HANDED_OVER else logging.WARNING,
+                "stepped down",
+                extra={"term": term, "detail": why.value},
+            )
         log.info(
             "leader changed" if core.leader else "no leader",
             extra={"term": core.term, "leader": f"{core.leader:x}", "role": core.role.name},

@@ -56,13 +56,13 @@ class Soundness:
             and self._duties.is_first_with(CORRUPT)
         )
 
-    def tick(self, now_ms: int, read: Callable[[ReadPending], bool]) -> None:
+    def tick(self, read: Callable[[ReadPending], bool]) -> None:
         """`read` asks for a linearizable read; True: it may be made at once."""
         divergence, standing, duties = self.divergence, self.standing, self._duties
         divergence.tick()
         is_odd = divergence.verdict is Verdict.ODD
         standing.tick(read, is_fit=not is_odd)
         if is_odd:
-            self._hand_over.leave(now_ms)
+            self._hand_over.leave()
         duties.is_corrupt = divergence.wants_alarm
         duties.is_sound_again = divergence.is_sound_again or standing.has_caught_up

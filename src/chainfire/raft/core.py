@@ -13,7 +13,7 @@ from chainfire.raft.follower import on_append, on_heartbeat, on_snapshot, on_tim
 from chainfire.raft.messages import NOBODY, TRANSFER, Message, MessageType, Refusal
 from chainfire.raft.proposals import leave_joint_automatically, on_propose
 from chainfire.raft.reads import on_read_index, on_read_index_reply, pass_on_read_index
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from chainfire.raft.replication import broadcast_heartbeat
 from chainfire.raft.replies import on_append_reply, on_heartbeat_reply
 from chainfire.raft.state import Raft
@@ -122,7 +122,7 @@ def _tick_leader(raft: Raft) -> None:
 def _check_quorum(raft: Raft) -> bool:
     """A leader that no quorum has answered for an election timeout leads no longer."""
     if not raft.tracker.quorum_active():
-        raft.become_follower(raft.term, NOBODY)
+        raft.become_follower(raft.term, NOBODY, StepDown.QUORUM_SILENT)
         return False
     for id, peer in raft.tracker.progress.items():
         if id != raft.id:

@@ -12,7 +12,7 @@ from chainfire.raft.changes import ConfChange
 from chainfire.raft.confchange import Changer
 from chainfire.raft.messages import NOBODY, Snapshot
 from chainfire.raft.reads import release_held_reads
-from chainfire.raft.ready import Role
+from chainfire.raft.ready import Role, StepDown
 from chainfire.raft.replication import broadcast_append, broadcast_entries, maybe_commit
 from chainfire.raft.state import Raft
 from chainfire.types import ConfState
@@ -37,7 +37,7 @@ def _lead_under_new_membership(raft: Raft) -> None:
     tracker = raft.tracker
     is_voter = raft.id in tracker.progress and not raft.is_learner
     if not is_voter and raft.config.step_down_on_removal:
-        raft.become_follower(raft.term, NOBODY)
+        raft.become_follower(raft.term, NOBODY, StepDown.REMOVED)
         return
     if maybe_commit(raft):
         # A smaller quorum may have agreed already.

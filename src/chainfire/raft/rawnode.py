@@ -41,7 +41,7 @@ from chainfire.raft.progress import ProgressState
 from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.reads import ask_all, start_read
-from chainfire.raft.ready import ReadState, Ready, Role, SoftState, Work
+from chainfire.raft.ready import ReadState, Ready, Role, SoftState, StepDown, Work
 from chainfire.raft.replication import tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
 from chainfire.raft.state import Raft
@@ -241,10 +241,10 @@ class RawNode:
         if self.raft.role is Role.FOLLOWER:
             forget_leader(self.raft)
 
-    def step_down(self) -> None:
+    def step_down(self, why: StepDown) -> None:
         """As a leader that finds itself unfit (its disk stalls): follow, in the same term."""
         if self.raft.role is Role.LEADER:
-            self.raft.become_follower(self.raft.term, NOBODY)
+            self.raft.become_follower(self.raft.term, NOBODY, why)
 
     def bar(self, barred: bool) -> None:
         """Whether this member is kept from standing for election; one that leads, leads on."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from chainfire.raft.messages import NOBODY, Message, Snapshot
 from chainfire.types import Entry, HardState
@@ -27,6 +27,17 @@ class Role(IntEnum):
     PRE_CANDIDATE = 1
     CANDIDATE = 2
     LEADER = 3
+
+
+class StepDown(Enum):
+    """Why a leader leads no longer, in words for its log."""
+
+    HANDED_OVER = "leadership was handed over"
+    NEWER_TERM = "another member has a newer term"
+    QUORUM_SILENT = "no quorum has answered for an election timeout"
+    REMOVED = "a membership change has left it without a vote"
+    DISK_STALLS = "its disk has finished no sync for an election timeout"
+    STATE_DIFFERS = "its state is not the majority's"
 
 
 @dataclass(slots=True, frozen=True)

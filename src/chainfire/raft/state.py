@@ -18,7 +18,7 @@ from chainfire.raft.config import Config
 from chainfire.raft.log import LogReader, RaftLog
 from chainfire.raft.messages import NOBODY, Message
 from chainfire.raft.readindex import ReadRequest, ReadRounds
-from chainfire.raft.ready import ReadState, Role
+from chainfire.raft.ready import ReadState, Role, StepDown
 from chainfire.raft.tracker import Tracker
 
 
@@ -64,6 +64,7 @@ class Raft:
         self.election_elapsed_ticks = 0
         self.heartbeat_elapsed_ticks = 0  # leader only
         self.election_timeout_ticks = 0  # drawn anew at every change of role or term
+        self.stepped_down: tuple[int, StepDown] | None = None  # the last term it led, and its end
         self.reset(self.term)
 
     # ── questions ───────────────────────────────────────────────────────────
@@ -104,7 +105,11 @@ class Raft:
 
     # ── changes of role ─────────────────────────────────────────────────────
 
-    def become_follower(self, term: int, leader: int) -> None:
+    def become_follower(self, term: int, leader: int, why: StepDown = StepDown.NEWER_TERM) -> None:
+        """`why` is of interest at a leader only."""
+        if self.role is Role.LEADER:
+            was_asked_to = term > self.term and self.transferee != NOBODY
+            self.stepped_down = (self.term, StepDown.HANDED_OVER if was_asked_to else why)
         self.reset(term)
         self.leader = leader
         self.role = Role.FOLLOWER
