@@ -37,10 +37,9 @@ $(STAMP): pyproject.toml Makefile $(NATIVE)
 	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check ./native; then \
 	  echo "the native door cannot be built: Chainfire will serve through the portable one (grpcio)"; \
 	fi
-	@$(MAKE) --no-print-directory compiled
 	@touch $@
 
-compiled: ## translate the hot modules to C and build them (three minutes; needs a C compiler)
+compiled: setup ## translate the hot modules to C and build them (three minutes; needs a C compiler)
 	@if ! command -v cc >/dev/null; then \
 	  echo "no C compiler: the hot modules of Chainfire will run interpreted"; \
 	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
@@ -53,9 +52,8 @@ run: setup ## start a member on 127.0.0.1:2379; flags by ARGS="--data-dir=…"
 
 test: setup lint types ## lint, types and the fast tests
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
-	$(MAKE) --no-print-directory test-compiled
 
-test-compiled: setup ## the tests of the pure cores once more, over the compiled modules
+test-compiled: compiled ## the tests of the pure cores once more, over the compiled modules
 	CHAINFIRE_TEST_COMPILED=1 $(BIN)/python -m pytest -m 'not slow and not interpreted' $(COMPILED_TESTS)
 
 test-all: setup lint types ## the same with the slow tests

@@ -58,7 +58,7 @@ def _fault() -> str | None:
     try:
         import chainfire_compiled
     except ModuleNotFoundError:
-        return "the wheel chainfire-compiled is not installed: `make setup`"
+        return "the wheel chainfire-compiled is not installed: `make compiled`"
     changed = _changed(chainfire_compiled.SOURCES)
     if changed is not None:
         return f"the wheel chainfire-compiled was made of another {changed}: `make compiled`"

@@ -100,6 +100,23 @@ def test_no_star_is_handed_to_super() -> None:
     assert not wrong
 
 
+SUSPENDING = ast.Await | ast.Yield | ast.YieldFrom | ast.AsyncFor | ast.AsyncWith
+
+
+def test_nothing_waits_while_an_exception_is_handled() -> None:
+    """The exception would be that of whoever runs meanwhile: a loop that never ends, or worse."""
+    wrong = []
+    for path in sorted(compiled()):
+        for node in ast.walk(tree(path)):
+            ends: list[ast.stmt] = []
+            if isinstance(node, ast.Try):
+                ends = [*node.finalbody, *(part for h in node.handlers for part in h.body)]
+            waits = any(isinstance(part, SUSPENDING) for end in ends for part in ast.walk(end))
+            if waits or isinstance(node, ast.AsyncWith):
+                wrong.append(f"{path.name}:{node.lineno}")
+    assert not wrong
+
+
 def test_no_attribute_begins_with_the_word_of_the_c_compiler() -> None:
     """`self._thread` becomes the member `__thread`, which is a keyword there."""
     wrong = [

@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import chainfire_native as native
 
-from chainfire.api.admission import admitted
 from chainfire.api.call import Metadata
 from chainfire.api.services import Services
-from chainfire.api.table import METHODS, Kind, StreamHandler, run, unknown_method
+from chainfire.api.table import METHODS, Kind, run, unknown_method
 from chainfire.errors import Code, ConfigError, DoorFailed, Stopped
 from chainfire.gateway import asgi
+from chainfire.gateway.admitting import serve
 from chainfire.gateway.descriptors import connections_max
 from chainfire.gateway.json_unary import BODY_SECONDS_MAX
 from chainfire.gateway.listen import addresses, bind
@@ -147,8 +147,7 @@ class NativeServer:
                 stream.end_with(Stopped())
         door.stop()
         try:
-            async with asyncio.timeout(grace_seconds):
-                await self._drained.wait()
+            await asyncio.wait_for(self._drained.wait(), grace_seconds)
         except TimeoutError:
             log.info("closing calls that did not end", extra={"calls": len(self.calls)})
         self._door = None
@@ -278,13 +277,9 @@ class NativeServer:
             counters.received_messages += 1
             stream.on_half_close()
         self.streams[id_] = stream
-        stream.start(self._serve(handler, stream), self.streams)
+        stream.start(serve(self.services, handler, stream), self.streams)
         if self._stopping:
             stream.end_with(Stopped())
-
-    async def _serve(self, handler: StreamHandler, stream: NativeStream) -> None:
-        async with admitted(self.services, stream.metadata):
-            await handler(self.services, stream)
 
     def _on_unknown_method(self, id_: int, path: bytes, *_: Any) -> None:
         error = unknown_method(path.decode("utf-8", "replace"))

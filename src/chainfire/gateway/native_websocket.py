@@ -87,6 +87,7 @@ class WebSocketExchange(MessageStream):
         if not self._is_open:
             self._ready.append(gone)
             return
+        broken: RemoteProtocolError | None = None
         try:
             self._frames.receive_data(body)
             for event in self._frames.events():
@@ -100,7 +101,9 @@ class WebSocketExchange(MessageStream):
                     self._is_open = False
                     self._ready.append(gone)
         except RemoteProtocolError as error:
-            hint = error.event_hint
+            broken = error
+        if broken is not None:
+            hint = broken.event_hint
             await self._close(hint.code if isinstance(hint, events.CloseConnection) else 1002)
             self._ready.append(gone)
 

@@ -159,13 +159,16 @@ class Node:
         if self._driver.is_sole_voter:
             self._driver.raft.campaign()
         self._schedule_turn()
-        async with asyncio.timeout(timeout_seconds):
-            while not self._is_over:
-                reader = Waiter()  # refused when its time is over: asks again
-                self.read(LOCAL, 0, None, reader)
-                if await reader.done_before(self.failed):
-                    return
-        raise self.failed.result() if self.failed.done() else Stopped()
+        if not await asyncio.wait_for(self._is_read(), timeout_seconds):
+            raise self.failed.result() if self.failed.done() else Stopped()
+
+    async def _is_read(self) -> bool:
+        while not self._is_over:
+            reader = Waiter()  # refused when its time is over: asks again
+            self.read(LOCAL, 0, None, reader)
+            if await reader.done_before(self.failed):
+                return True
+        return False
 
     async def hand_over(self) -> None:
         """Before a stop: let another member lead, if this one does and there is one.

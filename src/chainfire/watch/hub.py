@@ -20,6 +20,7 @@ live watcher at any time between two turns.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final
@@ -334,9 +335,10 @@ class Hub:
     def _advance(self, cohort: Cohort) -> Steps[None]:
         """Tell a cohort the next portion. It is taken out: nobody joins it while it is read."""
         start = cohort.next
-        try:
+        found = None
+        with suppress(Compacted):
             found = yield from self._changes_for(cohort)
-        except Compacted:
+        if found is None:
             yield from self._end_compacted(cohort)
             return
         touched: dict[Group, list[Event]] = {}
