@@ -11,7 +11,7 @@ STAMP := $(VENV)/.complete
 # in a protobuf runtime as old as itself.
 PROTOC := grpcio-tools==1.66.2
 PROTOC_DIR := $(VENV)/protoc
-SOURCES := src tests bench scripts
+SOURCES := src tests bench scripts compiled
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 COMPILED_TESTS := $(addprefix tests/,lease machine mvcc raft sim/test_seeds.py storage watch)

@@ -22,7 +22,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SOURCE = ROOT / "src"
 PACKAGE = "chainfire_compiled"
-OPTIMISATION = os.environ.get("CHAINFIRE_COMPILED_OPT", "2")
 
 
 def chosen() -> list[Path]:
@@ -47,7 +46,7 @@ def main() -> None:
     paths = chosen()
     extensions = mypycify(
         ["--config-file", "pyproject.toml", *map(str, paths)],
-        opt_level=OPTIMISATION,
+        opt_level="2",
         debug_level="0",
         multi_file=True,
         group_name="chainfire",

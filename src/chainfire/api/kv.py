@@ -116,6 +116,11 @@ def _range_reply_steps(services: Services, store: Mvcc, request: RangeRequest) -
     return (yield from encode.range_reply_steps(services.header(result.revision), result))
 
 
+def _reply_in_slices(call: Call, steps: Steps[bytes]) -> None:
+    call.then = _long_reply_done
+    call.run_steps(steps)
+
+
 def _long_reply_done(call: Call, reply: bytes) -> None:
     call.reply(reply)
 
@@ -179,8 +184,7 @@ def _delete_done(call: Call, result: DeleteResult) -> None:
     if encode.is_short(result):
         call.reply(encode.delete_reply(header, result))
     else:
-        call.then = _long_reply_done
-        call.run_steps(encode.delete_reply_steps(header, result))
+        _reply_in_slices(call, encode.delete_reply_steps(header, result))
 
 
 # ── Txn ─────────────────────────────────────────────────────────────────────
@@ -225,8 +229,7 @@ def _txn_done(call: Call, result: TxnResult) -> None:
     if encode.is_short(result):
         call.reply(encode.txn_reply(header, result))
     else:
-        call.then = _long_reply_done
-        call.run_steps(encode.txn_reply_steps(header, result))
+        _reply_in_slices(call, encode.txn_reply_steps(header, result))
 
 
 # ── Compact ─────────────────────────────────────────────────────────────────
