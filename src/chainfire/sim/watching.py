@@ -30,11 +30,11 @@ _PAUSE_US: Final = 300 * MS
 class _Stream:
     """A stream between a client and one life of a member. The session's Outlet."""
 
-    caster: Caster | None = None
     address = 0
 
     def __init__(self, client: WatchClient, member: SimMember, watch: Watch, room: int) -> None:
         assert member.watches is not None
+        self.caster: Caster | None = None
         self.watch = watch
         self.member = member
         self.life = member.life
