@@ -12,6 +12,8 @@ STAMP := $(VENV)/.complete
 PROTOC := grpcio-tools==1.66.2
 PROTOC_DIR := $(VENV)/protoc
 SOURCES := src tests bench scripts compiled
+COMPILED := $(VENV)/.compiled
+HOT := compiled/setup.py compiled/modules.toml $(wildcard src/chainfire/*.py src/chainfire/*/*.py)
 NATIVE := $(wildcard native/*.toml native/Cargo.lock native/*.pyi native/src/*.rs native/src/*/*.rs)
 
 COMPILED_TESTS := $(addprefix tests/,lease machine mvcc raft sim/test_seeds.py storage watch)
@@ -23,7 +25,7 @@ COMPILED_TESTS := $(addprefix tests/,lease machine mvcc raft sim/test_seeds.py s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## create .venv with everything; a second call does nothing
+setup: $(STAMP) ## create .venv with everything (five minutes); a second call does nothing
 
 $(STAMP): pyproject.toml Makefile $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,26 +39,36 @@ $(STAMP): pyproject.toml Makefile $(NATIVE)
 	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check ./native; then \
 	  echo "the native door cannot be built: Chainfire will serve through the portable one (grpcio)"; \
 	fi
+	@$(COMPILE)
 	@touch $@
 
-compiled: setup ## translate the hot modules to C and build them (three minutes; needs a C compiler)
-	@if ! command -v cc >/dev/null; then \
-	  echo "no C compiler: the hot modules of Chainfire will run interpreted"; \
-	elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
-	  --no-deps ./compiled; then \
-	  echo "the hot modules cannot be compiled: they will run interpreted"; \
-	fi
+# By mypyc, which takes its time: hence not at each change of a source, but here and by `make compiled`.
+define COMPILE
+if ! command -v cc >/dev/null; then \
+  echo "no C compiler: the hot modules of Chainfire will run interpreted"; \
+elif echo "compiling the hot modules, which takes up to three minutes"; \
+  ! $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+  --no-deps ./compiled; then \
+  echo "the hot modules cannot be compiled: they will run interpreted"; \
+fi; \
+touch $(COMPILED)
+endef
+
+compiled: $(COMPILED) ## compile the hot modules once more, if sources have changed (three minutes)
+
+$(COMPILED): $(HOT) | $(STAMP)
+	@$(COMPILE)
 
 run: setup ## start a member on 127.0.0.1:2379; flags by ARGS="--data-dir=…"
 	@exec $(BIN)/chainfire serve $(ARGS)
 
-test: setup lint types ## lint, types and the fast tests
+test: compiled lint types test-compiled ## lint, types and the fast tests
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-test-compiled: compiled ## the tests of the pure cores once more, over the compiled modules
+test-compiled: compiled ## the tests of the pure cores, over the compiled modules
 	CHAINFIRE_TEST_COMPILED=1 $(BIN)/python -m pytest -m 'not slow and not interpreted' $(COMPILED_TESTS)
 
-test-all: setup lint types ## the same with the slow tests
+test-all: compiled lint types test-compiled ## the same with the slow tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup ## ruff: rules and format
@@ -79,25 +91,25 @@ native: ## the crate: format, clippy, tests (needs cargo)
 proto: setup ## generate src/chainfire/proto from proto/
 	$(BIN)/python scripts/generate_proto.py
 
-bench: setup ## measure against etcd with many keys, interleaved (needs etcd); options by ARGS
+bench: compiled ## measure against etcd with many keys, interleaved (needs etcd); options by ARGS
 	$(BIN)/python -m bench.many $(ARGS)
 
-bench-cluster: setup ## the same with three members of each, at the leader and at a follower (six minutes)
+bench-cluster: compiled ## the same with three members of each, at the leader and at a follower (six minutes)
 	$(BIN)/python -m bench.cluster $(ARGS)
 
-bench-watch: setup ## watch fan-out, lease grants and keepalives beside etcd's (four minutes)
+bench-watch: compiled ## watch fan-out, lease grants and keepalives beside etcd's (four minutes)
 	$(BIN)/python -m bench.watch $(ARGS)
 
-bench-failover: setup ## kill leaders of Chainfire and etcd, measure until writes go on (minutes)
+bench-failover: compiled ## kill leaders of Chainfire and etcd, measure until writes go on (minutes)
 	$(BIN)/python -m bench.failover $(ARGS)
 
-bench-stalls: setup ## long work beside small puts on Chainfire and etcd: what stalls? (minutes)
+bench-stalls: compiled ## long work beside small puts on Chainfire and etcd: what stalls? (minutes)
 	$(BIN)/python -m bench.stalls $(ARGS)
 
-bench-sizes: setup ## memory, restart and put rate with more and more keys, beside etcd (minutes)
+bench-sizes: compiled ## memory, restart and put rate with more and more keys, beside etcd (minutes)
 	$(BIN)/python -m bench.sizes $(ARGS)
 
-bench-restarts: setup ## kill a member between log sync, apply and truncation; how soon is it back? (minutes)
+bench-restarts: compiled ## kill a member between log sync, apply and truncation; how soon is it back? (minutes)
 	$(BIN)/python -m bench.restarts $(ARGS)
 
 differential: setup ## compare 1,000,000 answers with a real etcd's
@@ -110,10 +122,10 @@ three-members: setup ## the tests of one server against a cluster of three; opti
 	CHAINFIRE_TEST_MEMBERS=3 $(BIN)/python -m pytest -m 'not slow and not lone' tests/compat tests/client \
 	  tests/crash/test_kill.py tests/crash/test_leases.py tests/crash/test_abuse.py $(ARGS)
 
-swarm: setup ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
+swarm: compiled ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
 	@$(BIN)/chainfire sim swarm --minutes=$(or $(MINUTES),10) --jobs=$(or $(JOBS),1) $(ARGS)
 
-faults: setup ## RUNS (20) clusters of real processes under real faults, each run judged
+faults: compiled ## RUNS (20) clusters of real processes under real faults, each run judged
 	@$(BIN)/python -m tests.faults --runs=$(or $(RUNS),20) $(ARGS)
 
 mutants: setup ## put historic bugs back, one by one, on JOBS (1) processes: does the simulator find them?

@@ -12,11 +12,14 @@ from __future__ import annotations
 import fnmatch
 import os
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import source_hash
 from pathlib import Path
+from typing import Any
 
 from mypyc.build import mypycify
 from setuptools import setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -38,6 +41,23 @@ def chosen() -> list[Path]:
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to("src").with_suffix("").parts)
+
+
+class BuildOnAllCores(build_ext):
+    """As many C files at once as there are processors: they are one extension's."""
+
+    def build_extensions(self) -> None:
+        one_after_the_other = self.compiler.compile
+
+        def compile(sources: list[str], *args: Any, **options: Any) -> list[str]:
+            def objects(source: str) -> list[str]:
+                return one_after_the_other([source], *args, **options)
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return [name for names in pool.map(objects, sources) for name in names]
+
+        self.compiler.compile = compile
+        super().build_extensions()
 
 
 def main() -> None:
@@ -70,6 +90,7 @@ def main() -> None:
         packages=[PACKAGE],
         package_dir={"": "build"},
         ext_modules=extensions,
+        cmdclass={"build_ext": BuildOnAllCores},
         python_requires=">=3.11",
     )
 

@@ -25,7 +25,6 @@ EXCUSED = (
     "mounting",  # a small disk for the full-disk tests: not every container may
     "may not mount",
     "root may write everywhere",  # an unwritable directory, tried as root
-    "nothing is compiled here",  # until `make setup` does that, too
     "no Raft scripts",  # etcd/raft's own, read where a developer has them; ours are in the tree
 )
 
