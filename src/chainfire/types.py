@@ -127,7 +127,14 @@ LeaseMove = tuple[bytes, int, int]
 
 
 class Pending(Protocol):
-    """Somebody who waits for a command or a read. Exactly one of the two is called, once."""
+    """Somebody who waits for a command. Exactly one of the two is called, once."""
+
+    @property
+    def finished(self) -> bool:
+        """Nobody waits any more (the caller is gone): neither of the two need be called, and what
+        was not proposed yet need not be.
+        """
+        ...
 
     def done(self, result: Result) -> None: ...
 

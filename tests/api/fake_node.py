@@ -30,7 +30,15 @@ from chainfire.proto.command_pb2 import ConfChangeContext, LeaseExpire, LeaseRen
 from chainfire.raft.changes import ChangeKind, ConfChange
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import AckResult, ConfState, Entry, EntryType, Pending, RenewResult, Result
+from chainfire.types import (
+    AckResult,
+    ConfState,
+    Entry,
+    EntryType,
+    Nobody,
+    Pending,
+    RenewResult,
+)
 
 T = TypeVar("T")
 CLUSTER_ID = 0xCDF818194E3A8C32
@@ -65,13 +73,6 @@ class Work:
     def cancel(self) -> None:
         self.open = False
         self._steps.close()
-
-
-class Nobody:
-    """A Pending that does not care."""
-
-    def done(self, result: Result) -> None: ...
-    def refused(self, error: RequestError) -> None: ...
 
 
 class FakeNode:

@@ -21,8 +21,9 @@ from chainfire.errors import (
 from chainfire.proto.kv_pb2 import Compare, PutRequest, RequestOp, TxnRequest
 from chainfire.proto.lock_pb2 import LockRequest, LockResponse, UnlockRequest, UnlockResponse
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.types import Nobody
 from tests.api.contenders import Contenders, on_stage
-from tests.api.fake_node import Nobody, Probe
+from tests.api.fake_node import Probe
 
 
 def lock(api: Contenders, lease: int = 0, name: bytes = b"l") -> Probe:

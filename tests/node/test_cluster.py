@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chainfire import command
 from chainfire.errors import (
     MemberExists,
     MemberNotFound,
@@ -12,6 +13,7 @@ from chainfire.errors import (
     Timeout,
     TimeoutConnectionLost,
     TimeoutLeaderFailure,
+    TooManyRequests,
 )
 from chainfire.node.driver import Limits
 from chainfire.node.frames import Change, Forward, Refused
@@ -246,6 +248,19 @@ def test_the_leaders_own_unsettled_writes_go_to_its_successor() -> None:
     cluster.cut = set()
     cluster.run_until(lambda: put.answered)
     assert put.result == PutResult(revision=2)
+
+
+def test_what_waited_for_a_leader_is_proposed_once() -> None:
+    cluster = Cluster()
+    cluster.elect()
+    cluster.crash(1)
+    for world in cluster.members.values():
+        world.driver.gone(1)
+    puts = [world.put(b"k") for world in cluster.members.values() for _ in range(5)]
+    cluster.run_until(lambda: all(put.answered for put in puts))
+    log = cluster.members[2].log_store
+    datas = [entry.data for entry in log.entries(1, log.last_index() + 1, 1 << 20)]
+    assert sum(command.decode(data).HasField("put") for data in datas if data) == len(puts)
 
 
 def test_a_forward_that_is_duplicated_and_reordered_is_applied_once() -> None:
@@ -483,6 +498,104 @@ def test_without_a_leader_a_write_times_out_as_unknown() -> None:
     assert isinstance(put.error, Timeout)
 
 
+def test_what_waited_for_a_leader_is_proposed_only_for_those_who_still_wait() -> None:
+    cluster = Cluster()
+    cluster.crash(1), cluster.crash(3)
+    puts = [cluster.members[2].put(b"%d" % number) for number in range(20)]
+    cluster.run(20)
+    for put in puts[:15]:
+        put.gone = True
+    for id_ in (1, 3):
+        cluster.members[id_] = cluster._make(id_)
+    cluster.run_until(lambda: all(put.answered for put in puts[15:]))
+    cluster.run_until(cluster.all_equal)
+    assert [put.answered for put in puts] == [False] * 15 + [True] * 5
+    assert cluster.members[2].machine.revision == 6
+
+
+def test_who_is_gone_in_the_very_turn_that_brings_a_leader_is_not_proposed_for() -> None:
+    """No tick comes between them: it is the new leader that is looked for."""
+    cluster = Cluster()
+    cluster.elect()
+    for id_ in (2, 3):
+        cluster.members[id_].driver.gone(1)
+    cluster.crash(1)
+    put = cluster.members[2].put(b"gone")
+    cluster.settle()
+    put.gone = True
+    cluster.members[3].driver.campaign()
+    cluster.settle()
+    assert cluster.leader is cluster.members[3]
+    after = cluster.members[2].put(b"k")
+    cluster.settle()
+    assert after.result == PutResult(revision=2)
+
+
+def test_whoever_is_gone_leaves_a_place_to_others() -> None:
+    cluster = Cluster(limits=Limits(pending_max=3))
+    cluster.crash(1), cluster.crash(3)
+    world = cluster.members[2]
+    puts = [world.put(b"k") for _ in range(3)]
+    assert isinstance(world.put(b"k").error, TooManyRequests)
+    puts[1].gone = True
+    cluster.run(1)
+    assert world.put(b"k").error is None
+    assert isinstance(world.put(b"k").error, TooManyRequests)
+
+
+def test_a_forwarded_write_whose_caller_is_gone_is_not_sent_again() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.network = lambda packet: [] if isinstance(packet.frame, Forward) else [packet]
+    puts = [cluster.members[2].put(b"%d" % number) for number in range(2)]
+    cluster.settle()
+    puts[0].gone = True
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: puts[1].answered)
+    assert puts[1].result == PutResult(revision=2) and leader.machine.revision == 2
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_write_that_is_in_a_log_is_made_once_or_never_when_its_caller_is_gone(
+    committed: bool,
+) -> None:
+    """It has left its member, whose caller goes; the leader goes, too, and the next write tells
+    all members that the first one is settled.
+    """
+    cluster = Cluster()
+    cluster.elect()
+    lost = MessageType.APPEND_REPLY if committed else MessageType.APPEND
+    cluster.network = lambda packet: [] if is_a(packet, lost) else [packet]
+    first = cluster.members[2].put(b"first")
+    cluster.settle()
+    first.gone = True
+    before = cluster.crash(1)
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: cluster.leader is not None)
+    second = cluster.members[2].put(b"second")
+    cluster.run_until(lambda: second.answered)
+    cluster.restart(1, before)
+    cluster.run_until(cluster.all_equal)
+    assert not first.answered
+    for world in cluster.members.values():
+        assert (world.machine.store.get_row(0, b"first") is not None) == committed
+        assert world.machine.revision == (3 if committed else 2)
+
+
+def test_a_membership_change_whose_caller_is_gone_is_not_made() -> None:
+    cluster = Cluster()
+    cluster.crash(1), cluster.crash(3)
+    world = cluster.members[2]
+    change = propose(world, ChangeKind.REMOVE, 3)
+    cluster.run(5)
+    change.gone = True
+    for id_ in (1, 3):
+        cluster.members[id_] = cluster._make(id_)
+    cluster.run_until(lambda: cluster.leader is not None)
+    cluster.run(10)
+    assert world.machine.conf_state.voters == (1, 2, 3)
+
+
 def test_a_write_that_waited_through_a_change_of_leader_is_told_of_it() -> None:
     cluster = Cluster()
     leader = cluster.elect()
@@ -576,6 +689,8 @@ def test_whatever_is_lost_doubled_and_crashed_every_answered_write_is_there_once
             world = cluster.members[dice.choice(sorted(cluster.members))]
             key = b"%d-%d" % (number, len(puts))
             puts.append((key, world.put(key)))
+        if puts:
+            dice.choice(puts)[1].gone |= dice.random() < 0.1
         cluster.run(1)
     cluster.network = lambda packet: [packet]
     for id_, before in down.items():

@@ -11,6 +11,9 @@ from chainfire.types import Result
 
 
 class Caller:
+    def __init__(self) -> None:
+        self.finished = False
+
     def done(self, result: Result) -> None: ...
 
     def refused(self, error: RequestError) -> None: ...
@@ -31,6 +34,16 @@ def test_lowest_unsettled_is_the_lowest_that_waits(settled: list[int]) -> None:
         proposals.settle(sequence)
         waiting.discard(sequence)
         assert proposals.lowest_unsettled == min(waiting, default=21)
+
+
+def test_whose_caller_is_gone_is_settled_and_nobody_hears_of_it() -> None:
+    proposals, gone, there = Proposals(pending_max=10, timeout_ms=100), Caller(), Caller()
+    owns = [proposals.add(caller, 16, b"") for caller in (gone, there)]
+    proposals.mark_turn(now_ms=0)
+    gone.finished = True
+    assert proposals.wanted(owns) == owns[1:] and proposals.lowest_unsettled == 2
+    assert proposals.wanted(owns) == owns[1:]
+    assert proposals.overdue(100) == [there]
 
 
 def test_only_what_is_older_than_the_timeout_is_overdue() -> None:

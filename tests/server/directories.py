@@ -48,6 +48,10 @@ class _Caller:
     def __init__(self) -> None:
         self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
+    @property
+    def finished(self) -> bool:
+        return self.answer.done()
+
     def done(self, result: Result) -> None:
         self.answer.set_result(result)
 

@@ -84,6 +84,10 @@ class _Waiter:
     def __init__(self) -> None:
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
+    @property
+    def finished(self) -> bool:
+        return self.result.done()
+
     def done(self, result: Result) -> None:
         if not self.result.done():
             self.result.set_result(result)

@@ -205,6 +205,10 @@ class _Entry:
             raise RequestTooLarge
         self._node.propose(_TXN, body, self)
 
+    @property
+    def finished(self) -> bool:
+        return False  # it is withdrawn only once it is known what became of it
+
     def done(self, result: Result) -> None:
         if self.result.cancelled():  # withdrawn before it was known
             self._remove(result)

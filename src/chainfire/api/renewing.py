@@ -132,6 +132,10 @@ class _Asked:
         self._keepers.append(keeper)
         keeper.waits_for += 1
 
+    @property
+    def finished(self) -> bool:
+        return False  # a renewal counts, whether or not its stream is still there
+
     def done(self, result: Result) -> None:
         assert isinstance(result, RenewResult), result
         header = self._header(result.revision)

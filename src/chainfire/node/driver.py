@@ -466,6 +466,7 @@ class Driver:
         writer, effects, orders = self._writer, self._effects, self._orders
         self._renewals.turn()
         self._leases.turn(self._now_ms, leading=self._core.role is Role.LEADER)
+        orders.observe_leader(self._now_ms)
         # Group commit: one sync for everything that arrived during the last one.
         entries = self._proposer.turn(self._now_ms, may_append=writer.unsynced is None)
         if entries:

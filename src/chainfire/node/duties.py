@@ -58,6 +58,10 @@ class Duty:
         self.body = body
         self._owner = owner
 
+    @property
+    def finished(self) -> bool:
+        return False
+
     def done(self, result: Result) -> None:
         self._owner.done(self.kind)
 

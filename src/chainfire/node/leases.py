@@ -92,6 +92,10 @@ class LeaseKeeper:
             and any(answer.pending is self for answer in answers)
         )
 
+    @property
+    def finished(self) -> bool:
+        return False
+
     def done(self, result: Result) -> None:
         self._expiry_is_out = False
 

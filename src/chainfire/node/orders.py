@@ -80,6 +80,17 @@ class Orders:
 
     # ── what raft says ──────────────────────────────────────────────────────
 
+    def observe_leader(self, now_ms: int) -> None:
+        """Whoever waits on a leader goes on with the next one.
+
+        Before anything is proposed: else a new leader would get what waited for it twice, and
+        what nobody waits for.
+        """
+        if self._leadership.observe(now_ms):
+            self._gate.leader_changed()
+            if self._core.leader:
+                self._proposer.leader_changed()
+
     def pump(self, now_ms: int) -> None:
         """Carry out all there is, or as much as one turn may apply."""
         raft, machine = self._raft, self._machine
@@ -116,10 +127,7 @@ class Orders:
             self._gate.confirm_round(state)
 
     def _order_all(self, ready: Ready, now_ms: int) -> None:
-        if self._leadership.observe(now_ms):
-            self._gate.leader_changed()
-            if self._core.leader:
-                self._proposer.leader_changed()
+        self.observe_leader(now_ms)
         for state in ready.read_states:
             self._gate.confirm_round(state)
         self.route(_held_until_durable(ready.messages))

@@ -1,8 +1,9 @@
 """Commands of this member that have not been answered yet, by sequence.
 
 A command's id is (member id, start number, sequence). It is settled once its
-caller has an answer, "unknown" included; every envelope says which sequences
-of its sender are all settled, so that the machine need not remember those.
+caller has an answer, "unknown" included, or is gone; every envelope says which
+sequences of its sender are all settled, so that the machine need not remember
+those.
 
 A command is kept whole until then, because it is proposed again, under the
 same id, when what was proposed may be lost.
@@ -13,6 +14,7 @@ Invariant: _lowest <= every pending sequence < _next.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chainfire.raft.changes import ConfChange
@@ -76,13 +78,25 @@ class Proposals:
         self._pending[sequence] = own
         return own
 
-    def waits(self, sequence: int) -> bool:
-        """Whether somebody still waits for this sequence."""
-        return sequence in self._pending
-
     def unsettled(self) -> list[Own]:
         """All of them, in the order in which they came."""
         return list(self._pending.values())
+
+    def wanted(self, commands: Iterable[Own]) -> list[Own]:
+        """Those of these that somebody waits for. Whose caller is gone is settled.
+
+        Nobody is told then what became of it, just as at its deadline: a copy that is in some log
+        may be applied, once, or be void, since later envelopes call it settled.
+        """
+        pending = self._pending
+        wanted: list[Own] = []
+        for own in commands:
+            if own.sequence in pending:
+                if own.pending.finished:
+                    del pending[own.sequence]
+                else:
+                    wanted.append(own)
+        return wanted
 
     def settle(self, sequence: int) -> Pending | None:
         """Who waits for this sequence; None when it was answered before."""

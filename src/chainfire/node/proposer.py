@@ -10,6 +10,14 @@ need be known here of what became of a command that is out: it is proposed
 again under the same id when the leader changes, when something for the leader
 could not be sent, when the leader refuses, and after a while of silence. The
 machine applies it once. At its deadline its outcome is unknown.
+
+What waits here while nobody takes it, or would be proposed again, is dropped
+once its caller is gone (cancelled, past its own deadline): after an outage only
+those are served who still wait. That is safe whether or not it was out:
+
+    never out    no log has it, and none will: it has not happened
+    out before   a copy may be in some log, and is applied once, or is void, because later
+                 envelopes call it settled; its caller has no answer that either contradicts
 """
 
 from __future__ import annotations
@@ -143,10 +151,10 @@ class Proposer:
             out.due_tick = self._ticks + 1
 
     def leader_changed(self) -> None:
-        """What is out may be lost: all that is not settled is proposed again, in order."""
-        unsettled = self.pending.unsettled()
-        self._queue = [own for own in unsettled if own.change is None]
-        self._changes = [own for own in unsettled if own.change is not None]
+        """What is out may be lost: all that somebody waits for is proposed again, in order."""
+        wanted = self.pending.wanted(self.pending.unsettled())
+        self._queue = [own for own in wanted if own.change is None]
+        self._changes = [own for own in wanted if own.change is not None]
         self._out.clear()
         self._forwarded.clear()  # who sent it sees the change too, and sends it again
         self._forwarded_changes.clear()
@@ -175,15 +183,16 @@ class Proposer:
         return ()
 
     def tick(self, now_ms: int, *, may_expire: bool) -> None:
-        """Those whose time is over hear that their outcome is unknown; silence is asked again."""
+        """Those whose time is over hear that their outcome is unknown, those who are gone leave
+        their places to others; silence is asked again.
+        """
         self._ticks += 1
         late = self.pending.overdue(now_ms) if may_expire else []
         if late:
             error = self._leadership.timeout(now_ms - self._timeout_ms)
             self._effects.answers += [Answer(pending, error) for pending in late]
-            waits = self.pending.waits
-            self._queue = [own for own in self._queue if waits(own.sequence)]
-            self._changes = [own for own in self._changes if waits(own.sequence)]
+        self._queue = self.pending.wanted(self._queue)
+        self._changes = self.pending.wanted(self._changes)
         if self._out and self._core.leader:
             self._repeat_overdue(self._core.leader)
 
@@ -293,9 +302,8 @@ class Proposer:
         if not due:
             return
         self._out = deque(out for out in self._out if out.due_tick > self._ticks)
-        waits = self.pending.waits
         for out in due:
-            left = [own for own in out.commands if waits(own.sequence)]
+            left = self.pending.wanted(out.commands)
             if left:
                 wait = 2 * out.wait_ticks
                 self._out.append(replace(out, due_tick=self._ticks + wait, wait_ticks=wait))

@@ -167,6 +167,10 @@ class _Command:
         self.ids: list[int] = []
         self._askers: list[tuple[_Asked, list[int]]] = []  # and the places of its ids, in order
 
+    @property
+    def finished(self) -> bool:
+        return False  # a renewal counts, whoever hears of it
+
     def add(self, asked: _Asked, places: list[int]) -> None:
         self.ids += [asked.ids[at] for at in places]
         self._askers.append((asked, places))

@@ -131,16 +131,6 @@ def _arrive(calls: Sequence[Call]) -> None:
         call.arrive()
 
 
-class Nobody:
-    """A Pending that does not care."""
-
-    def done(self, result: Result) -> None:
-        pass
-
-    def refused(self, error: RequestError) -> None:
-        pass
-
-
 class Client:
     def __init__(self, world: World, id: int) -> None:
         self.id = id

@@ -13,13 +13,12 @@ from typing import Final, Protocol
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.ready import Role
 from chainfire.sim.cables import Cables
-from chainfire.sim.clients import Nobody
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.opening import described, may_begin_anew, stored_conf
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import EVERY_FAULT, Shape
-from chainfire.types import ConfState
+from chainfire.types import ConfState, Nobody
 
 QUESTIONS_US: Final = 15 * MS  # between two that somebody is asked while things are bad for it
 

@@ -48,6 +48,10 @@ class LeaseAsked:
             driver.propose(CommandKind.LEASE_REVOKE, revoke.SerializeToString(), self)
         self._member.wake()
 
+    @property
+    def finished(self) -> bool:
+        return False  # a lease's holder waits, however long it takes
+
     def done(self, result: Result) -> None:
         if isinstance(result, RenewResult):
             # Written or not: who answers has led, or followed, until after it was asked.

@@ -27,7 +27,7 @@ from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import check_leases
 from chainfire.sim.check_watch import check_watches
-from chainfire.sim.clients import Call, Client, Compactor, Feeder, Nobody
+from chainfire.sim.clients import Call, Client, Compactor, Feeder
 from chainfire.sim.disk import Disk, SimBackend
 from chainfire.sim.faults import Faults
 from chainfire.sim.history import History, Put, PutDone, Range, RangeDone, Request, Violation
@@ -41,7 +41,7 @@ from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.sim.watching import WatchClient, hear_out
 from chainfire.sim.wire import current
-from chainfire.types import ConfState
+from chainfire.types import ConfState, Nobody
 
 MEMBERS_MAX = 8  # that ever were
 RESTART_MS_MAX = 6000  # until who died is up again
