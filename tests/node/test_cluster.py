@@ -347,6 +347,28 @@ def test_during_a_transfer_writes_wait_and_then_go_to_the_new_leader() -> None:
     assert cluster.members[2].machine.revision == 1 + len(puts)
 
 
+def test_what_waited_at_a_new_leader_travels_with_its_first_entry() -> None:
+    """No follower syncs once more for it."""
+    cluster = Cluster()
+    leader = cluster.elect()
+    appends: list[Message] = []
+
+    def spy(packet: Packet) -> list[Packet]:
+        if packet.sender == 2 and is_a(packet, MessageType.APPEND):
+            assert isinstance(packet.frame, Message)
+            appends.append(packet.frame)
+        return [packet]
+
+    cluster.network = spy
+    assert leader.driver.raft.transfer_leader(2)
+    cluster.members[2].driver.gone(1)  # so that the put waits
+    put = cluster.members[2].put(b"k")
+    cluster.settle()
+    assert cluster.leader is cluster.members[2] and put.result == PutResult(revision=2)
+    first = {append.to: append for append in reversed(appends)}
+    assert {id_: len(append.entries) for id_, append in first.items()} == {1: 2, 3: 2}
+
+
 # ── membership ──────────────────────────────────────────────────────────────
 
 

@@ -130,6 +130,7 @@ class World:
             applying_bytes_max=64 << 10,
             async_storage_writes=True,
             commits_wait=True,
+            first_append_waits=True,
             asking_confirms=True,
             rounds_ask_few=True,
             forward_proposals=False,

@@ -118,6 +118,7 @@ class Cluster:
             pre_vote=self.chaos.pre_vote,
             check_quorum=self.chaos.check_quorum,
             commits_wait=self.chaos.commits_wait,
+            first_append_waits=self.chaos.commits_wait,
             asking_confirms=self.chaos.asking_confirms,
             rounds_ask_few=self.chaos.asking_confirms,
         )

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from chainfire.raft.messages import AFTER_SYNC, TRANSFER, Message
+from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.types import Entry, EntryType
 from tests.raft.build import M, append, leader, log_of, member, settle, turn
@@ -159,3 +164,35 @@ def test_new_leader_opens_its_term_with_an_empty_entry() -> None:
     node = leader(storage=log_of(1), term=1)
     assert node.raft.log.last_term == 2 and node.raft.log.last_index == 2
     assert node.raft.log.committed == 0
+
+
+def elected(**config: Any) -> RawNode:
+    """By one other voter, before its first Ready as a leader."""
+    node = member(**config)
+    node.campaign()
+    settle(node)
+    node.step(Message(M.VOTE_REPLY, 1, 2, node.raft.term))
+    assert node.raft.role is Role.LEADER
+    return node
+
+
+@pytest.mark.parametrize(("waits", "entries"), [(False, 1), (True, 2)])
+def test_what_is_proposed_at_once_travels_with_a_leaders_first_entry_if_that_waits(
+    waits: bool, entries: int
+) -> None:
+    node = elected(first_append_waits=waits)
+    node.propose([b"x"])
+    sent = {m.to: len(m.entries) for m in turn(node).messages if m.type is M.APPEND}
+    assert sent == {2: entries, 3: entries}
+
+
+def test_a_first_entry_waits_for_no_more_than_the_next_ready() -> None:
+    node = elected(first_append_waits=True)
+    assert [(m.type, len(m.entries)) for m in turn(node).messages] == [(M.APPEND, 1)] * 2
+    assert not [m for m in settle(node) if m.type is M.APPEND]
+
+
+def test_a_leader_that_is_replaced_before_its_first_entry_leaves_sends_none() -> None:
+    node = elected(first_append_waits=True)
+    node.step(Message(M.HEARTBEAT, 1, 3, node.raft.term + 1))
+    assert not [m for m in settle(node) if m.type is M.APPEND]

@@ -50,6 +50,9 @@ class Config:
     # True: a commit index that no entries carry waits until RawNode.tell_commit is called, but for
     # that of a membership change.
     commits_wait: bool = False
+    # True: a leader's first APPENDs leave with the Ready that follows its election, and take along
+    # what was proposed by then. A follower gets no second one before it has answered the first.
+    first_append_waits: bool = False
     # True: a request for a read index names its sender's term, and counts as that member's word
     # for the leader (see reads.py).
     asking_confirms: bool = False

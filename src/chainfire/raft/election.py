@@ -117,7 +117,10 @@ def on_vote_reply(raft: Raft, message: Message) -> None:
             _stand(raft, b"")
         else:
             become_leader(raft)
-            broadcast_append(raft)
+            if raft.config.first_append_waits:
+                raft.owes_first_append = True
+            else:
+                broadcast_append(raft)
     elif verdict is Verdict.LOST:
         # Not message.term: a refused pre-vote's may be of the future that we only asked about.
         raft.become_follower(raft.term, NOBODY)

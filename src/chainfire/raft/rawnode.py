@@ -42,7 +42,7 @@ from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.reads import ask_all, start_read
 from chainfire.raft.ready import ReadState, Ready, Role, SoftState, StepDown, Work
-from chainfire.raft.replication import tell_commit
+from chainfire.raft.replication import broadcast_append, tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
 from chainfire.raft.state import Raft
 from chainfire.raft.transfer import forget_leader, pass_on_transfer_leader, transfer_leader
@@ -372,6 +372,9 @@ class RawNode:
         """The work of this turn; calling it is accepting it."""
         assert self._on_advance is None, "advance() is due"
         raft = self.raft
+        if raft.owes_first_append:
+            raft.owes_first_append = False
+            broadcast_append(raft)
         log = raft.log
         unstable = log.unstable
         ready = Ready(

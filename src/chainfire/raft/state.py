@@ -58,6 +58,7 @@ class Raft:
         self.transferee = NOBODY  # who shall become leader; meanwhile nothing is proposed
         self.reads = ReadRounds()
         self.held_reads: list[ReadRequest] = []  # until an entry of this term is committed
+        self.owes_first_append = False  # see `first_append_waits`
 
         # Follower and candidate: since the leader was heard or the election began.
         # Leader: since the last CheckQuorum.
@@ -142,6 +143,7 @@ class Raft:
         self.uncommitted_bytes = 0
         self.reads.reset()
         self.held_reads = []
+        self.owes_first_append = False
         tracker = self.tracker
         tracker.votes = {}
         last_index = self.log.last_index

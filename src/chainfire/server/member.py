@@ -279,6 +279,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
             commits_wait=True,
+            first_append_waits=True,
             asking_confirms=True,
             rounds_ask_few=True,
             applying_bytes_max=APPLYING_BYTES_MAX,

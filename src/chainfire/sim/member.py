@@ -208,6 +208,7 @@ class SimMember:
             applied_index=opened.machine.applied_index,
             async_storage_writes=True,
             commits_wait=True,
+            first_append_waits=True,
             asking_confirms=True,
             rounds_ask_few=True,
             append_bytes_max=options.append_bytes_max,
