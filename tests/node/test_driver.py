@@ -263,6 +263,25 @@ def test_a_late_sync_does_not_promise_again_what_a_new_leader_has_replaced() -> 
     assert notes[-1][:2] == (6, 2)
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+def test_what_a_new_leader_has_replaced_within_a_sync_is_not_acknowledged(turns: int) -> None:
+    """Seed 1010209 of the swarm: an acknowledgement of entries that were never durable."""
+    world = World(voters=(ME, 2, 3))
+    driver = world.driver
+    old = [Entry(1, index, data=b"") for index in range(1, 11)]
+    driver.received(2, [Message(MessageType.APPEND, ME, 2, 1, entries=old, commit=0)])
+    if turns == 2:
+        world.turn()
+    append = Message(MessageType.APPEND, ME, 3, 2, log_term=1, index=5, entries=[Entry(2, 6)])
+    driver.received(3, [append])
+    effects = world.turn()
+    world.sync(effects)
+    said = world.turn().frames
+    assert 2 not in said or MessageType.APPEND_REPLY not in {m.type for m in said[2]}
+    [reply] = [m for m in said[3] if m.type is MessageType.APPEND_REPLY]
+    assert (reply.term, reply.index, reply.reject) == (2, 6, False)
+
+
 def test_a_new_leader_publishes_its_name_and_urls_once() -> None:
     world = World().lead()
     world.tick(100)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from chainfire.node.installing import Installing
 from chainfire.node.logstore import LogStore
-from chainfire.raft.messages import Message, Snapshot
+from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.types import Entry, HardState
 
 
@@ -108,6 +108,7 @@ class LogWriter:
             last = unsynced.popleft()
             responses = [*responses, *last.responses]
         self._witness.note(last.last_index, last.last_term, last.term, last.vote)
+        responses = _without_overtaken(responses, last.term)
         if unsynced:
             self.oldest_unsynced = unsynced[0].number
         else:
@@ -148,3 +149,18 @@ class LogWriter:
             if write.last_index > index:
                 write.last_index, write.last_term = index, term
         self._witness.lower(index, term)
+
+
+def _without_overtaken(responses: Sequence[Message], term: int) -> Sequence[Message]:
+    """Less the acknowledgements of a term that was over before this sync: what they speak of may
+    have been replaced, by the next leader, in the same sync. Who led then is deposed by a quorum
+    and could commit nothing by them; but what leaves is true.
+    """
+    for message in responses:
+        if _is_overtaken(message, term):
+            return [each for each in responses if not _is_overtaken(each, term)]
+    return responses
+
+
+def _is_overtaken(message: Message, term: int) -> bool:
+    return message.term < term and message.type is MessageType.APPEND_REPLY and not message.reject
