@@ -134,9 +134,9 @@ class Cluster:
         moved = False
         for id_, world in list(self.members.items()):
             effects = world.turn()
-            moved |= bool(effects.answers or effects.reads or effects.wants_reminder)
-            while effects.wants_reminder:
-                effects.wants_reminder = world.driver.remind()
+            moved |= bool(effects.answers or effects.reads or effects.remind_after)
+            while effects.remind_after:
+                effects.remind_after = world.driver.remind()
             self._carry_out(id_, effects)
             if effects.sync is not None and id_ not in self.stalled_disks:
                 world.sync(effects)

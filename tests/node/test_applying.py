@@ -289,6 +289,29 @@ async def test_what_is_held_is_applied_though_nothing_else_happens(inline: bool)
 
 
 @on_loop
+async def test_what_has_waited_long_enough_is_applied_once_a_sync_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shell, "HOLD_SECONDS", 1000)
+    world = World()
+    async with running(world, inline=False) as node:
+        node.propose(CommandKind.PUT, b"\x0a\x05first", first := Caller())
+        await answered(first)
+        await until(lambda: world.machine.members[ME].name)
+        node._heartbeat.stop()
+        node.catch_up()
+        world.driver._applying._not_held = 0
+        node.propose(CommandKind.PUT, b"\x0a\x01k", held := Caller())
+        await answered(held)
+        assert world.driver.lags and node._hold_timer is not None
+        node._hold_is_over = True  # it was that timer
+        node.propose(CommandKind.PUT, b"\x0a\x01k", last := Caller())
+        await answered(last)
+        await until(lambda: world.machine.revision == 4)
+        assert node._hold_timer is None
+
+
+@on_loop
 async def test_a_stop_leaves_what_is_held_to_the_next_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

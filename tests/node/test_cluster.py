@@ -96,7 +96,7 @@ def test_a_leader_asks_one_follower_and_the_other_if_it_keeps_silent() -> None:
     cluster.settle()
     second = leader.read(LINEARIZABLE)
     effects = leader.turn()
-    assert first.may_read and effects.wants_reminder
+    assert first.may_read and effects.remind_after
     assert len(effects.frames) == 1  # and what is said there is lost
     times = 1
     while leader.driver.remind():

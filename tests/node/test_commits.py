@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from chainfire.node.commits import FLOW_SECONDS, WAIT_SECONDS
 from chainfire.node.driver import Driver
+from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
 from chainfire.raft.messages import Message, MessageType
 from tests.node.cluster import Cluster, Packet
@@ -16,8 +20,8 @@ def without_waits(cluster: Cluster) -> Iterator[None]:
     """The time after which the rest is told does not come."""
     tells = {world.driver: world.driver.remind for world in cluster.members.values()}
 
-    def never() -> bool:
-        return False
+    def never() -> float:
+        return 0.0
 
     for driver in tells:
         driver.remind = never  # type: ignore[method-assign]
@@ -65,6 +69,29 @@ def test_the_others_hear_a_little_later_or_with_the_next_entries() -> None:
                 cluster.step()
     behind = {committed(leader.driver) - committed(world.driver) for world in cluster.followers}
     assert behind == {1}  # the last one
+
+
+def test_where_one_put_follows_the_other_the_next_one_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    turn = leader.driver.turn
+    waits: list[float] = []
+
+    def spy(now_ms: int = 0) -> Effects:
+        effects = turn(now_ms)
+        if effects.remind_after:
+            waits.append(effects.remind_after)
+        return effects
+
+    monkeypatch.setattr(leader.driver, "turn", spy)
+    for now_ms in (1000, 1004, 1008, 1100):
+        leader.driver.begin(now_ms)
+        leader.put(b"k")
+        cluster.settle()
+    assert waits == [WAIT_SECONDS, FLOW_SECONDS, FLOW_SECONDS, WAIT_SECONDS]
+    assert cluster.all_equal()
 
 
 def test_an_answer_that_changes_nothing_needs_no_turn() -> None:

@@ -25,7 +25,7 @@ from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer
 from chainfire.types import Entry
 
-HOLD_SECONDS: Final = 0.005
+HOLD_SECONDS: Final = 0.02
 HELD_MAX: Final = 64  # entries
 HELD_BYTES_MAX: Final = 1 << 20
 PAGES_AFTER_A_LOOK: Final = 32  # that are not held

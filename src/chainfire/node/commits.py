@@ -5,6 +5,7 @@ An APPEND carries the commit index, so under load nothing else is needed. What i
     a member waits for it, for what it forwarded    at once
     a member waits for it, to read                  at once (raft/reads.py)
     all others                                      soon: after WAIT_SECONDS, or twice that
+    the same, where one put follows the other       after FLOW_SECONDS: the next will tell them
 
 So a put costs a follower one message, and its apply comes with the next one. Who is told
 does not answer; if it is lost, a heartbeat brings it.
@@ -19,6 +20,7 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 
 WAIT_SECONDS: Final = 0.001
+FLOW_SECONDS: Final = 0.005  # two commits within that time are one after the other
 
 
 class Commits:
@@ -29,13 +31,15 @@ class Commits:
         self._seen = 0  # commit index at the last look
         self._lags = False  # somebody has not been sent that
         self._due_index: int | None = None  # who has not been sent this when time is up, is told
+        self._changed_ms = 0
+        self._is_flowing = False
 
     def forwarded(self, members: Iterable[int], index: int) -> None:
         """Entries up to this one are theirs."""
         for member in members:
             self._awaited[member] = index
 
-    def tell_awaited(self) -> bool:
+    def tell_awaited(self, now_ms: int) -> bool:
         """After a commit: tell those that wait. Whether there was anything to say."""
         core = self._core
         if core.role is not Role.LEADER:
@@ -46,6 +50,8 @@ class Commits:
         if committed == self._seen:
             return False
         self._seen, self._lags = committed, False
+        self._is_flowing = now_ms - self._changed_ms <= FLOW_SECONDS * 1000
+        self._changed_ms = now_ms
         told = False
         for id, peer in core.tracker.progress.items():
             if id == core.id or not peer.can_tell_commit(committed):
@@ -56,18 +62,18 @@ class Commits:
                 self._lags = True
         return told
 
-    def begin_wait(self) -> bool:
-        """Whether `tell` is wanted in WAIT_SECONDS; once for each call of it."""
+    def begin_wait(self) -> float:
+        """In how many seconds `tell` is wanted, 0: not at all; once for each call of it."""
         if not self._lags or self._due_index is not None:
-            return False
+            return 0.0
         self._due_index = self._seen
-        return True
+        return FLOW_SECONDS if self._is_flowing else WAIT_SECONDS
 
-    def tell(self) -> bool:
-        """The time is up. Whether `tell` is wanted once more, as by `begin_wait`."""
+    def tell(self) -> float:
+        """The time is up. In how many seconds `tell` is wanted once more, as by `begin_wait`."""
         due, self._due_index = self._due_index, None
         if due is None or self._core.role is not Role.LEADER:
-            return False
+            return 0.0
         committed = self._seen = self._core.log.committed
         self._lags = False
         for id, peer in self._core.tracker.progress.items():

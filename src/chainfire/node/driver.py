@@ -397,10 +397,9 @@ class Driver:
             for duty in self.duties.due(now_ms, leader=leading, free_bytes=free_bytes):
                 self.propose(duty.kind, duty.body, duty)
 
-    def remind(self) -> bool:
-        """An Effects asked for it, a little while ago; then `say`. Whether it asks once more."""
-        waits_for_few, waits_to_tell = self._gate.ask_more(), self._commits.tell()
-        return waits_for_few or waits_to_tell
+    def remind(self) -> float:
+        """An Effects asked for it, a little while ago; then `say`. As its `remind_after`."""
+        return _sooner(self._gate.ask_more(), self._commits.tell())
 
     def synced(self, number: int) -> Sequence[Answer]:
         """The log writes up to `number` are durable: what hangs on them may be said, nothing is
@@ -453,7 +452,7 @@ class Driver:
             if not self._barred:
                 said.reads = gate.ready()
             said.more = bool(gate.reads.waiting)
-        said.wants_reminder = gate.begin_wait()
+        said.remind_after = gate.begin_wait()
         return said
 
     def turn(self, now_ms: int = 0) -> Effects:
@@ -485,8 +484,7 @@ class Driver:
         self._hand_over.observe()
         effects.stalled = self._stalled
         effects.sync = writer.unsynced
-        waits_for_few, waits_to_tell = self._gate.begin_wait(), self._commits.begin_wait()
-        effects.wants_reminder = waits_for_few or waits_to_tell
+        effects.remind_after = _sooner(self._gate.begin_wait(), self._commits.begin_wait())
         if self._gate.reads.waiting and not effects.stalled and self.machine.may_be_read:
             effects.reads += self._gate.ready()
         if effects.answers and self._leases.goes_on(effects.answers):
@@ -525,3 +523,8 @@ class Driver:
     def _newest_state(self) -> Snapshot | None:
         machine = self.machine
         return Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
+
+
+def _sooner(one: float, other: float) -> float:
+    """Of two times in seconds, 0 being never."""
+    return min(one, other) or one or other

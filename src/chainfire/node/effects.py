@@ -31,7 +31,7 @@ class Effects:
     stalled: bool = False  # storage asked to wait: come back soon
     more: bool = False  # the turn was cut short: take another one at once
     told: bool = False  # and that only so that answers leave, and syncs begin, before an apply
-    wants_reminder: bool = False  # call `remind` in WAIT_SECONDS (`commits`, `readgate`)
+    remind_after: float = 0.0  # call `remind` in so many seconds; 0: do not (`commits`, `readgate`)
     installed: bool = False  # a snapshot took the place of the whole state
 
     def send(self, to: int, frame: Frame) -> None:
@@ -51,10 +51,11 @@ class Effects:
             self.stalled,
             self.more,
             self.told,
-            self.wants_reminder,
+            self.remind_after,
             self.installed,
         )
         self.frames, self.snapshots, self.answers, self.reads = {}, [], [], []
         self.sync = None
-        self.stalled = self.more = self.told = self.wants_reminder = self.installed = False
+        self.stalled = self.more = self.told = self.installed = False
+        self.remind_after = 0.0
         return taken

@@ -108,7 +108,7 @@ class Orders:
                 self.work_off()
             elif self._core.messages:
                 self.route(raft.take_messages())
-            elif not self._commits.tell_awaited():
+            elif not self._commits.tell_awaited(now_ms):
                 return
 
     def _order_work(self, now_ms: int) -> None:

@@ -17,6 +17,8 @@ what was never committed keeps nobody waiting for long.
 
 from __future__ import annotations
 
+from typing import Final
+
 from chainfire.errors import Timeout, TooManyRequests
 from chainfire.machine import Machine
 from chainfire.node.reads import ReadPending, Reads
@@ -25,7 +27,8 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import ReadState, Role
 from chainfire.types import Nobody
 
-PATIENCE = 5  # times commits.WAIT_SECONDS
+WAIT_SECONDS: Final = 0.001
+PATIENCE = 5  # times that
 READ_ROUND_TICKS = 5  # etcd asks again after 500 ms
 
 
@@ -111,31 +114,31 @@ class ReadGate:
             if context is not None:
                 self._raft.read_index(context)
 
-    def begin_wait(self) -> bool:
-        """Whether `ask_more` is wanted in WAIT_SECONDS; once for each call of it."""
+    def begin_wait(self) -> float:
+        """In how many seconds `ask_more` is wanted, 0: not at all; once for each call of it."""
         rounds = self._core.reads
         if self._asked is not None or not (rounds.helpers and rounds.oldest):
-            return False
+            return 0.0
         self._asked, self._patience = rounds.newest, PATIENCE
-        return True
+        return WAIT_SECONDS
 
-    def ask_more(self) -> bool:
-        """Silence of the few who were asked is made good by others. Whether to call it once more.
+    def ask_more(self) -> float:
+        """Silence of the few who were asked is made good by others. As `begin_wait`.
 
         A follower that is busy answers late, and is not given up for it.
         """
         rounds = self._core.reads
         if self._asked is None:
-            return False
+            return 0.0
         if not 0 < rounds.oldest <= self._asked:
             self._asked = None
             return self.begin_wait()
         self._patience -= 1
         if self._patience:
-            return True
+            return WAIT_SECONDS
         self._asked = None
         self._raft.ask_all()
-        return False
+        return 0.0
 
     def confirm_round(self, state: ReadState) -> None:
         if self._asks_first:

@@ -21,7 +21,6 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.node.applying import HOLD_SECONDS
 from chainfire.node.archiving import StateArchive
 from chainfire.node.audience import Follower, Outlet
-from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.ending import last_words, make_durable
@@ -105,6 +104,7 @@ class Node:
         self._turn_scheduled = self._round_scheduled = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
+        self._hold_is_over = False
         self._membership_changes: tuple[int, int] | None = None  # as last looked at
         self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
@@ -402,8 +402,8 @@ class Node:
         effects = self._drive()
         self._carry_out(effects)
         self._show(effects.answers, effects.reads)
-        if effects.wants_reminder:
-            self._loop.call_later(WAIT_SECONDS, self._remind)
+        if effects.remind_after:
+            self._loop.call_later(effects.remind_after, self._remind)
         return effects
 
     def _after_turns(self, last: Effects) -> None:
@@ -426,13 +426,29 @@ class Node:
 
     def _mind_held(self) -> None:
         if self._driver.lags and self._hold_timer is None:
-            self._hold_timer = self._loop.call_later(HOLD_SECONDS, self._let_go)
+            self._hold_timer = self._loop.call_later(HOLD_SECONDS, self._end_hold)
+
+    def _end_hold(self) -> None:
+        """What was answered is applied in the next pause, or without one a little later: here and
+        now somebody might be kept waiting who has just come.
+        """
+        if self._hold_is_over or self._driver.is_sole_voter:
+            self._let_go()
+        else:
+            self._hold_is_over = True
+            self._hold_timer = self._loop.call_later(HOLD_SECONDS, self._end_hold)
 
     def _let_go(self) -> None:
-        """What was answered has waited long enough to be applied."""
-        self._hold_timer = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._hold_timer, self._hold_is_over = None, False
         self._driver.let_go()
         self._turn()
+
+    def _use_pause(self) -> None:
+        """Our own log has all of it, and said so: it is for others to answer."""
+        if self._hold_is_over and self._driver.lags:
+            self._let_go()
 
     def _drive(self) -> Effects:
         """A turn of the driver, timed."""
@@ -495,6 +511,7 @@ class Node:
                 self._turn()
             else:
                 self._mind_held()
+                self._use_pause()
 
     def _log_synced(self, number: int) -> bool:
         """Say what hangs on it. Whether a turn is due."""
@@ -507,8 +524,9 @@ class Node:
 
     def _remind(self) -> None:
         if not (self._closed or self.failed.done()):
-            if self._driver.remind():
-                self._loop.call_later(WAIT_SECONDS, self._remind)
+            again_after = self._driver.remind()
+            if again_after:
+                self._loop.call_later(again_after, self._remind)
             self._say()
 
     def _begin_round(self) -> None:
@@ -528,8 +546,8 @@ class Node:
             self.peering.send(said)
         if said.reads:
             self._show((), said.reads)
-        if said.wants_reminder:
-            self._loop.call_later(WAIT_SECONDS, self._remind)
+        if said.remind_after:
+            self._loop.call_later(said.remind_after, self._remind)
         if said.more:
             self._schedule_turn()
 

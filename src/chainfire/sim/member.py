@@ -18,7 +18,6 @@ from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFa
 from chainfire.mvcc.compact import Compaction
 from chainfire.node.admission import Admission
 from chainfire.node.applying import HOLD_SECONDS
-from chainfire.node.commits import WAIT_SECONDS
 from chainfire.node.driver import Driver, Limits
 from chainfire.node.duties import Duties, DutySettings
 from chainfire.node.effects import Effects
@@ -366,8 +365,7 @@ class SimMember:
         assert self.driver is not None
         said = self.driver.say()
         self._carry_out(said)
-        if said.wants_reminder:
-            self._later(int(WAIT_SECONDS * SECOND), self._remind)
+        self._remind_in(said.remind_after)
         if said.more:
             self.wake()
 
@@ -448,8 +446,7 @@ class SimMember:
         if self.watches is not None:
             self.watches.after_turn()
         self._carry_out(effects)
-        if effects.wants_reminder:
-            self._later(int(WAIT_SECONDS * SECOND), self._remind)
+        self._remind_in(effects.remind_after)
         if effects.sync is not None and not self._sync_running:
             self._sync_running = True
             if self.durable.capture(driver.log):
@@ -470,10 +467,13 @@ class SimMember:
         self.driver.let_go()
         self.wake()
 
+    def _remind_in(self, seconds: float) -> None:
+        if seconds:
+            self._later(int(seconds * SECOND), self._remind)
+
     def _remind(self) -> None:
         assert self.driver is not None
-        if self.driver.remind():
-            self._later(int(WAIT_SECONDS * SECOND), self._remind)
+        self._remind_in(self.driver.remind())
         self._say()
 
     def _send(self, effects: Effects) -> None:
