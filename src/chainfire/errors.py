@@ -520,7 +520,7 @@ class OlderCopy(Damaged):
 
 
 class Diverged(FatalError):
-    """The member's state is not what the majority has made of the same log."""
+    """The member's log, or what it has made of it, is not the majority's."""
 
 
 class InternalFailure(FatalError):

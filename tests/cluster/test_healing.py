@@ -141,6 +141,54 @@ def test_a_member_that_is_started_on_an_older_copy_takes_the_rest_from_the_other
     report.count("members healed by the others", 1)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_member_whose_log_contradicts_what_the_others_have_committed_begins_anew(
+    tmp_path: Path,
+) -> None:
+    """The disks of the two others were set back, and they have gone on without it."""
+    with Cluster(need_chainfire(), tmp_path) as cluster:
+        cluster.start()
+        odd, *others = cluster.members
+        odd.put(b"k", b"v")
+        cluster.wait_equal()
+        kill(odd, *others)
+        for member in others:
+            shutil.copytree(member.data_dir, tmp_path / f"copy of {member.name}")
+        start(odd, *others)
+        odd.put(b"lost", b"v")
+        cluster.wait_equal()
+        kill(odd, *others)
+        for member in others:
+            shutil.rmtree(member.data_dir)
+            shutil.copytree(tmp_path / f"copy of {member.name}", member.data_dir)
+        for _ in range(2):  # in newer terms, and known for an older copy no more
+            start(*others)
+            kill(*others)
+        start(*others)
+        others[0].put(b"k", b"w")
+        odd.spawn()
+        cluster.wait(lambda: healed(odd) > 0, "did not heal", HEAL_SECONDS)
+        odd.wait_ready(HEAL_SECONDS)
+        assert "has committed another one of term" in odd.log(10_000_000)
+        assert (odd.data_dir / "damaged-000001").is_dir()
+        assert odd.get(b"lost") is None and odd.get(b"k") == b"w"
+        cluster.wait_equal()
+        report.count("members healed by the others", 1)
+
+
+def start(*members: Member) -> None:
+    for member in members:
+        member.spawn()
+    for member in members:
+        member.wait_ready(HEAL_SECONDS)
+
+
+def kill(*members: Member) -> None:
+    for member in members:
+        member.kill()
+
+
 def found(member: Member) -> bool:
     return "this member's state is not that of the majority" in member.log(10_000_000)
 

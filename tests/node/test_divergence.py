@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from chainfire.command import CommandKind
-from chainfire.errors import CorruptCluster
+from chainfire.errors import CorruptCluster, Diverged
 from chainfire.node.divergence import Verdict
 from chainfire.node.frames import Chain
+from chainfire.node.journal import Journal
+from chainfire.node.logstore import LogStore
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.proto.maintenance_pb2 import CORRUPT
-from chainfire.types import Alarm
+from chainfire.raft.messages import Message, MessageType
+from chainfire.types import Alarm, ConfState, Entry, HardState
 from tests.node.cluster import Cluster, Packet
 from tests.node.world import Caller, World
 
@@ -170,6 +173,45 @@ def test_equal_members_never_take_each_other_for_different_and_say_little() -> N
         cluster.run(1)
     assert set(verdicts(cluster)) == {SOUND}
     assert set(said) == {1}, "only the leader says where it stands"
+
+
+def test_who_took_for_committed_what_others_replaced_ends() -> None:
+    """As a leader does that counts its own disk alone, and then comes back."""
+    cluster = elected()
+    before = cluster.crash(1)
+    log = LogStore(before.log, ConfState((1, 2, 3)))
+    last, hard = log.last_index(), log.hard_state
+    log.append([Entry(hard.term, last + 1)], HardState(hard.term, hard.vote, last + 1))
+    before.log.sync()
+    cluster.run_until(lambda: cluster.leader is not None)
+    put_somewhere(cluster)
+    cluster.restart(1, before)
+    said: list[int] = []
+
+    def listen(packet: Packet) -> list[Packet]:
+        said.append(packet.sender)
+        return [packet]
+
+    cluster.network = listen
+    with pytest.raises(Diverged, match=f"entry {last + 1} of term {hard.term} is committed here"):
+        cluster.run(5)
+    assert said.count(1) < 10, "it asks for nothing that would not help"
+
+
+def test_who_is_contradicted_by_its_leader_serves_nothing_until_it_knows_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = elected()
+    world = cluster.members[3]
+    journal = Journal(world.driver, slow_turn_seconds=0)
+    raft = world.driver.raft.raft
+    commit = raft.log.committed
+    world.driver.received(1, [Message(MessageType.APPEND, 3, 1, raft.term, 7, commit)])
+    assert isinstance(world.read(LOCAL).error, CorruptCluster)
+    assert isinstance(world.put(b"k").error, CorruptCluster)
+    for _ in range(2):
+        journal.tick()
+    assert [vars(record)["index"] for record in caplog.records] == [commit], "it is said once"
 
 
 def test_a_snapshot_makes_a_member_sound() -> None:

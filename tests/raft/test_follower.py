@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chainfire.errors import Damaged
+from chainfire.errors import Damaged, Diverged
 from chainfire.raft.messages import Message
 from chainfire.types import Entry
 from tests.raft.build import M, append, log_of, member, settle, snapshot, turn
@@ -36,6 +36,41 @@ def test_stale_append_before_the_commit_index_is_acknowledged() -> None:
     append(node, (3, 1), 1)
     (reply,) = turn(node).messages
     assert not reply.reject and reply.index == 12
+
+
+OTHERS = [
+    pytest.param((3, 5), (), id="the same index"),
+    pytest.param((2, 5), (5,), id="below"),
+    pytest.param((1, 1), (5, 5, 5), id="entries"),
+]
+
+
+@pytest.mark.parametrize(("prev", "entries"), OTHERS)
+def test_who_holds_other_entries_than_a_leader_has_committed_goes_no_further(
+    prev: tuple[int, int], entries: tuple[int, ...]
+) -> None:
+    node = member(storage=log_of(1, 1, 1, 1), term=5, commit=3)
+    append(node, prev, *entries, term=5)
+    assert not turn(node).messages, "no answer ends this"
+    assert node.raft.contradicted_at in (2, 3)
+    with pytest.raises(Diverged, match="member 2, which leads term 5, has committed another"):
+        append(node, prev, *entries, term=5, commit=3)
+
+
+def test_a_snapshot_of_other_entries_than_those_committed_here_is_not_acknowledged() -> None:
+    node = member(storage=log_of(1, 1, 1, 1), term=5, commit=3)
+    with pytest.raises(Diverged):
+        node.step(Message(M.SNAPSHOT, 1, 2, 5, snapshot=snapshot(3, 4)))
+
+
+def test_a_leader_of_a_newer_term_may_agree_again() -> None:
+    node = member(storage=log_of(1, 1, 1), term=5, commit=3)
+    append(node, (3, 5), term=5)
+    assert node.raft.contradicted_at == 3
+    append(node, (3, 1), 6, term=6)
+    (reply,) = turn(node).messages
+    assert not reply.reject and reply.index == 4
+    assert not node.raft.contradicted_at
 
 
 def test_entries_that_are_no_piece_of_a_log_are_dropped() -> None:
@@ -85,10 +120,11 @@ def test_snapshot_of_what_the_log_holds_only_commits() -> None:
 
 
 def test_snapshot_at_or_below_the_commit_index_changes_nothing() -> None:
-    """openraft#1892: also not with another term."""
+    """openraft#1892."""
     node = member(storage=log_of(1, 1, 1), term=1, commit=2)
-    node.step(Message(M.SNAPSHOT, 1, 2, 1, snapshot=snapshot(2, 9)))
-    assert turn(node).snapshot is None and node.raft.log.term(2) == 1
+    for index in (1, 2):
+        node.step(Message(M.SNAPSHOT, 1, 2, 1, snapshot=snapshot(index, 1)))
+        assert turn(node).snapshot is None and node.raft.log.last_index == 3
 
 
 def test_snapshot_of_a_group_without_us_is_ignored() -> None:

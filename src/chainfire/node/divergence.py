@@ -13,9 +13,13 @@ so that every member has all points of one index, and judges alike:
     it is one of the quorum                                          it serves
     neither, and this member differs from its leader                 SUSPECT: nobody knows yet
 
-ODD and SUSPECT serve nothing, because their store may not be what the log
-makes of it. SUSPECT mostly lasts for one round trip, or as long as so many
-members are away; with two members it is for good.
+A member whose leader has other entries than those that are committed here has
+differed from there on (`raft.follower`); it ends by itself when the leader has
+committed its own.
+
+All these serve nothing, because their store may not be what the log makes of
+it. SUSPECT mostly lasts for one round trip, or as long as so many members are
+away; with two members it is for good.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ class Divergence:
     @property
     def is_found(self) -> bool:
         """This member serves nothing of its store."""
-        return self.verdict is not Verdict.SOUND
+        return self.verdict is not Verdict.SOUND or self._core.contradicted_at > 0
 
     @property
     def wants_alarm(self) -> bool:

@@ -15,6 +15,7 @@ VERDICTS = {
     Verdict.SUSPECT: "this member's state is not its leader's: it serves nothing",
     Verdict.ODD: "this member's state is not that of the majority: it serves nothing",
 }
+CONTRADICTED = "its leader has other entries than those that are committed here: it serves nothing"
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Journal:
         self._slow_turn_seconds = slow_turn_seconds
         self._alarms: tuple[Alarm, ...] = tuple(driver.machine.alarms)  # as last logged
         self._verdict = driver.soundness.verdict  # as last logged
+        self._contradicted_at = 0  # as last logged
         self._stepped_down = self._core.stepped_down  # as last logged
         self.slow_turns = 0
 
@@ -63,6 +65,7 @@ class Journal:
         """Look at what nobody announces."""
         self._look_at_alarms()
         self._look_at_verdict()
+        self._look_at_log()
 
     def _look_at_alarms(self) -> None:
         alarms = tuple(self._machine.alarms)
@@ -80,3 +83,10 @@ class Journal:
         if verdict is not self._verdict:
             self._verdict = verdict
             log.critical(VERDICTS[verdict], extra={"applied_index": self._machine.applied_index})
+
+    def _look_at_log(self) -> None:
+        contradicted_at = self._core.contradicted_at
+        if contradicted_at != self._contradicted_at:
+            self._contradicted_at = contradicted_at
+            if contradicted_at:
+                log.critical(CONTRADICTED, extra={"index": contradicted_at})

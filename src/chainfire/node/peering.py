@@ -194,7 +194,10 @@ class Peering:
         self._wake()
 
     def snapshot_received(self, message: Message, path: Path) -> None:
-        self._driver.snapshot_received(message, path.name)
+        try:
+            self._driver.snapshot_received(message, path.name)
+        except Exception as exc:  # or only this transfer would end
+            self._die(fatal(exc))
         self._wake()
 
     def damaged(self, error: Corrupt) -> None:

@@ -141,6 +141,22 @@ class RaftLog:
         found = lowest - 1 + bisect_right(candidates, term, key=lambda at: self.term(at) or 0)
         return (found, self.term(found) or 0) if found >= lowest else (max(found, 0), 0)
 
+    def contradiction(
+        self, prev_index: int, prev_term: int, entries: Sequence[Entry]
+    ) -> tuple[int, int] | None:
+        """Where a leader's piece of log differs from what is committed here, and its term there.
+
+        Logs that agree at an index agree below it (Raft §5.3): both ends of what is shared will do.
+        """
+        if self.term(prev_index) not in (None, prev_term):
+            return prev_index, prev_term
+        index = min(self.committed, prev_index + len(entries))
+        if index > prev_index:
+            entry = entries[index - prev_index - 1]
+            if entry.index == index and self.term(index) not in (None, entry.term):
+                return index, entry.term
+        return None
+
     def snapshot(self) -> Snapshot | None:
         return self.unstable.snapshot or self.storage.snapshot()
 

@@ -60,6 +60,9 @@ class Raft:
         self.held_reads: list[ReadRequest] = []  # until an entry of this term is committed
         self.owes_first_append = False  # see `first_append_waits`
 
+        # Follower: where its leader of this term has other entries than what is committed here.
+        self.contradicted_at = 0
+
         # Follower and candidate: since the leader was heard or the election began.
         # Leader: since the last CheckQuorum.
         self.election_elapsed_ticks = 0
@@ -144,6 +147,7 @@ class Raft:
         self.reads.reset()
         self.held_reads = []
         self.owes_first_append = False
+        self.contradicted_at = 0
         tracker = self.tracker
         tracker.votes = {}
         last_index = self.log.last_index
