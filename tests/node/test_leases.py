@@ -380,7 +380,7 @@ class Unproved:
         self._world = world
         self.renewals = Renewals(
             world.machine,
-            world.driver._lease_clock,
+            world.driver.lease_clock,
             lambda kind, body, pending, keyspace: self.proposed.append(pending),
             self._may_read,
         )

@@ -17,7 +17,6 @@ from tests import report
 from tests.sim import hunt
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mutant", hunt.mutants(), ids=lambda mutant: mutant.name)
 def test_every_mutant_applies(mutant: hunt.Mutant) -> None:
     assert mutant.what

@@ -99,11 +99,11 @@ class Driver:
         self._now_ms = 0
         self._effects = Effects()
         self._leadership = Leadership(raft, limits.election_timeout_ms)
-        self._lease_clock = LeaseClock(raft, machine)
-        self._leases = LeaseKeeper(machine.leases, self._lease_clock, self._propose_for_leases)
+        self.lease_clock = LeaseClock(raft, machine)
+        self._leases = LeaseKeeper(machine.leases, self.lease_clock, self._propose_for_leases)
         self._renewals = Renewals(
             machine,
-            self._lease_clock,
+            self.lease_clock,
             self._propose_for_leases,
             lambda reader: self.read(LINEARIZABLE, 0, None, reader),
         )
@@ -112,7 +112,7 @@ class Driver:
         self._proposer = Proposer(
             raft,
             self._commits,
-            self._lease_clock,
+            self.lease_clock,
             self._leadership,
             self._hand_over,
             self._effects,
@@ -372,7 +372,7 @@ class Driver:
 
     def lease_clock_ms(self, now_ms: int) -> int:
         """What the replicated lease clock reads; at a follower an estimate."""
-        return self._lease_clock.reading(now_ms)
+        return self.lease_clock.reading(now_ms)
 
     def begin(self, now_ms: int) -> None:
         """The clock's reading at the start: what comes before the first tick counts from here."""

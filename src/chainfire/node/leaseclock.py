@@ -23,7 +23,7 @@ class LeaseClock:
     def __init__(self, raft: RawNode, machine: Machine) -> None:
         self._core = raft.raft  # read, never written
         self._machine = machine
-        self._leading_term = 0  # the term in which we lead, as last seen
+        self.leading_term = 0  # the term in which we lead, as last seen
         self._base_ms = 0  # the reading at `_since_ms`
         self._since_ms = 0
         self.now_ms = 0  # at the last reading
@@ -36,8 +36,8 @@ class LeaseClock:
         self.now_ms = now_ms
         applied_ms, elapsed_ms = self._machine.leader_clock_ms, now_ms - self._since_ms
         leading_term = self._core.term if self._core.role is Role.LEADER else 0
-        if leading_term != self._leading_term:
-            self._leading_term = leading_term
+        if leading_term != self.leading_term:
+            self.leading_term = leading_term
             return self._start_from(applied_ms, now_ms)
         if leading_term:
             reading = self._base_ms + elapsed_ms
@@ -45,6 +45,12 @@ class LeaseClock:
         if applied_ms != self._base_ms:
             return self._start_from(applied_ms, now_ms)
         return applied_ms + min(elapsed_ms, ESTIMATE_MS_MAX)
+
+    @property
+    def ahead_ms(self) -> int:
+        """Of the monotonic clock. It stays what it is while a member leads that has heard of all
+        that others have stamped."""
+        return self._base_ms - self._since_ms
 
     def _start_from(self, reading_ms: int, now_ms: int) -> int:
         self._base_ms, self._since_ms = reading_ms, now_ms

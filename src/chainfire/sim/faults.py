@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
@@ -44,6 +45,10 @@ class World(Protocol):
 
     def question(self, member: SimMember) -> None:
         """Ask it what only who leads can know."""
+        ...
+
+    def crowd(self, member: SimMember) -> None:
+        """Ask it for many leases of the same length."""
         ...
 
     def note(self, what: str, member: int = 0, detail: str = "") -> None: ...
@@ -149,6 +154,13 @@ class Faults:
         self._world.note("clock jump", member.id, str(jump))
         self._world.clock_jumps.append((self._world.schedule.now, jump))
         member.clock.offset_us += jump
+        return True
+
+    def _crowd(self, member: SimMember) -> bool:
+        """More leases end at once than one command names."""
+        if member.role is not Role.LEADER:
+            return False
+        self._world.crowd(member)
         return True
 
     def _transfer(self, member: SimMember) -> bool:
@@ -367,6 +379,18 @@ class Faults:
         if self._end(member, power=False):
             self._later(self._ms(1, 20), member.start)
 
+    def _exile(self, member: SimMember) -> bool:
+        """One that asks nobody before it stands is cut off: its term grows, its log does not."""
+        if member.role is Role.LEADER:
+            member = self._dice.choice(list(self._world.members.values()))
+        if not member.up or member.role is Role.LEADER:
+            return False
+        member.options = replace(member.options, pre_vote=False)
+        duration = int(self._election_us * (3 + 5 * self._dice.random()))
+        self._block(self._between({member.id}), duration)
+        self._die_shortly(member)
+        return True
+
     def _one_way(self, member: SimMember) -> bool:
         others = [id for id in self._world.members if id != member.id]
         some = self._dice.sample(others, self._dice.randint(0, len(others)))
@@ -429,6 +453,19 @@ class Faults:
     def _stall(self, member: SimMember) -> bool:
         member.disk.set_stalled(True)
         self._later(self._ms(20, 1500), member.disk.set_stalled, False)
+        return True
+
+    def _mire(self, member: SimMember) -> bool:
+        """A leader is cut off with a slow disk: another one leads, and replaces what it writes,
+        before the sync of that has ended."""
+        if member.role is not Role.LEADER or len(self._world.members) < 3:
+            return False
+        election, disk = self._election_us, member.disk
+        alone = int(election * (1.5 + self._dice.random()))
+        disk.slow = (alone + election) / self._world.shape.sync_us
+        self._world.flood(member)
+        self._block(self._between({member.id}), alone)
+        self._later(alone + 2 * election, setattr, disk, "slow", 1.0)
         return True
 
     def _disk_full(self, member: SimMember) -> bool:

@@ -113,6 +113,13 @@ class LeaseHolder(Client):
                 self._world.schedule.after(wait, self._ask_for_the_dead, self._lease, self._ttl)
             self._lease = 0
 
+    def crowd(self, member: SimMember, count: int) -> None:
+        """Leases that begin together, and that nobody renews."""
+        ttl = self.dice.choice((1000, 1500)) * MS
+        for _ in range(count):
+            self._granted += 1
+            self._ask(member, ttl, lease=self.id * 1000 + self._granted)
+
     def renew_at(self, member: SimMember) -> None:
         """Out of turn: somebody else may know better."""
         if self._lease and not self._stopped:

@@ -11,6 +11,8 @@ After every turn, before anybody hears of it:
     one history             equal hash chains and configurations at equal indexes
     one configuration       what a member counts by is what it has applied
     matches                 what a leader counts a member for is durable there
+    stored                  what a member takes for durable here is, under that term
+    one clock               who leads reads of the lease clock what its own has gone on
     order                   applied <= committed, applied <= durable here; none goes back
 
 and for every message that leaves: nothing is promised that is not durable.
@@ -39,7 +41,18 @@ _APPEND_REPLY, _VOTE, _VOTE_REPLY = (
 class Seen:
     """What was last seen of a member's present life."""
 
-    __slots__ = ("applied", "commit", "conf", "leads", "life", "matches", "role", "term")
+    __slots__ = (
+        "ahead",
+        "applied",
+        "commit",
+        "conf",
+        "leads",
+        "life",
+        "matches",
+        "role",
+        "stored",
+        "term",
+    )
 
     def __init__(self, life: int, applied: int, conf: ConfState) -> None:
         self.life = life
@@ -49,6 +62,8 @@ class Seen:
         self.leads = -1  # the term that it led after its last turn
         self.role = Role.FOLLOWER
         self.matches: dict[int, int] = {}  # as a leader's that were looked at
+        self.stored = 0
+        self.ahead = (-1, 0)  # the term that it leads, its lease clock ahead of its own by so much
 
 
 class Oracle:
@@ -85,6 +100,11 @@ class Oracle:
         term, role, commit = raft.term, raft.role, raft.log.committed
         if role is Role.LEADER:
             self._counted(member, seen)
+            self._clocked(member, seen)
+        stored = raft.log.unstable.offset - 1
+        if stored != seen.stored:
+            self._stored(member, stored)
+            seen.stored = stored
         if role is Role.LEADER and (seen.role is not role or seen.term != term):
             self._elected(member, term)
         if term < seen.term or commit < seen.commit:
@@ -128,6 +148,37 @@ class Oracle:
                 f"member {leader.id} counts {id} for {match} (term {log_term}), durable there is "
                 f"{member.durable.last}"
             )
+
+    @staticmethod
+    def _stored(member: SimMember, stored: int) -> None:
+        assert member.driver is not None
+        log, durable = member.driver.raft.raft.log, member.durable
+        if log.unstable.snapshot is not None:
+            return  # its log begins anew, once that is there
+        term = log.term(stored)
+        if stored > durable.last or (term is not None and not durable.holds(stored, term)):
+            raise Violation(
+                f"member {member.id} takes {stored} of term {term} for durable, which it is not: "
+                f"its disk ends at {durable.last}"
+            )
+
+    @staticmethod
+    def _clocked(leader: SimMember, seen: Seen) -> None:
+        """From when it has applied what earlier leaders have stamped."""
+        assert leader.driver is not None
+        clock, machine = leader.driver.lease_clock, leader.driver.machine
+        term, ahead = leader.driver.raft.raft.term, clock.ahead_ms
+        if seen.ahead[0] == term:
+            if seen.ahead[1] != ahead:
+                raise Violation(
+                    f"member {leader.id} leads term {term}, its lease clock has gained "
+                    f"{ahead - seen.ahead[1]} ms"
+                )
+        elif (
+            clock.leading_term == term == machine.applied_term
+            and machine.leader_clock_ms <= ahead + clock.now_ms
+        ):
+            seen.ahead = term, ahead
 
     def _elected(self, member: SimMember, term: int) -> None:
         self.branches["elections won"] += 1

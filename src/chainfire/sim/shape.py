@@ -55,6 +55,9 @@ PLOTS: Final = {
     "stutter": 20,  # a member far away dies again and again, and is read all the while
     "deaf": 20,  # a leader hears late that it has handed over
     "echo": 20,  # who led leads again, before it hears what was said in its first term
+    "exile": 20,  # far from all others a member comes to terms that nobody knows of
+    "mire": 10,  # what a leader writes is under way to its disk until another has replaced it
+    "crowd": 10,  # many leases end at the same moment
 }
 EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS | PLOTS
 STRIKES_PER_MINUTE_MAX: Final = 50  # of all kinds together, in most seeds

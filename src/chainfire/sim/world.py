@@ -43,6 +43,7 @@ from chainfire.sim.watching import WatchClient, hear_out
 from chainfire.sim.wire import current
 from chainfire.types import ConfState, Nobody
 
+CROWD = 70  # leases that end together: more than `node.leases` names in one command
 MEMBERS_MAX = 8  # that ever were
 RESTART_MS_MAX = 6000  # until who died is up again
 PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
@@ -93,6 +94,8 @@ class World:
             self.clients.append(LeaseHolder(self, len(self.clients)))
         self._flooder = Client(self, len(self.clients))
         self._flooder.stop()  # of itself it does nothing
+        self._crowder = LeaseHolder(self, len(self.clients) + 1)
+        self._crowder.stop()
         self.watchers = [WatchClient(self, id) for id in range(shape.watchers)]
         self._parties: list[Party] = [*self.clients, self._flooder, *self.watchers]
 
@@ -116,6 +119,10 @@ class World:
             for client in self.clients:
                 if isinstance(client, LeaseHolder):
                     client.renew_at(member)
+
+    def crowd(self, member: SimMember) -> None:
+        if member.up:
+            self._crowder.crowd(member, CROWD)
 
     def add_member(self) -> SimMember | None:
         """A process with an empty directory, for somebody to take it into the cluster."""
@@ -160,6 +167,7 @@ class World:
             member.paused_until = 0
         # Where the membership changes, who is needed is known only to the log.
         is_rolled_out = "reconfigure" in self.shape.faults and self._dice.random() < 0.5
+        is_rolled_out = is_rolled_out or "exile" in self.shape.faults
         if is_rolled_out:
             self._complete_rollout()
         whose = {"membership", "join", "remove", "lose_disk"}
@@ -512,7 +520,7 @@ class World:
         self.oracle.look(member)
         assert member.driver is not None
         machine = member.driver.machine
-        if self.shape.lease_holders:
+        if self.history.leases:
             self.lease_ends.look(machine, self.schedule.now)
         self.digest = hash((self.digest, self.schedule.now, machine.applied_index, machine.hash))
 
