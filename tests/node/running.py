@@ -19,7 +19,7 @@ from chainfire.node.upkeep import UpkeepSettings
 from chainfire.storage.backend import StorageBackend
 from tests.node.world import PLENTY, Caller, World
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0  # only what hangs takes so long: a busy machine is no failure
 
 
 P = ParamSpec("P")
