@@ -52,7 +52,7 @@ START_SECONDS_MAX = 60.0  # a lone member replays its log well within it
 # Handed out to be applied at a time, and taken in before it is committed: bounds on memory.
 APPLYING_BYTES_MAX = 2 << 20
 UNCOMMITTED_BYTES_MAX = 256 << 20
-ROW_CACHE_SHARE = 0.5  # of cache_bytes; the rest is RocksDB's block cache
+ROW_CACHE_SHARE = 0.7  # of cache_bytes; the rest is RocksDB's block cache
 # Less free disk raises NOSPACE, before writes begin to fail: both directories flush all of their
 # memtables (16 + 32 MiB) and write on between two looks at the disk.
 DISK_RESERVE_BYTES = 128 << 20
