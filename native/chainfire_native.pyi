@@ -88,8 +88,17 @@ class Door:
     def drain(self, max: int) -> tuple[list[Event], bool]:
         """(events, armed). Not armed: nothing will wake you, come again."""
 
-    def send(self, replies: list[tuple[Any, ...]]) -> None:
-        """Hand over, at once for few. Replies to calls that are over go nowhere."""
+    def send(self, replies: list[tuple[Any, ...]]) -> bool:
+        """Hand over, at once for few. Replies to calls that are over go nowhere.
+
+        True: calls come one at a time, and the next one so soon that it is worth to `linger`.
+        """
+
+    def linger(self) -> bool:
+        """Look for the next call for a few dozen microseconds, instead of sleeping until it comes.
+
+        True: `drain` has something. False at once where a call has come since the last answer.
+        """
 
     def stop(self) -> None:
         """Take nothing new; DRAINED comes when the accepted calls have ended."""
@@ -104,7 +113,8 @@ class Door:
         """
 
     def statistics(self) -> dict[str, int]:
-        """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct, near."""
+        """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct, near,
+        awaited."""
 
 def self_signed(
     names: Sequence[str], common_name: str, now: int, days: int
@@ -112,6 +122,12 @@ def self_signed(
     """(certificate, key) as PEM: a new key, its certificate for these names and addresses.
 
     `now` is when it begins to be valid, in seconds since 1970. Raises ValueError.
+    """
+
+def start_writing(fd: int) -> None:
+    """Let the kernel begin to write what is dirty of a file; a sync of it then waits for less.
+
+    Raises nothing: what fails is told to who syncs.
     """
 
 # ── the machine's codec ─────────────────────────────────────────────────────

@@ -14,6 +14,7 @@
 //! authority.rs a quirk of older clients        pure
 //! near.rs      requests that Python's thread reads itself, one at a time
 //! socket.rs io.rs tls.rs settings.rs
+//! disk.rs      a head start for a sync; no part of the door
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
 //! plain/       what a plain put, delete or transaction writes: a codec for the machine               pure
 //! ```
@@ -23,6 +24,7 @@
 mod authority;
 pub mod border;
 pub mod cast;
+pub mod disk;
 pub mod door;
 mod farewell;
 pub mod grpc;
@@ -41,7 +43,7 @@ mod socket;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
-pub const BORDER_VERSION: u32 = 3;
+pub const BORDER_VERSION: u32 = 4;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -102,13 +102,16 @@ impl Door {
         Ok((list, armed))
     }
 
-    fn send(&self, replies: &Bound<'_, PyList>) -> PyResult<()> {
+    fn send(&self, replies: &Bound<'_, PyList>) -> PyResult<bool> {
         let mut found = Vec::with_capacity(replies.len());
         for reply in replies.iter() {
             found.push(reply_from_python(&self.thread.border, reply.cast::<PyTuple>()?)?);
         }
-        self.thread.border.reply(found);
-        Ok(())
+        Ok(self.thread.border.reply(found))
+    }
+
+    fn linger(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.thread.border.linger())
     }
 
     fn stop(&self) {
@@ -136,6 +139,7 @@ impl Door {
             ("wakes", &border.counters.wakes),
             ("direct", &border.counters.direct),
             ("near", &border.counters.near),
+            ("awaited", &border.counters.awaited),
         ] {
             found.set_item(name, counter.load(Ordering::Relaxed))?;
         }
@@ -147,6 +151,12 @@ impl Door {
 #[pyfunction]
 fn self_signed(names: Vec<String>, common_name: &str, now: i64, days: u32) -> PyResult<(String, String)> {
     tls::self_signed(names, common_name, now, days).map_err(PyValueError::new_err)
+}
+
+/// See the stub.
+#[pyfunction]
+fn start_writing(py: Python<'_>, fd: i32) {
+    py.detach(|| crate::disk::start_writing(fd));
 }
 
 /// A door that nobody closed must not outlive its module.
@@ -361,6 +371,7 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     crate::load::python::register(module)?;
     module.add_function(wrap_pyfunction!(self_signed, module)?)?;
+    module.add_function(wrap_pyfunction!(start_writing, module)?)?;
     crate::plain::python::register(module)?;
     module.add_class::<Door>()
 }

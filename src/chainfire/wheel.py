@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-BORDER_VERSION: Final = 3
+BORDER_VERSION: Final = 4
 
 
 def _fault() -> str | None:

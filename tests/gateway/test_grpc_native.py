@@ -310,6 +310,18 @@ def test_calls_that_come_alone_are_read_by_pythons_own_thread(door: GrpcDoor) ->
     assert len({call.result() for call in many}) == 1  # and what comes together, too
 
 
+def test_an_idle_door_and_one_that_is_seldom_asked_look_for_nothing(door: GrpcDoor) -> None:
+    body = RangeRequest(key=b"a").SerializeToString()
+    for _ in range(40):
+        door.unary(RANGE, body)
+        time.sleep(0.002)  # far longer than anybody is waited for
+    awaited = door.server.statistics()["awaited"]
+    for _ in range(20):
+        time.sleep(0.002)
+        door.unary(RANGE, body)
+    assert door.server.statistics()["awaited"] == awaited
+
+
 # ── limits ──────────────────────────────────────────────────────────────────
 
 

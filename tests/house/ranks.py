@@ -106,6 +106,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "cli/bench.py",
         "api/plain.py",
         "machine/plain.py",
+        "storage/rocks_wal.py",
     ),
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),

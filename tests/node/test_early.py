@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainfire.command import CommandKind
+from chainfire.errors import Stopped, SyncFailed
 from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
@@ -17,7 +18,7 @@ from chainfire.proto.kv_pb2 import (
 )
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.types import AckResult, DeleteResult, PutResult, TxnResult
-from tests.node.world import ME, Caller, World
+from tests.node.world import ME, Caller, World, deliver
 
 native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
 if not hasattr(native, "stage_plain"):
@@ -98,6 +99,50 @@ def test_a_delete_a_transaction_and_a_grant_are_answered_early_too() -> None:
         assert caller.result == result and world.machine.revision == 2
     world.settle()
     assert world.machine.revision == 4
+
+
+def foretold(world: World) -> None:
+    """As `committed`; what may be told is worked out before the sync."""
+    effects = world.turn()
+    world.driver.foretell()
+    world.sync(effects)
+
+
+def test_what_is_worked_out_before_the_sync_is_told_after_it() -> None:
+    world = leading()
+    caller, revisions = world.put(b"k"), []
+    effects = world.turn()
+    world.driver.foretell()
+    assert not caller.answered
+    world.sync(effects)
+    assert caller.result == PutResult(revision=3) and world.machine.revision == 2
+    for key in (b"first", b"k", b"l"):
+        delete = Caller()
+        body = DeleteRangeRequest(key=key).SerializeToString()
+        world.driver.propose(CommandKind.DELETE_RANGE, body, delete)
+        behind = world.put(b"behind")
+        foretold(world)
+        world.settle()
+        assert behind.result is not None
+        revisions.append((delete.result, behind.result.revision))
+    assert revisions == [
+        (DeleteResult(4, 1, []), 5),
+        (DeleteResult(6, 1, []), 7),
+        (DeleteResult(7, 0, []), 8),
+    ]
+    assert world.machine.revision == 8
+
+
+def test_what_was_worked_out_and_never_came_is_told_to_nobody() -> None:
+    world = leading()
+    caller = world.put(b"k")
+    effects = world.turn()
+    world.driver.foretell()
+    world.log.fail_next_sync()
+    with pytest.raises(SyncFailed):
+        world.sync(effects)
+    deliver(world.driver.stop().answers)
+    assert isinstance(caller.error, Stopped)
 
 
 def test_what_is_behind_an_uncertain_command_is_answered_after_it() -> None:

@@ -32,6 +32,15 @@ def test_a_written_row_is_read_at_once_and_durable_with_the_next_sync(
         backend.write_row("nowhere", b"k", b"v")
 
 
+def test_a_sync_may_be_begun_before(backend: StorageBackend) -> None:
+    backend.begin_sync()
+    put(backend, *ABC)
+    backend.begin_sync()
+    backend.begin_sync()
+    backend.sync()
+    assert list(backend.iterate("a")) == ABC
+
+
 def test_nothing_of_a_batch_is_read_before_it_is_written(backend: StorageBackend) -> None:
     batch = backend.batch()
     batch.put("a", b"k", b"v")

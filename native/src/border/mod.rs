@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::cast::spread;
-use crate::near::Near;
+use crate::near::{Near, Ready};
 use crate::settings::Settings;
 
 pub use words::*;
@@ -50,8 +50,9 @@ pub struct Counters {
     pub refused: AtomicU64, // over the limit of connections
     pub rude: AtomicU64,    // sent away with ENHANCE_YOUR_CALM
     pub wakes: AtomicU64,
-    pub direct: AtomicU64, // replies written by Python's own thread
-    pub near: AtomicU64,   // sockets read by it
+    pub direct: AtomicU64,  // replies written by Python's own thread
+    pub near: AtomicU64,    // sockets read by it
+    pub awaited: AtomicU64, // wakes that it was spared by `linger`
 }
 
 pub struct Border {
@@ -178,7 +179,7 @@ impl Border {
     /// Up to `max` events, oldest first, those of near connections included. True: nothing is
     /// left, and the next event writes the eventfd; false: come again.
     pub fn drain(&self, max: usize) -> (Vec<Event>, bool) {
-        self.read_near();
+        self.read_near(self.near.look());
         let (events, armed, relieved) = {
             let mut queue = lock(&self.queue);
             let events = if queue.events.len() <= max {
@@ -204,8 +205,16 @@ impl Border {
         (without_cancelled(events), armed)
     }
 
-    fn read_near(&self) {
-        let ready = self.near.look();
+    /// After a `reply` that said so: wait a little for the next call. True: `drain` has something.
+    pub fn linger(&self) -> bool {
+        let ready = self.near.linger();
+        let found = ready.event_fd || !ready.connections().is_empty();
+        self.counters.awaited.fetch_add(u64::from(found), Ordering::Relaxed);
+        self.read_near(ready);
+        found
+    }
+
+    fn read_near(&self, ready: Ready) {
         if ready.event_fd {
             self.read_event_fd();
         }
@@ -234,9 +243,10 @@ impl Border {
 
     /// Called on Python's thread. Few replies are written to their sockets at once, unless the
     /// door's thread is just at that connection or has earlier replies under way (their order!).
-    pub fn reply(&self, mut replies: Vec<Reply>) {
+    /// True: the next call is expected so soon that it is worth to `linger`.
+    pub fn reply(&self, mut replies: Vec<Reply>) -> bool {
         if replies.is_empty() {
-            return;
+            return false;
         }
         if replies.len() <= self.settings.direct_answers_max
             && self.in_transit.load(Ordering::Acquire) == 0
@@ -246,7 +256,7 @@ impl Border {
             match self.deliver(replies, false) {
                 Ok(()) => {
                     self.counters.direct.fetch_add(count, Ordering::Relaxed);
-                    return;
+                    return self.near.answered();
                 }
                 Err(rest) => replies = rest,
             }
@@ -261,6 +271,7 @@ impl Border {
         if first {
             self.replies_there.notify_one();
         }
+        false
     }
 
     /// On the door's thread: deliver what waits.

@@ -248,7 +248,14 @@ class NativeServer:
         self.will_flush = False
         if self.replies and self._door is not None:
             replies, self.replies = self.replies, []
-            self._door.send(replies)
+            if self._door.send(replies):
+                self.loop.call_soon(self._linger)
+
+    def _linger(self) -> None:
+        """The next call is expected sooner than the loop would wake up for it."""
+        door = self._door
+        if door is not None and door.linger():
+            self._turn()
 
     def has_room(self, id_: int) -> bool:
         return self._door is None or self._door.has_room(id_)

@@ -47,6 +47,10 @@ class Applying:
         """Storage does not take what is to be applied, or a giant command is under way."""
         return bool(self.pages) and not self.is_postponed
 
+    def foretell(self, entries: Sequence[Entry]) -> None:
+        """These will be the next page, the first there is: find out what may be told of it."""
+        self._early.foresee(entries)
+
     def tell(self, *, may_hold: bool) -> list[Answer]:
         """The early answers of the first page, which is not told yet; it may be held then."""
         entries = self.pages[0]

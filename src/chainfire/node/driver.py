@@ -167,6 +167,12 @@ class Driver:
         """
         self._orders.send = send
 
+    def sync_through(self, begin: Callable[[], None]) -> None:
+        """Hear at once of a write of a sole voter that `Effects.sync` will ask to be synced:
+        `begin` is called in the midst of a turn.
+        """
+        self._orders.begin_sync = begin
+
     @property
     def is_sole_voter(self) -> bool:
         return self._core.is_sole_voter
@@ -400,6 +406,12 @@ class Driver:
     def remind(self) -> float:
         """An Effects asked for it, a little while ago; then `say`. As its `remind_after`."""
         return _sooner(self._gate.ask_more(), self._commits.tell())
+
+    def foretell(self) -> None:
+        """The log is being synced, and nothing else happens before `synced` says that it is: work
+        out now what may be told then.
+        """
+        self._orders.foretell()
 
     def synced(self, number: int) -> Sequence[Answer]:
         """The log writes up to `number` are durable: what hangs on them may be said, nothing is

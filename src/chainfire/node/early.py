@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chainfire.machine import Machine
+from chainfire.machine import Applied, Machine
 from chainfire.node.effects import Answer
 from chainfire.node.proposer import Proposer
 from chainfire.types import Entry
@@ -20,12 +20,22 @@ class EarlyAnswers:
     def __init__(self, machine: Machine, proposer: Proposer) -> None:
         self._machine = machine
         self._proposer = proposer
+        self._foreseen: Sequence[Applied] = ()  # of the entries up to this one:
+        self._foreseen_last: Entry | None = None
+
+    def foresee(self, entries: Sequence[Entry]) -> None:
+        """They are not committed yet, but will be the next ones of `answers`, just these."""
+        self._foreseen, self._foreseen_last = self._machine.foresee(entries), entries[-1]
 
     def answers(self, entries: Sequence[Entry]) -> tuple[list[Answer], bool]:
         """What callers should hear before these committed entries are applied, and whether that
         is all that there will be to say.
         """
-        foreseen = self._machine.foresee(entries)
+        if self._foreseen_last is entries[-1]:
+            foreseen = self._foreseen
+        else:
+            foreseen = self._machine.foresee(entries)
+        self._foreseen, self._foreseen_last = (), None
         answers: list[Answer] = []
         pending = self._proposer.pending
         if len(pending):

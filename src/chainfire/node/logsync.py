@@ -43,10 +43,22 @@ class LogSync:
     def times(self) -> Durations:
         return self._times.frozen()
 
-    def try_inline(self) -> bool:
-        """Sync here and now, if that has been quick lately. False: nothing was done."""
+    def begin(self) -> None:
+        """A sync of what was just written follows: if inline, let the disk start now.
+
+        What is done until then takes no time of its own.
+        """
+        if not self._thread_syncs_left:
+            self._backend.begin_sync()
+
+    def try_inline(self, meanwhile: Callable[[], None]) -> bool:
+        """Sync here and now, if that has been quick lately. False: nothing was done.
+
+        `meanwhile` comes first.
+        """
         if self._thread_syncs_left:
             return False
+        meanwhile()
         started = self._loop.time()
         self._backend.sync()
         seconds = self._loop.time() - started

@@ -95,6 +95,11 @@ class LogWriter:
         self._alone = last = entries[-1]
         self._note((), last.index, last.term)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether what is not durable yet are the entries of one `append_alone`."""
+        return self._alone is not None and len(self._unsynced) == 1
+
     def durable(self, number: int) -> tuple[Entry | None, Sequence[Message]]:
         """What the writes up to `number` let happen, in their order: the last entry of an
         `append_alone`, then the responses of the others.

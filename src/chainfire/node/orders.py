@@ -60,6 +60,7 @@ class Orders:
     ) -> None:
         """`installed` is called when a snapshot has taken the place of state and log."""
         self.send: Callable[[Effects], None] | None = None  # see Driver.send_through
+        self.begin_sync: Callable[[], None] | None = None  # see Driver.sync_through
         self._raft = raft
         self._core = raft.raft  # read, never written
         self._machine = machine
@@ -178,6 +179,8 @@ class Orders:
             except Stalled:
                 pass
             else:
+                if self.begin_sync is not None:
+                    self.begin_sync()
                 return
         self.appends.append(self._raft.work_of(entries))
 
@@ -194,6 +197,11 @@ class Orders:
             self._installed()
         if due:
             self.route(due)
+
+    def foretell(self) -> None:
+        """Work out what `commit_alone` will let be told, if that comes next."""
+        if self._writer.is_alone and not self._applying.pages:
+            self._applying.foretell(self._core.log.unstable.entries)
 
     def commit_alone(self, last: Entry) -> Sequence[Answer]:
         """The writes of `append_alone` up to this entry are durable; who may be told by then."""

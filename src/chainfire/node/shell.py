@@ -101,6 +101,8 @@ class Node:
             driver, registry, wake=self._schedule_turn, say=self._say, die=self.halt
         )
         driver.send_through(self.peering.tell)
+        if calls_come_in_batches:
+            driver.sync_through(self._log_sync.begin)
         self._turn_scheduled = self._round_scheduled = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -466,7 +468,7 @@ class Node:
         number = effects.sync
         if number is None or self._log_sync.running:
             return False
-        if not (self._may_sync_inline() and self._log_sync.try_inline()):
+        if not (self._may_sync_inline() and self._log_sync.try_inline(self._driver.foretell)):
             return False
         effects.sync = None
         return self._log_synced(number)

@@ -106,6 +106,10 @@ class StorageBackend(Reader, Protocol):
         """As `write` of a batch with this row alone, cheaper."""
         ...
 
+    def begin_sync(self) -> None:
+        """A `sync` follows: start what it would wait for. May do nothing, and raises nothing."""
+        ...
+
     def sync(self) -> None:
         """Return when every earlier `write` is durable. Raises SyncFailed, once and for all."""
         ...

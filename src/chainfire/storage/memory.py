@@ -129,6 +129,9 @@ class MemoryBackend:
         batch.put(family, key, value)
         self.write(batch)
 
+    def begin_sync(self) -> None:
+        pass
+
     def sync(self) -> None:
         self.sync_first(self.unsynced_batches)
 

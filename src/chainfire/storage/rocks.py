@@ -48,6 +48,7 @@ from chainfire.storage.rocks_batch import RocksBatch
 from chainfire.storage.rocks_copy import copy_database
 from chainfire.storage.rocks_options import RocksOptions, database_options, family_options
 from chainfire.storage.rocks_snapshot import RocksSnapshot
+from chainfire.storage.rocks_wal import NewestWal
 
 __all__ = ["RocksBackend", "RocksOptions"]
 
@@ -107,6 +108,7 @@ class RocksBackend:
         except Exception as exc:
             raise _open_error(path, exc) from exc
         self._path, self._db = path, db
+        self._wal = NewestWal(path)
         self._gets = {name: family.get for name, family in self._families.items()}
         self._puts = {name: family.put for name, family in self._families.items()}
 
@@ -118,6 +120,7 @@ class RocksBackend:
         with its last user.
         """
         self._db.cancel_all_background(False)
+        self._wal.close()
         self._open(path)
 
     @classmethod
@@ -248,6 +251,9 @@ class RocksBackend:
             return self.fail_for_good(exc)
         return self._sync_failed(exc)
 
+    def begin_sync(self) -> None:
+        self._wal.start_writing(self._write_bytes)
+
     def sync(self) -> None:
         self._ensure_sound()
         started = time.perf_counter()
@@ -346,6 +352,7 @@ class RocksBackend:
         self._puts.clear()
         self._families.clear()
         self._handles.clear()
+        self._wal.close()
         with suppress(Exception):  # of its last flush: what was not synced was promised to nobody
             self._db.close()
 
