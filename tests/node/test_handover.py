@@ -29,6 +29,43 @@ def test_a_move_is_answered_when_the_target_leads() -> None:
     assert cluster.leader is cluster.members[3]
 
 
+def test_an_entire_move_is_answered_when_the_target_has_committed_an_entry_of_its_own() -> None:
+    """Until then who stops stays: its word may be the one that is needed."""
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.run(2)
+    caller, early = Caller(), Caller()
+
+    def without_entries(packet: Packet) -> list[Packet]:
+        return [] if packet.sender == 2 and is_a(packet, MessageType.APPEND) else [packet]
+
+    cluster.network = without_entries
+    leader.driver.move_leader(2, early)
+    leader.driver.move_leader(2, caller, entirely=True)
+    cluster.run(3)  # heartbeats tell who leads
+    assert cluster.leader is cluster.members[2] and early.answered
+    assert leader.driver.raft.raft.leader == 2 and not caller.answered
+    cluster.network = lambda packet: [packet]
+    cluster.run_until(lambda: caller.answered, ticks_max=3)
+    assert isinstance(caller.result, AckResult)
+    assert leader.driver.raft.raft.committed_in_term
+
+
+def test_an_entire_move_is_not_waited_for_longer_than_an_election_timeout() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    cluster.network = lambda packet: (
+        [] if packet.sender == 2 and is_a(packet, MessageType.APPEND) else [packet]
+    )
+    caller = Caller()
+    leader.driver.move_leader(2, caller, entirely=True)
+    ticks = leader.driver.raft.raft.config.election_ticks
+    cluster.run(ticks)
+    assert not caller.answered
+    cluster.run(4)
+    assert isinstance(caller.result, AckResult)
+
+
 def test_a_move_is_refused_by_others_than_the_leader_and_to_others_than_voters() -> None:
     cluster = Cluster()
     leader = cluster.elect()

@@ -316,10 +316,10 @@ class Driver:
         self._effects.frames.pop(peer, None)
         self.raft.reset_progress(peer)
 
-    def move_leader(self, target: int, pending: Pending) -> None:
-        """Hand leadership to this voter; only a leader can."""
+    def move_leader(self, target: int, pending: Pending, *, entirely: bool = False) -> None:
+        """Hand leadership to this voter; only a leader can. `entirely`: see HandOver.move."""
         self.catch_up()
-        self._hand_over.move(target, pending)
+        self._hand_over.move(target, pending, entirely=entirely)
 
     @property
     def best_successor(self) -> int:

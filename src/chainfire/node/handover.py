@@ -32,6 +32,7 @@ from chainfire.types import AckResult, Pending, Result
 class _Move:
     target: int
     pending: Pending
+    ticks_left: int = 0  # for the target to commit an entry of its own, once it leads
 
 
 class HandOver:
@@ -56,8 +57,12 @@ class HandOver:
         """Somebody waits to hear that another member leads."""
         return bool(self._moves)
 
-    def move(self, target: int, pending: Pending) -> None:
-        """Make this voter the leader; `pending` hears when it leads, or that it will not."""
+    def move(self, target: int, pending: Pending, *, entirely: bool = False) -> None:
+        """Make this voter the leader; `pending` hears when it leads, or that it will not.
+
+        `entirely`: when it has committed an entry of its own, too, or an election timeout later.
+        Until then this member's word may be the one that it needs, so whoever stops stays.
+        """
         core = self._core
         if core.role is not Role.LEADER:
             pending.refused(NotLeader())
@@ -66,7 +71,8 @@ class HandOver:
         elif target == core.id:
             pending.done(AckResult(self._machine.revision))
         else:
-            self._moves.append(_Move(target, pending))
+            ticks = self._election_ticks if entirely else 0
+            self._moves.append(_Move(target, pending, ticks))
             self._raft.transfer_leader(target)
 
     def best(self) -> int:
@@ -86,6 +92,9 @@ class HandOver:
 
     def tick(self, oldest_unsynced: int | None) -> None:
         """`oldest_unsynced` is the number of the oldest log write that waits for its sync."""
+        for move in self._moves:
+            if self._core.leader == move.target and move.ticks_left:
+                move.ticks_left -= 1
         if oldest_unsynced is None or oldest_unsynced != self._unsynced:
             self._unsynced, self._stalled_ticks = oldest_unsynced, 0
             return
@@ -127,8 +136,12 @@ class HandOver:
         going_on: list[_Move] = []
         for move in self._moves:
             outcome: Result | RequestError
-            if core.leader == move.target:
+            leads = core.leader == move.target
+            if leads and (core.committed_in_term or not move.ticks_left):
                 outcome = AckResult(self._machine.revision)
+            elif leads:
+                going_on.append(move)
+                continue
             elif core.role is Role.LEADER and core.transferee != move.target:
                 outcome = TimeoutLeaderTransfer()  # given up after an election timeout
             elif core.role is not Role.LEADER and core.leader != NOBODY:

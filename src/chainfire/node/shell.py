@@ -175,12 +175,13 @@ class Node:
     async def hand_over(self) -> None:
         """Before a stop: let another member lead, if this one does and there is one.
 
-        Returns when it leads, or in vain after an election timeout.
+        Returns when it leads and has committed something, or in vain after an election timeout.
         """
         best = self._driver.best_successor
         if best and not self._is_over:
             waiter = Waiter()
-            self.move_leader(best, waiter)
+            self._driver.move_leader(best, waiter, entirely=True)
+            self._schedule_turn()
             await waiter.done_before(self.failed)
 
     async def aclose(self) -> None:
