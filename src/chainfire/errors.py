@@ -452,6 +452,13 @@ class InternalError(RequestError):
     text = "chainfire: internal error"
 
 
+class StateDamaged(RequestError):
+    """This member cannot read all of its state, and stops, or heals itself from the others."""
+
+    code = Code.DATA_LOSS
+    text = "chainfire: the state of this member is damaged, ask another one"
+
+
 class Outdated(RequestError):
     """The command was void: sent twice, or by an earlier start of its sender."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from chainfire.api import health
 from chainfire.api.table import METHODS
-from chainfire.errors import Corrupt, NoLeader, RequestError, Unimplemented
+from chainfire.errors import Corrupt, NoLeader, RequestError, StateDamaged, Unimplemented
 from chainfire.proto.cluster_pb2 import MemberListRequest, MemberListResponse
 from chainfire.proto.health_pb2 import (
     HealthCheckRequest,
@@ -40,6 +40,7 @@ from chainfire.proto.maintenance_pb2 import (
 )
 from tests.api.fake_node import CLIENT_URL, MEMBER_ID, PEER_URL, Api
 from tests.api.streams import ProbeStream
+from tests.node.running import until
 
 RAISE = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=5, alarm=NOSPACE)
 
@@ -279,6 +280,29 @@ def test_methods_to_come_say_so(api: Api, path: str) -> None:
     (error,) = api.start(path, b"").answers
     assert isinstance(error, Unimplemented)
     assert error.message == f"chainfire: {path} is not implemented yet"
+
+
+def test_a_snapshot_of_a_damaged_state_ends_with_data_loss_and_stops_the_member(api: Api) -> None:
+    class Archive:
+        async def __aenter__(self) -> Archive:
+            raise Corrupt("000007.sst: block checksum mismatch")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    api.node.archive = Archive  # type: ignore[method-assign,assignment]
+    path = "/etcdserverpb.Maintenance/Snapshot"
+    stream = ProbeStream([], path)
+    handler = METHODS[path].stream
+    assert handler is not None
+
+    async def scene() -> None:
+        with pytest.raises(StateDamaged, match="ask another one"):
+            await handler(api.services, stream)  # type: ignore[arg-type,misc]
+        assert not api.node.halted  # the caller hears of it first
+        await until(lambda: api.node.halted)
+
+    asyncio.run(scene())
+    assert stream.sent == [] and isinstance(api.node.halted[0], Corrupt)
 
 
 def test_a_snapshot_comes_in_blobs_that_say_how_much_is_left(api: Api) -> None:

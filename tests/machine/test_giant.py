@@ -150,16 +150,60 @@ def finished(body: Message = DELETE) -> tuple[Machine, MemoryBackend]:
     return machine, backend
 
 
+def takes_slices(body: Message) -> bool:
+    machine = opened(bootstrapped())
+    machine.apply(log_of(body))
+    return machine.is_half_deleted
+
+
+@every_kind
+def test_held_up_it_does_not_begin_and_what_is_behind_it_waits(body: Message) -> None:
+    machine, log = opened(bootstrapped()), log_of(body, PutRequest(key=b"k06"))
+    machine.hold_up_giants(), machine.hold_up_giants()
+    before = machine.apply(log)
+    assert len(before) == len(log) - 2 and machine.apply(log) == []
+    machine.let_giants_go()
+    assert machine.apply(log) == [] and machine.is_unfinished and not machine.is_half_deleted
+    machine.let_giants_go()
+    assert len(applied(machine, log)) == 2 and machine.hash == finished(body)[0].hash
+
+
+def test_one_under_way_goes_on_while_the_next_one_is_held_up() -> None:
+    machine = opened(bootstrapped())
+    log = log_of(DELETE, *(PutRequest(key=key) for key in KEYS))
+    again = encode(EVERYTHING, len(log) + 1)
+    log = as_log([*(entry.data for entry in log), again])
+    machine.apply(log)
+    assert machine.is_half_deleted
+    machine.hold_up_giants()
+    results = applied(machine, log, calls_max=50)
+    assert not machine.is_half_deleted and machine.is_unfinished
+    assert len(visible(machine)) == len(KEYS)
+    machine.let_giants_go()
+    assert len(results) + len(applied(machine, log)) == len(KEYS) + 2 and not visible(machine)
+
+
+@pytest.mark.interpreted
+def test_one_that_a_crash_has_interrupted_is_not_held_up() -> None:
+    backend, log = bootstrapped(), log_of()
+    opened(backend).apply(log)
+    machine = opened(backend)
+    assert machine.is_half_deleted
+    machine.hold_up_giants()
+    applied(machine, log)
+    assert not machine.is_half_deleted and not machine.is_unfinished
+
+
 @every_kind
 @pytest.mark.interpreted
 def test_in_slices_or_at_once_all_rows_but_the_chain_are_the_same(
     monkeypatch: pytest.MonkeyPatch, body: Message
 ) -> None:
     machine, sliced = finished(body)
-    assert machine.giant_deletes == (1, False)
+    assert takes_slices(body)
     monkeypatch.setattr(giant, "GIANT_ROWS_MIN", 1000)
     other, whole = finished(body)
-    assert other.giant_deletes == (0, False)
+    assert not takes_slices(body)
     ours, theirs = rows_of(sliced), rows_of(whole)
     ours.pop("machine"), theirs.pop("machine")
     assert ours == theirs
@@ -280,7 +324,7 @@ def test_a_giant_transaction_that_is_refused_changes_nothing() -> None:
     assert isinstance(one.result, LeaseNotFound)
     assert (machine.revision, visible(machine)) == before
     assert not machine.is_held
-    assert machine.giant_deletes == (0, False)
+    assert not machine.is_half_deleted
 
 
 def test_a_progress_row_that_is_cut_off_is_not_read() -> None:

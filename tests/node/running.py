@@ -66,6 +66,10 @@ class FakeDisk:
             raise SyncFailed("the simulated witness failed a sync")
 
 
+async def no_files(checkpoint: Path) -> None:
+    raise AssertionError("memory has no files to verify")
+
+
 def node_of(
     world: World,
     disk: FakeDisk | None = None,
@@ -86,6 +90,7 @@ def node_of(
         calls_come_in_batches=inline,
         slow_turn_seconds=0,
         auto_heal=True,
+        verify=no_files,
         upkeep=UpkeepSettings(
             state_sync_entries=state_sync_entries,
             catchup_entries=catchup_entries,

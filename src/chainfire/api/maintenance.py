@@ -7,10 +7,11 @@ of the hash chain, so that it costs nothing.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Generator
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -20,6 +21,7 @@ from chainfire.command import CommandKind, decode_request
 from chainfire.errors import (
     BadLeaderTransferee,
     ClusterVersionUnavailable,
+    Corrupt,
     InvalidArgument,
     InvalidDowngradeTargetVersion,
     Malformed,
@@ -27,6 +29,7 @@ from chainfire.errors import (
     NoLeader,
     NotLeader,
     RequestTooLarge,
+    StateDamaged,
     Unimplemented,
     UnknownMethod,
     WrongDowngradeVersionFormat,
@@ -59,6 +62,7 @@ from chainfire.version import API_VERSION, STORAGE_VERSION
 _M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")
 _ALARM = int(CommandKind.ALARM)
+LAST_WORD_SECONDS: Final = 0.1  # for an error to leave before its cause stops the member
 
 
 def decode(request_type: type[_M], body: bytes) -> _M:
@@ -196,12 +200,17 @@ def _hash_kv_done(call: Call, result: HashResult) -> None:
 
 async def snapshot(services: Services, stream: Stream) -> None:
     """The state as an archive (docs/formats.md); the last blob is the SHA-256 of the others."""
-    async with services.node.archive() as archive:
-        left = archive.total_bytes
-        async for piece in archive.pieces():
-            left -= len(piece)
-            reply = SnapshotResponse(remaining_bytes=left, blob=piece, version=STORAGE_VERSION)
-            await stream.send(reply.SerializeToString())
+    try:
+        async with services.node.archive() as archive:
+            left = archive.total_bytes
+            async for piece in archive.pieces():
+                left -= len(piece)
+                reply = SnapshotResponse(remaining_bytes=left, blob=piece, version=STORAGE_VERSION)
+                await stream.send(reply.SerializeToString())
+    except Corrupt as exc:
+        loop = asyncio.get_running_loop()
+        loop.call_later(LAST_WORD_SECONDS, services.node.halt, exc)
+        raise StateDamaged from exc
 
 
 # ── MoveLeader, Downgrade ───────────────────────────────────────────────────

@@ -57,7 +57,6 @@ class GiantCommands:
         self._leases = leases
         self._chain = chain
         self.under_way: Giant | None = None
-        self.begun = 0
         row = backend.get(machine_rows.FAMILY, KEY)
         self._interrupted = None if row is None else Progress.decode(row)
         self.bars_reads = row is not None
@@ -151,7 +150,6 @@ class GiantCommands:
         if self._interrupted is None:
             self._store.view.hold()
         self._interrupted = None
-        self.begun += 1
         self.under_way = giant
 
     def stage(self, giant: Giant) -> None:

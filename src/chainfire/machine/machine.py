@@ -91,6 +91,8 @@ class Machine:
         self._written = position  # invariant: _written.index <= _chain.index
         self._changed_senders: set[int] = set()
         self._waiting: deque[Decoded] = deque()  # decoded, not staged
+        self._copies = 0  # being made of the state between two entries: no giant command begins
+        self._held_up: Entry | None = None  # a giant command that has waited for one
         self._results: list[Applied] = []  # of staged entries, not returned yet
         self._foresight = Foresight(self._plain, self._senders, self.leases)
         self._decoder = Decoder(self._handlers, self._plain, self._foresight)
@@ -180,10 +182,20 @@ class Machine:
         return not self._giants.bars_reads
 
     @property
-    def giant_deletes(self) -> tuple[int, bool]:
-        """How many were begun, and whether one is under way: a copy made meanwhile holds half."""
-        giants = self._giants
-        return giants.begun, giants.under_way is not None or giants.bars_reads
+    def is_half_deleted(self) -> bool:
+        """Whether a giant command is under way: a copy made meanwhile holds half of it."""
+        return self._giants.under_way is not None or self._giants.bars_reads
+
+    def hold_up_giants(self) -> None:
+        """The next giant command, and all behind it, wait for a `let_giants_go` for each call.
+
+        One that is under way, or that a crash has interrupted, goes on. `apply` is to be called
+        again meanwhile: the machine `is_unfinished`.
+        """
+        self._copies += 1
+
+    def let_giants_go(self) -> None:
+        self._copies -= 1
 
     def usage(self, keyspace: int) -> int:
         """Logical bytes of the keyspace, history included: what a quota is held against."""
@@ -223,6 +235,8 @@ class Machine:
                 self._stage()
             if self._chain.index > self._written.index:
                 self._write()
+            elif self._giants.under_way is None:
+                break  # the next one is held up
         results, self._results = self._results, []
         if self._foresight.told:
             self._foresight.came_true(results)
@@ -295,10 +309,13 @@ class Machine:
         while waiting and size < BATCH_BYTES_MAX:
             entry, decoded = waiting[0]
             giant = decoded[0] if decoded is not None and len(decoded) == 2 else None
-            if giant is not None and not self._giants.is_giant(giant):
-                giant = None
+            if giant is not None and entry is not self._held_up:
+                giant = giant if self._giants.is_giant(giant) else None
             if giant is not None and self._chain.index > self._written.index:
                 break  # what is before it is written first
+            if giant is not None and self._copies and not self._giants.bars_reads:
+                self._held_up = entry
+                break
             waiting.popleft()
             assert entry.term >= self._term, (entry.term, self._term)
             self._term = entry.term

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,9 @@ STALL_SECONDS_MAX = 30.0  # without a byte leaving
 # What makes up the database; its own LOG, LOCK and the binding's settings are left out.
 _SUFFIXES = frozenset({".sst", ".log", ".blob"})
 _NAMES = ("CURRENT", "MANIFEST-", "OPTIONS-")
+
+
+Verify = Callable[[Path], Awaitable[None]]  # reads every row of a checkpoint; raises Corrupt
 
 
 class NotTaken(Exception):

@@ -34,6 +34,7 @@ from chainfire.node.peering import Peering
 from chainfire.node.peers import PeerTransport
 from chainfire.node.reads import ReadPending
 from chainfire.node.registry import Registry
+from chainfire.node.sending import Verify
 from chainfire.node.status import APPLY_BOUNDS_SECONDS, ARCHIVE_BOUNDS_SECONDS, Times
 from chainfire.node.steps import StepRunner, Steps
 from chainfire.node.upkeep import Disk, Upkeep, UpkeepSettings
@@ -67,8 +68,9 @@ class Node:
         slow_turn_seconds: float,
         upkeep: UpkeepSettings,
         auto_heal: bool,
+        verify: Verify,
     ) -> None:
-        """`auto_heal`: see Heartbeat."""
+        """`auto_heal`: see Heartbeat. `verify` reads every row of a checkpoint."""
         self.cluster_id = cluster_id
         self.member_id = driver.member_id
         self.backend = state_backend
@@ -77,6 +79,7 @@ class Node:
         self._core = driver.raft.raft  # read, never written
         self._log_backend = log_backend
         self._disk = disk
+        self._verify = verify
         self._calls_come_in_batches = calls_come_in_batches
         self._slow_turn_seconds = slow_turn_seconds  # longer turns are logged; 0 = none
         self._apply_times = Times(APPLY_BOUNDS_SECONDS)
@@ -374,7 +377,8 @@ class Node:
             self.backend,
             self.cluster_id,
             self.member_id,
-            lambda: self._machine.giant_deletes,
+            self._machine,
+            self._verify,
             self._archive_times,
         )
 

@@ -23,7 +23,7 @@ from chainfire.node.frames import BadFrame
 from chainfire.node.handshake import Hello
 from chainfire.node.link import Link, Reader
 from chainfire.node.receiving import Look, ReceivingPlace
-from chainfire.node.sending import Checkpoint, CheckpointPlace, NotTaken, Pace, Progress
+from chainfire.node.sending import Checkpoint, CheckpointPlace, NotTaken, Pace, Progress, Verify
 from chainfire.node.status import (
     SNAPSHOT_BOUNDS_SECONDS,
     SnapshotStatistics,
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 LOG_SECONDS = 10.0
 ABANDONED_SECONDS = 600.0  # what came of a snapshot that nobody goes on with is removed after it
-
-Verify = Callable[[Path], Awaitable[None]]  # raises Corrupt
 
 _ENDINGS = (NotTaken, PeerDenied, BadFrame, StorageError, OSError, TimeoutError)
 

@@ -325,6 +325,7 @@ def make_node(config: Config, opened: Opened, registry: Registry) -> Node:
             ),
         ),
         auto_heal=config.cluster.auto_heal,
+        verify=ensure_sound,
     )
 
 
