@@ -2,11 +2,12 @@
 
 Three real members of each system on loopback with default timers. A client of the two others sends
 a fresh key every 5 ms, each with a deadline of 1 s, whatever became of those before (open loop).
-What happens to the leader (or, last, to a follower) is chosen by --event:
+What happens to the leader (or to a follower) is chosen by --event:
 
     kill, pause                   kill -9 or SIGSTOP
     stop, move                    SIGTERM, or leadership is moved to another member: both planned
-    stall-leader, stall-follower  from now on its syncs take 10 s each (Chainfire only)
+    stall-leader, stall-follower  its disk stands still for 10 s (bench/disks.py)
+    stall-alone                   so does that of a member without others, whose client it is then
 
 Counted is the time to the first answer to a put that was sent after it; of planned events the
 longest time without any answer. Then every acknowledged put is looked for, and the member comes
@@ -31,9 +32,9 @@ from pathlib import Path
 
 import grpc
 
+from bench.disks import StallingDisk
 from chainfire.proto import kv_pb2, maintenance_pb2
 from tests.clusters import Cluster, Member
-from tests.faults.shim import Switches
 from tests.servers import Kind, chainfire, etcd, etcds
 
 INTERVAL_SECONDS = 0.005
@@ -88,6 +89,7 @@ class Event:
     planned: bool = False
     stalls: bool = False
     of_follower: bool = False
+    alone: bool = False
 
 
 def _signal(signum: signal.Signals) -> Callable[[Member, Member], None]:
@@ -118,6 +120,7 @@ EVENTS = {
         Event("move", _move, planned=True),
         Event("stall-leader", stalls=True),
         Event("stall-follower", stalls=True, of_follower=True),
+        Event("stall-alone", stalls=True, alone=True),
     )
 }
 HEAD = """\
@@ -139,14 +142,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         made = stack.enter_context(tempfile.TemporaryDirectory(prefix="failover-"))
         plan: list[tuple[Kind, int]] = [(mine, options.kills)]
-        if peer is not None and options.peer_kills and not event.stalls:
+        if peer is not None and options.peer_kills:
             plan.append((peer, options.peer_kills))
         runs = []
         for kind, rounds in plan:
             directory = Path(made) / kind.name.replace(" ", "-")
             directory.mkdir()
-            cluster = stack.enter_context(Cluster(kind, directory))
-            disks = _shimmed(cluster, directory) if event.stalls else {}
+            disks = _Disks(stack)
+            prepare = disks.give if event.stalls else None
+            size = 1 if event.alone else 3
+            cluster = stack.enter_context(Cluster(kind, directory, size, prepare=prepare))
             runs.append((cluster.start(), Figures(kind.name), rounds, disks))
         for cluster, figures, disks in interleaved(runs):
             strike(event, cluster, figures, disks)
@@ -159,18 +164,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(figures.row())
 
 
-def _shimmed(cluster: Cluster, directory: Path) -> dict[str, Switches]:
-    disks = {}
-    for member in cluster.members:
-        disks[member.name] = Switches(directory / f"{member.name}.switches")
-        member.env.update(disks[member.name].env)
-    return disks
+class _Disks(dict[str, StallingDisk]):
+    """By the name of the member that has it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__()
+        self._stack = stack  # which ends a member before its disk
+
+    def give(self, member: Member) -> None:
+        place = member.data_dir.with_name(f"{member.name}.disk")
+        disk = self[member.name] = self._stack.enter_context(StallingDisk(place))
+        member.log_to = member.log_path
+        member.data_dir = disk.path / "data"
 
 
-Run = tuple[Cluster, Figures, int, dict[str, Switches]]
+Disks = Mapping[str, StallingDisk]
+Run = tuple[Cluster, Figures, int, Disks]
 
 
-def interleaved(runs: Sequence[Run]) -> Iterator[tuple[Cluster, Figures, dict[str, Switches]]]:
+def interleaved(runs: Sequence[Run]) -> Iterator[tuple[Cluster, Figures, Disks]]:
     """Each as often as it is planned, spread evenly."""
     total = max(rounds for _, _, rounds, _ in runs)
     for turn in range(total):
@@ -179,17 +191,19 @@ def interleaved(runs: Sequence[Run]) -> Iterator[tuple[Cluster, Figures, dict[st
                 yield cluster, figures, disks
 
 
-def strike(event: Event, cluster: Cluster, figures: Figures, disks: Mapping[str, Switches]) -> None:
+def strike(event: Event, cluster: Cluster, figures: Figures, disks: Disks) -> None:
     leader = cluster.leader()
     others = [member for member in cluster.members if member is not leader]
     struck, clients_of = leader, others
     if event.of_follower:
         struck, clients_of = others[0], [leader, others[1]]
+    elif event.alone:
+        clients_of = [leader]
     disk = disks.get(struck.name)
 
     def cause() -> None:
         if disk is not None:
-            disk.slow_syncs(STALL_SECONDS)
+            disk.stall(STALL_SECONDS)
         else:
             event.strike(struck, others[0])
 
@@ -200,7 +214,7 @@ def strike(event: Event, cluster: Cluster, figures: Figures, disks: Mapping[str,
     figures.puts += len(puts)
     figures.failed += sum(put.answered is None for put in puts)
     if disk is not None:
-        disk.heal_disk()
+        disk.heal()
     event.mend(struck)
     figures.lost += lost(clients_of[0], puts)
 
@@ -258,8 +272,12 @@ async def scene(
         task.add_done_callback(tasks.discard)
         answered = [p.answered for p in puts[-400:] if p.answered is not None and p.sent >= struck]
         if not struck and len(answered) >= STEADY_PUTS:
-            struck = time.monotonic()
-            happening = loop.run_in_executor(None, cause)
+            if planned:  # it takes its time, which counts
+                struck = time.monotonic()
+                happening = loop.run_in_executor(None, cause)
+            else:
+                cause()
+                struck = time.monotonic()
         elif struck and answered and time.monotonic() > min(answered) + patience:
             break
         assert time.monotonic() < give_up, "writes did not go on"
