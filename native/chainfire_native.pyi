@@ -193,6 +193,26 @@ def stage_puts(
     together what `stage_plain` returns behind that, up to the keys that changed.
     """
 
+# ── syncs ───────────────────────────────────────────────────────────────────
+# Rules: native/src/sync/mod.rs.
+
+class Syncer:
+    """A thread that calls fdatasync and never takes the GIL. Raises OSError if none can be had."""
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int:
+        """Readable once the sync that was ordered is over."""
+
+    def start(self, fd: int) -> None:
+        """Order a sync; `fd` may be closed at once. Raises OSError while one is under way or its
+        outcome has not been taken, and for what is no descriptor."""
+
+    def take(self) -> tuple[int, float] | None:
+        """errno (0: durable) and seconds of the sync, once; None: there is no outcome."""
+
+    def close(self) -> None:
+        """Returns when the thread is gone, after the sync that is under way. Idempotent."""
+
 # ── the load generator ───────────────────────────────────────────────────────
 # Rules: native/src/load/mod.rs.
 

@@ -15,6 +15,7 @@
 //! near.rs      requests that Python's thread reads itself, one at a time
 //! socket.rs io.rs tls.rs settings.rs
 //! disk.rs      a head start for a sync; no part of the door
+//! sync/        fdatasync on a thread of its own; no part of the door
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
 //! plain/       what a plain put, delete or transaction writes: a codec for the machine               pure
 //! ```
@@ -40,10 +41,11 @@ pub mod plain;
 mod python;
 pub mod settings;
 mod socket;
+pub mod sync;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
-pub const BORDER_VERSION: u32 = 4;
+pub const BORDER_VERSION: u32 = 5;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

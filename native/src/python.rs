@@ -373,5 +373,6 @@ fn chainfire_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(self_signed, module)?)?;
     module.add_function(wrap_pyfunction!(start_writing, module)?)?;
     crate::plain::python::register(module)?;
+    crate::sync::python::register(module)?;
     module.add_class::<Door>()
 }

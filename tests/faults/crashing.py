@@ -31,7 +31,7 @@ class Step:
 _STEPS: Final = {
     "log-append": Step("chainfire.node.logstore:LogStore.append"),
     "log-write": Step("chainfire.storage.rocks:RocksBackend.write", of="log"),
-    "log-sync": Step("chainfire.storage.rocks:RocksBackend.sync", of="log"),
+    "log-sync": Step("chainfire.storage.rocks:RocksBackend._count_sync", of="log"),  # once durable
     "witness-note": Step("chainfire.storage.witness:Witness.note"),
     "witness-fsync": Step("chainfire.storage.witness:Witness.fsync", "second"),
     "acknowledge": Step("chainfire.node.driver:Driver.synced"),

@@ -105,6 +105,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "gateway/native_stream.py",
         "cli/bench.py",
         "api/plain.py",
+        "node/logsync.py",
         "machine/plain.py",
         "storage/rocks_wal.py",
     ),

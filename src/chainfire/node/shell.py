@@ -64,7 +64,7 @@ class Node:
         disk: Disk,
         cluster_id: int,
         heartbeat_seconds: float,
-        calls_come_in_batches: bool,
+        calls_come_in_batches: bool,  # through the native door
         slow_turn_seconds: float,
         upkeep: UpkeepSettings,
         auto_heal: bool,
@@ -99,7 +99,9 @@ class Node:
             log_needed_behind=lambda: driver.snapshot_under_way,
             die=self.halt,
         )
-        self._log_sync = LogSync(log_backend, synced=self._synced, die=self.halt)
+        self._log_sync = LogSync(
+            log_backend, natively=calls_come_in_batches, synced=self._synced, die=self.halt
+        )
         self.peering = Peering(
             driver, registry, wake=self._schedule_turn, say=self._say, die=self.halt
         )

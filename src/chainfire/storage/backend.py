@@ -114,6 +114,17 @@ class StorageBackend(Reader, Protocol):
         """Return when every earlier `write` is durable. Raises SyncFailed, once and for all."""
         ...
 
+    def sync_descriptor(self) -> int | None:
+        """A file whose fdatasync, begun now, makes every earlier `write` durable; None: use `sync`.
+
+        For the thread that writes; `synced_outside` is owed. Raises as `write` after a failure.
+        """
+        ...
+
+    def synced_outside(self, error_number: int, seconds: float) -> None:
+        """How such an fdatasync has ended; 0: well. Raises SyncFailed, as `sync`."""
+        ...
+
     def snapshot(self) -> Snapshot: ...
 
     def checkpoint(self, path: Path) -> None:

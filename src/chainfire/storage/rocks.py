@@ -49,6 +49,7 @@ from chainfire.storage.rocks_copy import copy_database
 from chainfire.storage.rocks_options import RocksOptions, database_options, family_options
 from chainfire.storage.rocks_snapshot import RocksSnapshot
 from chainfire.storage.rocks_wal import NewestWal
+from chainfire.storage.rocks_walfile import LOST, WalFile
 
 __all__ = ["RocksBackend", "RocksOptions"]
 
@@ -76,6 +77,7 @@ class RocksBackend:
         self._sync_count = 0
         self._sync_seconds = 0.0
         self._write_bytes = 0
+        self._wal_file: WalFile | None = None  # made for who asks for its descriptor
         self._write_options = rocksdict.WriteOptions()
         self._write_options.no_slowdown = True
         self._open(path)
@@ -121,6 +123,7 @@ class RocksBackend:
         """
         self._db.cancel_all_background(False)
         self._wal.close()
+        self._lose_wal_file()
         self._open(path)
 
     @classmethod
@@ -229,6 +232,8 @@ class RocksBackend:
         except Exception as exc:
             raise self._write_error(exc) from exc
         self._write_bytes += size
+        if self._wal_file is not None:
+            self._wal_file.wrote()
 
     def write_row(self, family: str, key: bytes, value: bytes) -> None:
         """To make a WriteBatch of the binding takes as long as to write it."""
@@ -240,8 +245,11 @@ class RocksBackend:
         except Exception as exc:
             raise self._write_error(exc) from exc
         self._write_bytes += len(key) + len(value)
+        if self._wal_file is not None:
+            self._wal_file.wrote()
 
     def _write_error(self, exc: Exception) -> Exception:
+        self._lose_wal_file()
         text = str(exc)
         if "Write stall" in text:
             return Stalled(f"{self._path}: {text}")
@@ -256,13 +264,40 @@ class RocksBackend:
 
     def sync(self) -> None:
         self._ensure_sound()
+        file = self._wal_file
+        found = LOST if file is None else file.found
         started = time.perf_counter()
         try:
             self._db.flush_wal(True)
         except Exception as exc:
             raise self._sync_failed(exc) from exc
+        if file is not None:
+            file.synced(found)
+        self._count_sync(time.perf_counter() - started)
+
+    def sync_descriptor(self) -> int | None:
+        self._ensure_sound()
+        if self._wal_file is None:
+            self._wal_file = WalFile(self._path)
+        descriptor = self._wal_file.descriptor
+        if descriptor is None:
+            self._wal_file.look()
+        return descriptor
+
+    def synced_outside(self, error_number: int, seconds: float) -> None:
+        self._ensure_sound()
+        if error_number:
+            self._failure = SyncFailed(f"{self._path}: fdatasync: {os.strerror(error_number)}")
+            raise self._failure
+        self._count_sync(seconds)
+
+    def _count_sync(self, seconds: float) -> None:
         self._sync_count += 1
-        self._sync_seconds += time.perf_counter() - started
+        self._sync_seconds += seconds
+
+    def _lose_wal_file(self) -> None:
+        if self._wal_file is not None:
+            self._wal_file.lose()
 
     # ── copies and care ─────────────────────────────────────────────────────
 
@@ -348,6 +383,7 @@ class RocksBackend:
 
     def close(self) -> None:
         """The binding flushes the memtables, so that the next open has nothing to replay."""
+        self._lose_wal_file()
         self._gets.clear()
         self._puts.clear()
         self._families.clear()
