@@ -94,6 +94,34 @@ def test_where_one_put_follows_the_other_the_next_one_is_waited_for(
     assert cluster.all_equal()
 
 
+def test_a_reminder_between_a_commit_and_its_turn_keeps_nobody_waiting() -> None:
+    cluster = Cluster()
+    leader = cluster.elect()
+    held: list[Packet] = []
+
+    def hold(packet: Packet) -> list[Packet]:
+        frame = packet.frame
+        if isinstance(frame, Message) and frame.type is MessageType.APPEND_REPLY:
+            held.append(packet)
+            return []
+        return [packet]
+
+    with without_waits(cluster):
+        leader.put(b"first")
+        for _ in range(20):
+            cluster.step()
+        cluster.network = hold
+        cluster.members[2].put(b"k")
+        for _ in range(20):
+            cluster.step()
+    assert leader.driver.received(held[0].sender, [held[0].frame])  # committed, a turn is due
+    leader.driver.remind()
+    frames = leader.turn().frames[2]
+    assert [frame.commit for frame in frames if isinstance(frame, Message) and frame.quiet] == [
+        committed(leader.driver)
+    ]
+
+
 def test_an_answer_that_changes_nothing_needs_no_turn() -> None:
     cluster = Cluster()
     leader = cluster.elect()

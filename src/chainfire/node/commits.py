@@ -79,7 +79,8 @@ class Commits:
         for id, peer in self._core.tracker.progress.items():
             if id == self._core.id:
                 continue
-            if peer.sent_commit < due:
+            # Who waits, too, if the turn of this commit is still to come: it finds it seen.
+            if peer.sent_commit < max(due, self._awaited.get(id, 0)):
                 self._raft.tell_commit(id)
             self._lags = self._lags or peer.can_tell_commit(committed)
         return self.begin_wait()
