@@ -114,7 +114,7 @@ class Door:
 
     def statistics(self) -> dict[str, int]:
         """connections, unsent_bytes, incomplete_bytes; since the start: accepted, refused, rude, wakes, direct, near,
-        awaited."""
+        lingers."""
 
 def self_signed(
     names: Sequence[str], common_name: str, now: int, days: int

@@ -139,7 +139,7 @@ impl Door {
             ("wakes", &border.counters.wakes),
             ("direct", &border.counters.direct),
             ("near", &border.counters.near),
-            ("awaited", &border.counters.awaited),
+            ("lingers", &border.counters.lingers),
         ] {
             found.set_item(name, counter.load(Ordering::Relaxed))?;
         }

@@ -52,7 +52,7 @@ pub struct Counters {
     pub wakes: AtomicU64,
     pub direct: AtomicU64,  // replies written by Python's own thread
     pub near: AtomicU64,    // sockets read by it
-    pub awaited: AtomicU64, // wakes that it was spared by `linger`
+    pub lingers: AtomicU64, // times that it looked for the next call instead of sleeping
 }
 
 pub struct Border {
@@ -207,9 +207,9 @@ impl Border {
 
     /// After a `reply` that said so: wait a little for the next call. True: `drain` has something.
     pub fn linger(&self) -> bool {
+        self.counters.lingers.fetch_add(1, Ordering::Relaxed);
         let ready = self.near.linger();
         let found = ready.event_fd || !ready.connections().is_empty();
-        self.counters.awaited.fetch_add(u64::from(found), Ordering::Relaxed);
         self.read_near(ready);
         found
     }
