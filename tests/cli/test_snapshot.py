@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,24 @@ def test_a_damaged_file_is_refused(saved: Path, at: int, tmp_path: Path, run: Ru
         assert ran.code == 1
         assert "bad snapshot file" in ran.err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_member_whose_state_is_damaged_saves_nothing(tmp_path: Path, run: Run) -> None:
+    """Whoever notices first, the archive's reader or the member itself, which then stops."""
+    data, path = tmp_path / "data", tmp_path / "backup.snap"
+    with Server(need_chainfire(), data) as server:
+        ctl = Ctl(need_tool("etcdctl"), server.target)
+        assert ctl("put key value").code == 0
+        assert ctl("defrag").code == 0  # from the memtable into a table
+        table = max(data.glob("state-*/*.sst"), key=lambda file: file.stat().st_size)
+        with table.open("r+b") as file:
+            file.seek(table.stat().st_size // 2)
+            (byte,) = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes((byte ^ 1,)))
+        ran = run("snapshot", "save", str(path), f"--endpoints={server.target}")
+        assert ran.code != 0
+        assert not path.exists()
 
 
 def test_a_directory_with_something_in_it_is_left_alone(

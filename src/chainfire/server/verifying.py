@@ -49,16 +49,23 @@ async def ensure_sound(checkpoint: Path) -> None:
         raise Corrupt(said.decode(errors="replace"))
     if reader.returncode:
         detail = complaint.decode(errors="replace")[-_WORDS_BYTES_MAX:]
-        log.warning("cannot verify a checkpoint", extra={"detail": detail})
+        log.warning(
+            "cannot verify a checkpoint",
+            extra={"detail": f"exit code {reader.returncode}: {detail}"},
+        )
 
 
 def main(checkpoint: str) -> None:
-    """The process: exit code 0, or `_EXIT_DAMAGED` with words; any other tells nothing."""
+    """The process: exit code 0, or `_EXIT_DAMAGED` with words; any other tells nothing.
+
+    It ends without taking the interpreter down: the engine's threads may crash in that, and the
+    exit code with them.
+    """
     os.nice(_NICENESS)
     damage = find_damage(Path(checkpoint))
-    if damage:
-        sys.stdout.write(damage)
-        sys.exit(_EXIT_DAMAGED)
+    sys.stdout.write(damage)
+    sys.stdout.flush()
+    os._exit(_EXIT_DAMAGED if damage else 0)
 
 
 def find_damage(checkpoint: Path) -> str:
