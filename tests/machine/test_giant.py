@@ -156,6 +156,7 @@ def takes_slices(body: Message) -> bool:
     return machine.is_half_deleted
 
 
+@pytest.mark.interpreted
 @every_kind
 def test_held_up_it_does_not_begin_and_what_is_behind_it_waits(body: Message) -> None:
     machine, log = opened(bootstrapped()), log_of(body, PutRequest(key=b"k06"))
@@ -168,6 +169,7 @@ def test_held_up_it_does_not_begin_and_what_is_behind_it_waits(body: Message) ->
     assert len(applied(machine, log)) == 2 and machine.hash == finished(body)[0].hash
 
 
+@pytest.mark.interpreted
 def test_one_under_way_goes_on_while_the_next_one_is_held_up() -> None:
     machine = opened(bootstrapped())
     log = log_of(DELETE, *(PutRequest(key=key) for key in KEYS))

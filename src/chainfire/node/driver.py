@@ -327,6 +327,10 @@ class Driver:
         return self._hand_over.best() if self._core.role is Role.LEADER else NOBODY
 
     @property
+    def knows_other_leader(self) -> bool:
+        return self._core.leader not in (NOBODY, self.member_id)
+
+    @property
     def snapshot_under_way(self) -> int | None:
         """The lowest index of a snapshot being sent: who gets it needs the log behind it."""
         if self._core.role is not Role.LEADER:

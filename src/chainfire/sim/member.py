@@ -270,10 +270,15 @@ class SimMember:
         self._schedule.after(SECOND, self.start)
 
     def _leave_later(self) -> None:
-        """Removed. As in the shell: others may still have to hear of it, and one of them lead."""
+        """Removed. As `node.leaving`: others may still have to hear of it, and one of them lead."""
         if not self._leaving:
             self._leaving = True
-            self._later(REMOVAL_US, self.leave)
+            self._look_who_leads()
+
+    def _look_who_leads(self) -> None:
+        assert self.driver is not None
+        may_leave = self.driver.knows_other_leader
+        self._later(REMOVAL_US, self.leave if may_leave else self._look_who_leads)
 
     def leave(self) -> None:
         """It knows that it was removed."""
