@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -383,3 +384,14 @@ def test_settings_become_grpc_s_options() -> None:
     assert "grpc.keepalive_time_ms" not in dict(
         GrpcSettings(keepalive_interval_seconds=0).options(1)
     )
+
+
+def test_a_client_that_goes_while_it_is_answered_is_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """grpc.aio's own words; a fault campaign (seed 1008) took its stack for a bug."""
+    GrpcDoor(kind="grpcio").close()
+    library = logging.getLogger("grpc._cython.cygrpc")
+    library.error("ExecuteBatchError raised in core by servicer method [%s]", PUT)
+    library.error("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]

@@ -12,6 +12,7 @@ end of their own, are told that the server stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -37,6 +38,12 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _QUIET_SECONDS = 0.02  # without a new call: all that were under way have come
 _QUIET_LOOKS_MAX = 10
 _Context = Any  # aio.ServicerContext is generic in its stubs only
+_LIBRARY_LOG = "grpc._cython.cygrpc"
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """grpc.aio makes an error, with a stack, of each client that goes while it is answered."""
+    return not record.getMessage().startswith("ExecuteBatchError")
 
 
 class GrpcServer:
@@ -50,6 +57,7 @@ class GrpcServer:
         certificates: Certificates | None = None,
     ) -> None:
         """Raises ConfigError."""
+        logging.getLogger(_LIBRARY_LOG).addFilter(_is_worth_a_line)
         self._services = services
         self._addresses = addresses(listen, certificates)
         self._credentials = None if certificates is None else _credentials(certificates)
