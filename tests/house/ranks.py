@@ -68,7 +68,7 @@ UNITS: dict[str, Unit] = {
         banned=PURE | only("grpc"),
         except_in=only(
             *("shell", "steps", "scrub", "upkeep", "compacting", "logsync", "worker"),
-            *("heartbeat", "overview", "waiter", "leaving", "ending"),
+            *("heartbeat", "overview", "waiter", "leaving", "ending", "holding"),
             *("peers", "link", "dialer", "accepting", "transport", "peertls", "tlsdoor", "peering"),
             *("registry", "snapshots", "sending", "receiving", "archive", "archiving", "pauses"),
         ),

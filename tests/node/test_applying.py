@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainfire.command import CommandKind
-from chainfire.node import shell
+from chainfire.node import holding
 from chainfire.node.applying import HELD_BYTES_MAX, HELD_MAX, PAGES_AFTER_A_LOOK
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
@@ -285,14 +285,14 @@ async def test_what_is_held_is_applied_though_nothing_else_happens(inline: bool)
             node.propose(CommandKind.PUT, b"\x0a\x01k", caller)
             await answered(caller)
             await until(lambda revision=revision: world.machine.revision == revision)
-        await until(lambda: node._hold_timer is None)
+        await until(lambda: node._holding._timer is None)
 
 
 @on_loop
 async def test_what_has_waited_long_enough_is_applied_once_a_sync_is_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shell, "HOLD_SECONDS", 1000)
+    monkeypatch.setattr(holding, "HOLD_SECONDS", 1000)
     world = World()
     async with running(world, inline=False) as node:
         node.propose(CommandKind.PUT, b"\x0a\x05first", first := Caller())
@@ -303,19 +303,19 @@ async def test_what_has_waited_long_enough_is_applied_once_a_sync_is_acknowledge
         world.driver._applying._not_held = 0
         node.propose(CommandKind.PUT, b"\x0a\x01k", held := Caller())
         await answered(held)
-        assert world.driver.lags and node._hold_timer is not None
-        node._hold_is_over = True  # it was that timer
+        assert world.driver.lags and node._holding._timer is not None
+        node._holding._is_over = True  # it was that timer
         node.propose(CommandKind.PUT, b"\x0a\x01k", last := Caller())
         await answered(last)
         await until(lambda: world.machine.revision == 4)
-        assert node._hold_timer is None
+        assert node._holding._timer is None
 
 
 @on_loop
 async def test_a_stop_leaves_what_is_held_to_the_next_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shell, "HOLD_SECONDS", 1000)
+    monkeypatch.setattr(holding, "HOLD_SECONDS", 1000)
     world = World()
     async with running(world, inline=True) as node:
         await answered(first := world.put(b"first"))
@@ -335,7 +335,7 @@ async def test_a_stop_leaves_what_is_held_to_the_next_start(
 async def test_whoever_asks_the_node_sees_what_was_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shell, "HOLD_SECONDS", 1000)
+    monkeypatch.setattr(holding, "HOLD_SECONDS", 1000)
     world = World()
     async with running(world, inline=True) as node:
         caller = Caller()

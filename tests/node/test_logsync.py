@@ -71,6 +71,17 @@ async def test_the_portable_door_leaves_it_to_the_engine() -> None:
 
 
 @on_servers_loop
+async def test_without_a_free_descriptor_the_engine_is_asked() -> None:
+    backend, heard = Backend(), list[int]()
+    sync = LogSync(backend, natively=True, synced=heard.append, die=pytest.fail)
+    backend.descriptor = 1 << 20  # which the kernel refuses to duplicate
+    sync.start(1)
+    await until(lambda: heard == [1])
+    assert not backend.outcomes and backend.statistics().sync_count == 1
+    await sync.aclose()
+
+
+@on_servers_loop
 async def test_a_failed_sync_ends_the_member_and_nothing_is_said_to_be_durable() -> None:
     backend, heard, deaths = Backend(), list[int](), list[FatalError]()
     sync = LogSync(backend, natively=True, synced=heard.append, die=deaths.append)

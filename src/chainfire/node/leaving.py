@@ -8,10 +8,8 @@ from collections.abc import Callable
 
 from chainfire.errors import FatalError
 from chainfire.node.driver import Driver
-from chainfire.node.peering import removed
+from chainfire.node.peering import REMOVAL_SECONDS, removed
 from chainfire.node.waiter import Waiter
-
-REMOVAL_SECONDS = 0.5  # a removed member lives on that long, as others may hear of it by it
 
 log = logging.getLogger(__name__)
 

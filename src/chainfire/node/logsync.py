@@ -90,11 +90,18 @@ class LogSync:
         self._number = number
         self._thread_syncs_left = max(0, self._thread_syncs_left - 1)
         self._started = self._loop.time()
+        if not self._start_natively():
+            self._worker.run(self._backend.sync, self._done)
+
+    def _start_natively(self) -> bool:
         descriptor = None if self._syncer is None else self._backend.sync_descriptor()
         if self._syncer is None or descriptor is None:
-            self._worker.run(self._backend.sync, self._done)
-        else:
+            return False
+        try:
             self._syncer.start(descriptor)
+        except OSError:  # this process may open no more files; the engine need not
+            return False
+        return True
 
     def _heard(self) -> None:
         """The native thread may have an outcome."""

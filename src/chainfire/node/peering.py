@@ -32,7 +32,7 @@ from chainfire.node.worker import fatal
 from chainfire.raft.messages import Message
 
 CAMPAIGN_SECONDS = 0.06  # what one usually takes, two round trips and two syncs, and some more
-REMOVAL_SECONDS = 0.5  # how long a member lives on that hears of its own removal
+REMOVAL_SECONDS = 0.5  # a removed member lives on that long, as others may hear of it by it
 CAMPAIGNS_MAX = 10  # then the election timeout goes on alone
 
 log = logging.getLogger(__name__)

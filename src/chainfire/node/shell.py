@@ -18,13 +18,13 @@ from typing import TypeVar
 from chainfire.errors import FatalError, RequestError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
-from chainfire.node.applying import HOLD_SECONDS
 from chainfire.node.archiving import StateArchive
 from chainfire.node.audience import Follower, Outlet
 from chainfire.node.driver import Driver
 from chainfire.node.effects import Answer, Effects
 from chainfire.node.ending import last_words, make_durable
 from chainfire.node.heartbeat import Heartbeat
+from chainfire.node.holding import Holding
 from chainfire.node.journal import Journal
 from chainfire.node.leaving import Leaving
 from chainfire.node.logsync import LogSync
@@ -110,8 +110,7 @@ class Node:
             driver.sync_through(self._log_sync.begin)
         self._turn_scheduled = self._round_scheduled = False
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._hold_timer: asyncio.TimerHandle | None = None
-        self._hold_is_over = False
+        self._holding = Holding(driver, turn=self._turn)
         self._membership_changes: tuple[int, int] | None = None  # as last looked at
         self._outlets: list[Outlet] = []
         self._follower: Follower | None = None
@@ -199,9 +198,9 @@ class Node:
         self._closed = True
         self._heartbeat.stop()
         self._leaving.stop()
-        for timer in (self._stall_timer, self._hold_timer):
-            if timer is not None:
-                timer.cancel()
+        self._holding.stop()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         self._end_waits()
         self.collector_pauses.end()
         await self.peering.aclose()
@@ -431,33 +430,7 @@ class Node:
         if self._machine.applied_index != self._kept_up:
             self._kept_up = self._machine.applied_index
             self._upkeep.after_apply()
-        self._mind_held()
-
-    def _mind_held(self) -> None:
-        if self._driver.lags and self._hold_timer is None:
-            self._hold_timer = self._loop.call_later(HOLD_SECONDS, self._end_hold)
-
-    def _end_hold(self) -> None:
-        """What was answered is applied in the next pause, or without one a little later: here and
-        now somebody might be kept waiting who has just come.
-        """
-        if self._hold_is_over or self._driver.is_sole_voter:
-            self._let_go()
-        else:
-            self._hold_is_over = True
-            self._hold_timer = self._loop.call_later(HOLD_SECONDS, self._end_hold)
-
-    def _let_go(self) -> None:
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-        self._hold_timer, self._hold_is_over = None, False
-        self._driver.let_go()
-        self._turn()
-
-    def _use_pause(self) -> None:
-        """Our own log has all of it, and said so: it is for others to answer."""
-        if self._hold_is_over and self._driver.lags:
-            self._let_go()
+        self._holding.begin()
 
     def _drive(self) -> Effects:
         """A turn of the driver, timed."""
@@ -519,8 +492,8 @@ class Node:
             if self._log_synced(number):
                 self._turn()
             else:
-                self._mind_held()
-                self._use_pause()
+                self._holding.begin()
+                self._holding.use_pause()
 
     def _log_synced(self, number: int) -> bool:
         """Say what hangs on it. Whether a turn is due."""

@@ -29,6 +29,15 @@ LOOK_BYTES: Final = 64 << 10
 _NOT_OPEN: Final = -1
 
 
+def newest_wal(directory: Path) -> Path | None:
+    """The one with the highest number; None: there is none. Raises OSError."""
+    return max(directory.glob("*.log"), key=_number, default=None)
+
+
+def _number(file: Path) -> int:
+    return int(file.stem) if file.stem.isdecimal() else -1
+
+
 class NewestWal:
     """Opens it by itself: a failed write is told to each descriptor once, and the engine's is the
     one that must hear."""
@@ -49,16 +58,11 @@ class NewestWal:
             start_writing(self._fd)
 
     def _look(self) -> None:
-        newest = ""
-        with os.scandir(self._directory) as files:
-            for file in files:
-                name = file.name
-                if name.endswith(".log") and (len(name), name) > (len(newest), newest):
-                    newest = name
-        if newest and newest != self._name:
+        newest = newest_wal(self._directory)
+        if newest is not None and newest.name != self._name:
             self.close()
-            self._fd = os.open(self._directory / newest, os.O_RDONLY)
-            self._name = newest
+            self._fd = os.open(newest, os.O_RDONLY)
+            self._name = newest.name
 
     def close(self) -> None:
         """Idempotent."""

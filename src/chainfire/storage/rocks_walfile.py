@@ -24,6 +24,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from chainfire.storage.rocks_wal import newest_wal
+
 LOST: Final = 0  # no number of a `found` file
 WRITES_BETWEEN_LOOKS: Final = 1000  # after a guess that was wrong, or none
 TRIES_MAX: Final = 1024  # descriptors below a new one that a look tries, the nearest first
@@ -78,17 +80,13 @@ class WalFile:
         self._looks += 1
         self._writes_to_look = WRITES_BETWEEN_LOOKS
         try:
-            newest = max(self._directory.glob("*.log"), key=_number, default=None)
+            newest = newest_wal(self._directory)
             own = None if newest is None else _engines_own(newest)
         except OSError:  # it has just been renamed, or there are no more descriptors
             return
         if own is not None:
             self._position = os.lseek(own, 0, os.SEEK_CUR)
             self._descriptor = own
-
-
-def _number(file: Path) -> int:
-    return int(file.stem) if file.stem.isdecimal() else -1
 
 
 def _engines_own(file: Path) -> int | None:
