@@ -23,7 +23,7 @@ const EVENT_FD: u64 = 0; // where connections have their numbers, which begin at
 const LONE_CALLS: u32 = 16;
 const PROMPT_CALLS: u32 = 16;
 const PROMPT_CALLS_MAX: u32 = 2 * PROMPT_CALLS; // that are counted
-const LINGER: Duration = Duration::from_micros(100);
+const LINGER: Duration = Duration::from_micros(200);
 
 pub struct Near {
     epoll: OwnedFd,

@@ -26,7 +26,7 @@ if FAULT is None:
     from chainfire_native import Syncer
 
 INLINE_SECONDS_MAX = 0.005  # one sync slower than this, and the next ones use the thread
-THREAD_SYNCS_AFTER_SLOW = 100
+THREAD_SYNCS_AFTER_SLOW = 20
 
 
 class LogSync:
