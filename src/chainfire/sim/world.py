@@ -37,6 +37,7 @@ from chainfire.sim.member import Clock, SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.opening import found_member
 from chainfire.sim.oracle import Oracle
+from chainfire.sim.pace import entries_at_best
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.sim.watching import WatchClient, hear_out
@@ -46,7 +47,8 @@ from chainfire.types import ConfState, Nobody
 CROWD = 70  # leases that end together: more than `node.leases` names in one command
 MEMBERS_MAX = 8  # that ever were
 RESTART_MS_MAX = 6000  # until who died is up again
-PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time
+PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time, or is only slow
+LAG_ENTRIES_MAX = 100  # under load
 
 
 class _QuorumLost(Exception):
@@ -239,15 +241,38 @@ class World:
             self._await(self._is_level, "members lag behind")
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
-        deadline = self.schedule.now + PEACE_US
+        """Without load for as much longer as those who lag behind are only slow."""
+        applied, deadline = self._applied(), self.schedule.now + PEACE_US
         while not condition():
             if self.schedule.now >= deadline:
                 if self._is_quorum_lost():
                     raise _QuorumLost
-                states = [m.driver and m.driver.raft.status() for m in self.members.values()]
-                raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
+                if not self._is_only_slow(applied):
+                    states = [m.driver and m.driver.raft.status() for m in self.members.values()]
+                    raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
+                self.branches["peace prolonged for who is slow"] += 1
+                for party in self._parties:
+                    party.stop()
+                applied, deadline = self._applied(), self.schedule.now + PEACE_US
             self._leave_joint()
             self.schedule.run_until(self.schedule.now + 50 * MS)
+
+    def _applied(self) -> dict[int, int]:
+        return {id: member.applied for id, member in self.members.items()}
+
+    def _is_only_slow(self, before: dict[int, int]) -> bool:
+        """Whether some lag behind, and each of them has taken at least half of what it could since
+        `before`, PEACE_US ago."""
+        leader = self.leader()
+        if leader is None or leader.driver is None:
+            return False
+        config = leader.driver.raft.raft.config
+        least = entries_at_best(config, self.shape, PEACE_US) // 2
+        lagging = [m for m in self._belonging(leader.driver) if self._lags(m)]
+        return bool(lagging) and all(m.applied - before[m.id] >= least for m in lagging)
+
+    def _lags(self, member: SimMember) -> bool:
+        return member.applied < self.oracle.committed - LAG_ENTRIES_MAX
 
     def _is_quorum_lost(self) -> bool:
         """As those know it who have lost nothing."""
@@ -287,7 +312,7 @@ class World:
             and all(
                 member.driver is not None
                 and member.driver.raft.raft.leader == leader.id
-                and member.driver.machine.applied_index >= self.oracle.committed - 100
+                and not self._lags(member)
                 for member in self._belonging(leader.driver)
             )
         )
