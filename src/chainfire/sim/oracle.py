@@ -73,6 +73,7 @@ class Oracle:
         self.leaders: dict[int, tuple[int, int]] = {}  # term: (member, its life)
         # Of committed entries, and of the chain behind them, by index; those that founded it first.
         self.terms: list[int] = [0, FOUNDED_AT]
+        self.ends: dict[int, int] = {}  # by term: up to where its leader is known to have committed
         self.hashes: list[int] = [0, 0]
         self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
         self.newest_conf = (0, ConfState())  # and where it was seen
@@ -187,7 +188,7 @@ class Oracle:
         if leader != me:
             raise Violation(f"two leaders in term {term}: (member, life) {leader} and {me}")
         assert member.driver is not None
-        log, last = member.driver.raft.raft.log, self.committed
+        log, last = member.driver.raft.raft.log, committed_before(term, self.ends)
         held = log.term(last)
         if last >= log.first_index and held != self.terms[last]:
             raise Violation(
@@ -234,6 +235,7 @@ class Oracle:
                 f"on {sorted(holders)} of {confs}"
             )
         self.terms += [term for term in new if term is not None]
+        self.ends[term] = high
 
     def _applied(self, member: SimMember, low: int, high: int, commit: int) -> None:
         assert member.driver is not None
@@ -297,6 +299,15 @@ class Oracle:
         hard = member.durable.hard_state
         if hard.term < message.term or (hard.term == message.term and hard.vote != vote):
             raise Violation(f"member {member.id} says {message}, durable is {hard}")
+
+
+def committed_before(term: int, ends: Mapping[int, int]) -> int:
+    """The index that a leader of this term must hold all entries up to (Raft §5.4, leader
+    completeness), given up to where the leaders of which terms have committed.
+
+    Who has the votes for a term may count them late, after a later term has committed more.
+    """
+    return max((end for earlier, end in ends.items() if earlier < term), default=1)
 
 
 def _is_quorum(holders: set[int], conf: ConfState) -> bool:
