@@ -7,7 +7,7 @@ replies are joined, never rebuilt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
@@ -24,18 +24,26 @@ class EntryType(IntEnum):
     CONF_CHANGE_V2 = 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Entry:
     """One log entry. `data` is opaque to Raft; empty data is a leader's first entry.
 
-    Never changed once made; not frozen, because that doubles the cost of making one (0.24 to
-    0.55 µs), and one is made for every command.
+    Never changed once made; neither frozen nor with the dataclass's own `__init__`, because one is
+    made for every command: compiled, 0.03 µs instead of 0.24, and 0.55 if frozen.
     """
 
     term: int
     index: int
-    type: EntryType = EntryType.NORMAL
-    data: bytes = b""
+    type: EntryType
+    data: bytes
+
+    def __init__(
+        self, term: int, index: int, type: EntryType = EntryType.NORMAL, data: bytes = b""
+    ) -> None:
+        self.term = term
+        self.index = index
+        self.type = type
+        self.data = data
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,32 +69,57 @@ class ConfState:
 # ── results of applied commands and of reads ────────────────────────────────
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class PutResult:
     revision: int  # the store's main revision after the request
-    prev: bytes | None = None  # encoded KeyValue before the put, if asked for
+    prev: bytes | None  # encoded KeyValue before the put, if asked for
+
+    def __init__(self, revision: int, prev: bytes | None = None) -> None:
+        self.revision = revision
+        self.prev = prev
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class DeleteResult:
     revision: int
     deleted: int
-    prevs: Sequence[bytes] = ()  # encoded KeyValues in key order, if asked for
+    prevs: Sequence[bytes]  # encoded KeyValues in key order, if asked for
+
+    def __init__(self, revision: int, deleted: int, prevs: Sequence[bytes] = ()) -> None:
+        self.revision = revision
+        self.deleted = deleted
+        self.prevs = prevs
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RangeResult:
     revision: int  # the store's current revision, not the requested one
     rows: Sequence[bytes]  # encoded KeyValues
     more: bool
     count: int
 
+    def __init__(self, revision: int, rows: Sequence[bytes], more: bool, count: int) -> None:
+        self.revision = revision
+        self.rows = rows
+        self.more = more
+        self.count = count
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class TxnResult:
     revision: int
     succeeded: bool
-    results: list[PutResult | DeleteResult | RangeResult | TxnResult] = field(default_factory=list)
+    results: list[PutResult | DeleteResult | RangeResult | TxnResult]
+
+    def __init__(
+        self,
+        revision: int,
+        succeeded: bool,
+        results: list[PutResult | DeleteResult | RangeResult | TxnResult] | None = None,
+    ) -> None:
+        self.revision = revision
+        self.succeeded = succeeded
+        self.results = [] if results is None else results
 
 
 @dataclass(slots=True)
@@ -106,17 +139,24 @@ class AlarmResult:
     alarms: Sequence[Alarm]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RenewResult:
     revision: int
     ttls_ms: Sequence[int]  # of the leases that the command names, in its order; 0 = no such lease
 
+    def __init__(self, revision: int, ttls_ms: Sequence[int]) -> None:
+        self.revision = revision
+        self.ttls_ms = ttls_ms
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class AckResult:
     """A command whose reply carries nothing but the header."""
 
     revision: int
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
 
 
 OpResult = PutResult | DeleteResult | RangeResult | TxnResult

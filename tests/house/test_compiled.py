@@ -104,6 +104,28 @@ def test_no_star_is_handed_to_super() -> None:
     assert not wrong
 
 
+def test_what_is_written_out_for_a_dataclass_takes_its_fields_in_their_order() -> None:
+    """Made by the thousand, a record has an `__init__` of its own, which mypyc compiles."""
+    wrong, found = [], 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in classes(path):
+            if not any("init=False" in ast.unparse(each) for each in node.decorator_list):
+                continue
+            found += 1
+            fields = [
+                ast.unparse(part.target) for part in node.body if isinstance(part, ast.AnnAssign)
+            ]
+            inits = [
+                part
+                for part in node.body
+                if isinstance(part, ast.FunctionDef) and part.name == "__init__"
+            ]
+            taken = [argument.arg for argument in inits[0].args.args[1:]] if inits else []
+            if taken != fields:
+                wrong.append(f"{path.name}: {node.name}")
+    assert found and not wrong
+
+
 SUSPENDING = ast.Await | ast.Yield | ast.YieldFrom | ast.AsyncFor | ast.AsyncWith
 
 

@@ -8,7 +8,7 @@ from chainfire.errors import RequestError
 from chainfire.types import Result
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Applied:
     """What became of one command."""
 
@@ -17,3 +17,17 @@ class Applied:
     start_number: int
     sequence: int
     result: Result | RequestError
+
+    def __init__(
+        self,
+        index: int,
+        member_id: int,
+        start_number: int,
+        sequence: int,
+        result: Result | RequestError,
+    ) -> None:
+        self.index = index
+        self.member_id = member_id
+        self.start_number = start_number
+        self.sequence = sequence
+        self.result = result

@@ -37,7 +37,7 @@ _SENDER: Final = struct.Struct(">BQQI")
 _ALARM_KEY: Final = struct.Struct(">QB")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Position:
     """How far the machine is: the row that makes a batch an atom.
 
@@ -49,6 +49,15 @@ class Position:
     revision: int  # main
     hash: int  # of the chain, up to and with `index`
     leader_clock_ms: int
+
+    def __init__(
+        self, index: int, term: int, revision: int, hash: int, leader_clock_ms: int
+    ) -> None:
+        self.index = index
+        self.term = term
+        self.revision = revision
+        self.hash = hash
+        self.leader_clock_ms = leader_clock_ms
 
 
 def read_position(reader: Reader) -> Position:

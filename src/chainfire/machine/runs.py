@@ -12,10 +12,14 @@ from chainfire.types import Entry
 RUN_MAX: Final = 256  # entries
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Run:
     entries: list[Entry]
     plains: list[Plain]
+
+    def __init__(self, entries: list[Entry], plains: list[Plain]) -> None:
+        self.entries = entries
+        self.plains = plains
 
     @property
     def row_keys(self) -> list[bytes]:

@@ -176,9 +176,9 @@ def version_in(value: bytes) -> bytes | None:
 # ── revisions ───────────────────────────────────────────────────────────────
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, init=False)
 class Change:
-    """A row of `revisions`."""
+    """A row of `revisions`. Never changed; not frozen, as types.Entry."""
 
     main: int
     sub: int
@@ -188,6 +188,26 @@ class Change:
     predecessor_sub: int
     lease: int
     key: bytes
+
+    def __init__(
+        self,
+        main: int,
+        sub: int,
+        type: int,
+        reason: int,
+        predecessor_main: int,
+        predecessor_sub: int,
+        lease: int,
+        key: bytes,
+    ) -> None:
+        self.main = main
+        self.sub = sub
+        self.type = type
+        self.reason = reason
+        self.predecessor_main = predecessor_main
+        self.predecessor_sub = predecessor_sub
+        self.lease = lease
+        self.key = key
 
 
 def change_key(prefix: bytes, main: int, sub: int) -> bytes:

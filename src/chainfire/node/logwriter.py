@@ -30,7 +30,7 @@ class WitnessFile(Protocol):
     def lower(self, last_index: int, last_term: int) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class _Unsynced:
     """A log write that is not durable yet, and what the log was when it was written."""
 
@@ -40,6 +40,22 @@ class _Unsynced:
     last_term: int
     term: int
     vote: int
+
+    def __init__(
+        self,
+        number: int,
+        responses: Sequence[Message],
+        last_index: int,
+        last_term: int,
+        term: int,
+        vote: int,
+    ) -> None:
+        self.number = number
+        self.responses = responses
+        self.last_index = last_index
+        self.last_term = last_term
+        self.term = term
+        self.vote = vote
 
 
 class LogWriter:

@@ -21,7 +21,7 @@ from chainfire.raft.changes import ConfChange
 from chainfire.types import Pending
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Own:
     """One command of ours, or a membership change (`change`; `body` then describes members)."""
 
@@ -29,11 +29,33 @@ class Own:
     pending: Pending
     kind: int
     body: bytes
-    keyspace: int = 0
-    user: str = ""
-    auth_revision: int = 0
-    change: ConfChange | None = None
-    is_out: bool = False  # proposed or forwarded before: a copy of it may be in some log
+    keyspace: int
+    user: str
+    auth_revision: int
+    change: ConfChange | None
+    is_out: bool  # proposed or forwarded before: a copy of it may be in some log
+
+    def __init__(
+        self,
+        sequence: int,
+        pending: Pending,
+        kind: int,
+        body: bytes,
+        keyspace: int = 0,
+        user: str = "",
+        auth_revision: int = 0,
+        change: ConfChange | None = None,
+        is_out: bool = False,
+    ) -> None:
+        self.sequence = sequence
+        self.pending = pending
+        self.kind = kind
+        self.body = body
+        self.keyspace = keyspace
+        self.user = user
+        self.auth_revision = auth_revision
+        self.change = change
+        self.is_out = is_out
 
 
 class Proposals:

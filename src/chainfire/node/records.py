@@ -71,7 +71,7 @@ def data_bytes(entries: Iterable[Entry]) -> int:
     return sum(map(len, map(_data_of, entries)))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class _Held:
     """Never changed; not frozen, as types.Entry."""
 
@@ -79,6 +79,12 @@ class _Held:
     last: Entry
     count: int
     record: bytes
+
+    def __init__(self, first: Entry, last: Entry, count: int, record: bytes) -> None:
+        self.first = first
+        self.last = last
+        self.count = count
+        self.record = record
 
 
 class RecordCache:

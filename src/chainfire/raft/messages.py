@@ -16,7 +16,7 @@ carry none, because they are not claims about a term; but for a READ_INDEX that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -63,7 +63,7 @@ class Snapshot:
     data: bytes = b""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Message:
     """One message; which fields count depends on `type`.
 
@@ -80,19 +80,55 @@ class Message:
     type: MessageType
     to: int
     sender: int
-    term: int = 0
-    log_term: int = 0
-    index: int = 0
-    entries: Sequence[Entry] = ()
-    commit: int = 0
-    vote: int = 0
-    reject: bool = False
-    reject_hint: int = 0
-    context: bytes = b""
-    snapshot: Snapshot | None = None
-    responses: Sequence[Message] = field(default=())
-    settled: tuple[int, int] = (0, 0)
-    quiet: bool = False
+    term: int
+    log_term: int
+    index: int
+    entries: Sequence[Entry]
+    commit: int
+    vote: int
+    reject: bool
+    reject_hint: int
+    context: bytes
+    snapshot: Snapshot | None
+    responses: Sequence[Message]
+    settled: tuple[int, int]
+    quiet: bool
+
+    def __init__(
+        self,
+        type: MessageType,
+        to: int,
+        sender: int,
+        term: int = 0,
+        log_term: int = 0,
+        index: int = 0,
+        entries: Sequence[Entry] = (),
+        commit: int = 0,
+        vote: int = 0,
+        reject: bool = False,
+        reject_hint: int = 0,
+        context: bytes = b"",
+        snapshot: Snapshot | None = None,
+        responses: Sequence[Message] = (),
+        settled: tuple[int, int] = (0, 0),
+        quiet: bool = False,
+    ) -> None:
+        self.type = type
+        self.to = to
+        self.sender = sender
+        self.term = term
+        self.log_term = log_term
+        self.index = index
+        self.entries = entries
+        self.commit = commit
+        self.vote = vote
+        self.reject = reject
+        self.reject_hint = reject_hint
+        self.context = context
+        self.snapshot = snapshot
+        self.responses = responses
+        self.settled = settled
+        self.quiet = quiet
 
 
 # With asynchronous storage these wait until the STORAGE_APPEND of their Ready is durable. A

@@ -75,7 +75,7 @@ class Ready:
     must_sync: bool = False  # entries, term or vote changed; a commit index alone needs no sync
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Work:
     """A Ready of the steady state, with asynchronous storage: see `RawNode.work`."""
 
@@ -83,3 +83,15 @@ class Work:
     read_states: Sequence[ReadState]
     append: Message | None  # the STORAGE_APPEND, if there is one
     committed: Sequence[Entry]  # to be applied; then `applied_to`
+
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        read_states: Sequence[ReadState],
+        append: Message | None,
+        committed: Sequence[Entry],
+    ) -> None:
+        self.messages = messages
+        self.read_states = read_states
+        self.append = append
+        self.committed = committed
