@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chainfire.errors import RequestError
 
@@ -127,8 +127,7 @@ class CompactResult:
     revision: int
 
 
-@dataclass(slots=True, frozen=True)
-class Alarm:
+class Alarm(NamedTuple):
     member_id: int
     type: int  # AlarmType: 1 NOSPACE, 2 CORRUPT
 

@@ -395,7 +395,7 @@ class StorageConfig:
     """Memory and disk."""
 
     cache_bytes: int = _option(
-        176 * MIB,
+        128 * MIB,
         "cache-bytes",
         kinds.size(8 * MIB),
         "Memory for cached data, all caches together; does not grow with the number of keys",
