@@ -88,10 +88,19 @@ def summary(verdicts: Sequence[Verdict], seconds: float) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--first", type=int, default=1, help="the first seed")
-    parser.add_argument("--door", choices=("native", "grpcio", "both"), default="both")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--runs", type=int, default=20, help="how many (default: 20)")
+    parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
+    parser.add_argument(
+        "--door",
+        choices=("native", "grpcio", "both"),
+        default="both",
+        help="default: both, in turn",
+    )
     parser.add_argument("--only", default="", help="this fault in each run, or a few: a,b")
     parser.add_argument("--keep", type=Path, help="where the files of broken runs are left")
     arguments = parser.parse_args()

@@ -250,9 +250,13 @@ def _raises_corrupt(body: bytes) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.live", description=__doc__)
-    parser.add_argument("--calls", type=int, default=40_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz.live",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--calls", type=int, default=40_000, help="default: 40,000")
+    parser.add_argument("--seed", type=int, default=1, help="default: 1")
     options = parser.parse_args()
     began = time.monotonic()
     with (

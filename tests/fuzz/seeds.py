@@ -6,11 +6,19 @@ from chainfire.command import CommandKind, Envelope
 from chainfire.machine import rows as machine_rows
 from chainfire.machine.rows import Position
 from chainfire.machine.sender import Sender
-from chainfire.node import frames, records
+from chainfire.node import frames, handshake, records, transfer
+from chainfire.node.archive import Head
+from chainfire.node.handshake import Denial, Hello, Reason
+from chainfire.node.logstore import Identity
 from chainfire.node.records import RecordCache
+from chainfire.node.roster import Roster, encode_ask, encode_roster
+from chainfire.node.transfer import Chunk, File, FileEnd, Offer, Outcome, Part
 from chainfire.proto import kv_pb2 as kv
+from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.messages import Message, MessageType, Snapshot
+from chainfire.server.rejoining import Rejoin
+from chainfire.server.rejoining import encode as encode_rejoin
 from chainfire.types import ConfState, Entry, EntryType
 
 _ENTRIES = [Entry(3, 8, EntryType.NORMAL, b"one"), Entry(4, 9, EntryType.CONF_CHANGE_V2, b"two")]
@@ -54,6 +62,55 @@ def _commands() -> list[bytes]:
     ]
 
 
+_ROSTER = Roster(7, 9, _CONF, (Member(ID=1, name="a", peerURLs=["http://127.0.0.1:2380"]),))
+_HELLO = Hello(
+    cluster_id=7,
+    sender=1,
+    to=2,
+    incarnation=3,
+    start_number=4,
+    life=5,
+    lost_data=True,
+    version="0.1.0",
+)
+_REJOIN = Rejoin(
+    identity=Identity(1, 2, 3),
+    start_number=4,
+    term=5,
+    roster=_ROSTER,
+    aside="damaged-1",
+    reason="it is lost",
+)
+
+
+def _greetings() -> list[bytes]:
+    return [
+        handshake.encode_hello(handshake.HELLO, _HELLO),
+        handshake.encode_denial(Denial(Reason.BUSY, "later")),
+        handshake.encode_denial(Denial(Reason.OLDER_COPY, "older", 9)),
+        handshake.encode_ping(handshake.PING, 77),
+        encode_ask(),
+        encode_roster(_ROSTER),
+    ]
+
+
+def _transfers() -> list[bytes]:
+    message = Message(MessageType.SNAPSHOT, 2, 1, term=4, snapshot=Snapshot(7, 3, _CONF))
+    return [
+        transfer.encode_offer(Offer(message, [File("000012.sst", 5), File("CURRENT", 2**40)])),
+        transfer.encode_have([Part(1, 2, 3)]),
+        transfer.encode_chunk(Chunk(1, 2, b"data")),
+        transfer.encode_file_end(FileEnd(1, 2, 3)),
+        transfer.encode_outcome(Outcome(arrived=False, text="no")),
+    ]
+
+
+def _archives() -> list[bytes]:
+    """What a fuzzer cannot compute, the checksums, is missing."""
+    head = Head(1, 2, "0.1", [File("000007.sst", 3), File("CURRENT", 0)])
+    return [head.encode() + b"abc" + bytes(16), Head(1, 2, "", []).encode()]
+
+
 def _rows() -> list[bytes]:
     sender = Sender(3, 4)
     sender.firsts, sender.lasts = [4, 9], [5, 12]
@@ -71,12 +128,25 @@ SEEDS: dict[str, list[bytes]] = {
         b"\x03" + _TXN,
         b"\x04\x08\x02",
     ],
+    "json": [
+        b'\0{"key":"a2V5","range_end":"","limit":"7","sortOrder":1,"sort_target":"MOD"}',
+        b'\0{"key":"text","consistency":"LOCAL"}',
+        b'\x03{"compare":[{"key":"k","target":"VERSION","version":1e0}],"success":[{"request_put":'
+        b'{"key":{"base64":"/w=="},"value":"\\ud83d\\ude00"}}]}',
+    ],
+    "json-stream": [b'\x05{"a":"}\\"{"} [1]{"b":{}}', b'\x02"\\\\"{}'],
+    "headers": [
+        b"grpc-timeout:500m\nauthorization:token\ngrpc-metadata-a-bin:AAA=\ngrpc-metadata-b:c"
+    ],
     "command": _commands(),
     "frame": _bodies(),
     "stream-of-frames": [
         b"".join(frames.encode(frame, RecordCache()) for frame in _FRAMES),
         frames.encode(_FRAMES[1], RecordCache()),
     ],
+    "greeting": _greetings(),
+    "snapshot-stream": _transfers(),
+    "snapshot-file": _archives(),
     "record": [records.encode(_ENTRIES), records.encode(_ENTRIES[:1])],
     "conf-change": [
         b"",
@@ -88,6 +158,11 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "state-row": _rows(),
     "history-key": [b"a\0b\0\0c", b"\0\xff\0"],
+    "rejoin": [
+        encode_rejoin(_REJOIN),
+        b"[" * 2000,  # found by reading: the parser's depth is Python's
+        b'{"format":1,"cluster_id":"7","member_id":"1","incarnation":"3","start_number":1e999}',
+    ],
     "witness": [b"CFW1" + bytes(76)],
     "toml": [b'[member]\nname = "n"\n[raft]\nheartbeat_interval_ms = 100\n'],
     "yaml": [b"name: n\nheartbeat-interval: 100\ninitial-cluster: n=http://127.0.0.1:2380\n"],
@@ -97,5 +172,8 @@ SEEDS: dict[str, list[bytes]] = {
         b"https://[::1]:2379",
         b"unix:a:b/c",  # found: was shown as a host with a port that is none
         b"unix:a,unix:\x1c",  # found: a name of nothing but white space
+    ],
+    "transaction": [
+        b'mod("k") > "0"\nval(k) = "\\x41\\n"\n\nput k "a b" --lease=1f\ndel k\n\nget k --prefix',
     ],
 }

@@ -10,18 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from chainfire import command
+from chainfire.api.table import METHODS
+from chainfire.cli.txn_grammar import BadLine, parse_txn
 from chainfire.config import etcd, serve
 from chainfire.config.urls import BadValue, parse_urls, show_urls
-from chainfire.errors import ConfigError, Corrupt, InternalError, Malformed, UnknownFormat
+from chainfire.errors import (
+    ConfigError,
+    Corrupt,
+    InternalError,
+    Malformed,
+    RequestError,
+    UnknownFormat,
+)
+from chainfire.gateway.json_codec import ETCD, READABLE, BadJson, codec
+from chainfire.gateway.json_text import Splitter, text_of
+from chainfire.gateway.json_words import read_headers
 from chainfire.machine import rows as machine_rows
 from chainfire.mvcc import rows as mvcc_rows
-from chainfire.node import frames, records
+from chainfire.node import archive, frames, handshake, records, roster, transfer
+from chainfire.node.handshake import HELLO, WELCOME
 from chainfire.node.records import RecordCache
 from chainfire.raft.changes import ConfChange
+from chainfire.server import rejoining
 from chainfire.storage.witness import Witness
 from tests.api.fake_node import Api
 
@@ -65,6 +80,41 @@ def command_(data: bytes) -> None:
             command.decode_request(kind, data)
 
 
+_JSON_REQUESTS = [
+    method.request_type for method in METHODS.values() if method.service.startswith("etcdserverpb.")
+]
+
+
+def json(data: bytes) -> None:
+    """The first byte chooses the message."""
+    descriptor = _JSON_REQUESTS[(data[0] if data else 0) % len(_JSON_REQUESTS)].DESCRIPTOR
+    text = text_of(data[1:])
+    with suppress(BadJson):
+        codec(descriptor, ETCD).decode(text)
+    ours = codec(descriptor, READABLE)
+    try:
+        body = ours.decode(text)
+    except BadJson:
+        return
+    assert ours.decode(ours.encode(body)) == body, text
+
+
+def json_stream(data: bytes) -> None:
+    """A body that comes in two pieces: the first byte says where it is cut."""
+    at = data[0] if data else 0
+    whole, cut = Splitter(), Splitter()
+    values = list(whole.feed(data))
+    assert [*cut.feed(data[:at]), *cut.feed(data[at:])] == values
+    assert cut.rest() == whole.rest()
+
+
+def headers(data: bytes) -> None:
+    """One per line, as name:value."""
+    pairs = [line.partition(b":") for line in data.split(b"\n")]
+    with suppress(RequestError):
+        read_headers((name.lower(), value) for name, _, value in pairs)
+
+
 # ── what members send ───────────────────────────────────────────────────────
 
 
@@ -96,6 +146,52 @@ def stream_of_frames(data: bytes) -> None:
             bodies = None
         outcomes.append(bodies)
     assert outcomes[0] == outcomes[1], outcomes
+
+
+def greeting(data: bytes) -> None:
+    """All that is said before the first frame."""
+    if not data:
+        return
+    for kind in (HELLO, WELCOME):
+        with suppress(frames.BadFrame):
+            hello = handshake.decode_hello(kind, data)
+            again = handshake.decode_hello(kind, handshake.encode_hello(kind, hello))
+            assert again == hello, (hello, again)
+    for read in (
+        handshake.decode_denial,
+        handshake.decode_ping,
+        roster.ensure_ask,
+        roster.decode_roster,
+    ):
+        with suppress(frames.BadFrame):
+            read(data)
+
+
+def snapshot_stream(data: bytes) -> None:
+    """What the two sides of a transfer say, read as any of its words."""
+    if not data:
+        return
+    for read in (
+        transfer.decode_offer,
+        transfer.decode_have,
+        transfer.decode_content,
+        transfer.decode_outcome,
+    ):
+        with suppress(frames.BadFrame):
+            read(data)
+
+
+def snapshot_file(data: bytes) -> None:
+    """A backup that is restored: no file appears but in the directory, whatever is in it."""
+    with TemporaryDirectory(prefix="fuzz-") as parent:
+        inner = Path(parent) / "inner"
+        inner.mkdir()
+        for check_end in (True, False):
+            with suppress(archive.BadArchive):
+                archive.extract(BytesIO(data), inner, check_end=check_end)
+            for path in inner.iterdir():
+                path.unlink()
+        assert [path.name for path in Path(parent).iterdir()] == ["inner"], data
 
 
 # ── what lies on the disk ───────────────────────────────────────────────────
@@ -150,6 +246,11 @@ class _Files:
         self._read(path)
 
 
+def rejoin(data: bytes) -> None:
+    with suppress(Corrupt, UnknownFormat):
+        rejoining.decode(data)
+
+
 def _witness(path: Path) -> None:
     with suppress(Corrupt, UnknownFormat):
         Witness.open(path).close()
@@ -186,18 +287,32 @@ def urls(data: bytes) -> None:
     assert parse_urls(show_urls(parsed)) == parsed
 
 
+def transaction(data: bytes) -> None:
+    """Its text, as for etcdctl."""
+    with suppress(BadLine):
+        parse_txn(data.decode(errors="replace").split("\n"))
+
+
 TARGETS: dict[str, Target] = {
     "requests": _Requests(),
+    "json": json,
+    "json-stream": json_stream,
+    "headers": headers,
     "command": command_,
     "frame": frame,
     "stream-of-frames": stream_of_frames,
+    "greeting": greeting,
+    "snapshot-stream": snapshot_stream,
+    "snapshot-file": snapshot_file,
     "record": record,
     "conf-change": conf_change,
     "state-row": state_row,
     "history-key": history_key,
+    "rejoin": rejoin,
     "witness": _Files(_witness),
     "toml": _Files(_toml),
     "yaml": _Files(_yaml),
     "arguments": arguments,
     "urls": urls,
+    "transaction": transaction,
 }

@@ -1,7 +1,7 @@
 """`chainfire sim`: run one seed of the simulator, or as many as a time allows.
 
 `run` replays one seed, the same in every process; `swarm` takes seed after
-seed, on several processes, and shrinks the first one that breaks a promise.
+seed, on several processes, and makes the first one that breaks a promise smaller.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
+    from chainfire.sim.run import Outcome
     from chainfire.sim.swarm import Summary
 
 EXIT_BROKEN: Final = 1
 SECONDS: Final = 10
 SEEDS_PER_PART: Final = 5
+TRACE_LINES: Final = 200  # of a run that was made smaller, the last ones
 
 EPILOG = """\b
 Examples:
@@ -37,26 +39,30 @@ def command() -> None:
     """Simulate clusters under faults and check what they promise."""
 
 
+_COUNT: Final = click.IntRange(min=1)
 _seconds = click.option(
-    "--seconds", default=SECONDS, show_default=True, help="Simulated time of chaos, per seed."
+    "--seconds",
+    type=_COUNT,
+    default=SECONDS,
+    show_default=True,
+    help="Simulated time of chaos, per seed.",
 )
 
 
 @command.command("run", context_settings=_HELP)
-@click.option("--seed", type=int, required=True)
-@click.option("--trace", is_flag=True, help="Print every message and every fault.")
+@click.option("--seed", type=int, required=True, help="The run: what it draws, and its chance.")
+@click.option("--trace", is_flag=True, help="Print every message and every fault, with its time.")
 @click.option("--shrink/--no-shrink", default=True, help="Make a broken run smaller.")
 @_seconds
 def run(seed: int, trace: bool, shrink: bool, seconds: int) -> None:
     """Run one seed."""
-    from chainfire.sim.run import Outcome, run_shape
+    from chainfire.sim.run import run_shape
     from chainfire.sim.shape import draw
     from chainfire.sim.shrink import describe
-    from chainfire.sim.shrink import shrink as smaller
 
     outcome: Outcome = run_shape(draw(seed, seconds=seconds), traced=trace)
-    for line in outcome.trace:
-        click.echo(line)
+    if trace:
+        _show_trace(outcome.trace)
     click.echo(describe(outcome.shape))
     click.echo(
         f"{outcome.simulated_us / 1e6:.1f} s, {outcome.events:,} events, {outcome.operations:,} "
@@ -68,26 +74,42 @@ def run(seed: int, trace: bool, shrink: bool, seconds: int) -> None:
         click.echo("every promise was kept")
         return
     if shrink:
-        outcome = run_shape(smaller(outcome, say=click.echo).shape, traced=True)
-        for line in outcome.trace[-200:]:
-            click.echo(line)
-        click.echo(describe(outcome.shape))
+        outcome = _make_smaller(outcome)
     click.echo(outcome.traceback or "", nl=False)
     click.echo(f"BROKEN: {outcome.broken}")
     sys.exit(EXIT_BROKEN)
 
 
+def _show_trace(lines: Sequence[str]) -> None:
+    click.echo("        µs  member (*: all), or sender → receiver, and what")
+    for line in lines:
+        click.echo(line)
+
+
+def _make_smaller(outcome: Outcome) -> Outcome:
+    """The smallest run that is broken in the same way, after its trace and shape were shown."""
+    from chainfire.sim.run import run_shape
+    from chainfire.sim.shrink import describe, shrink
+
+    smallest = run_shape(shrink(outcome, say=click.echo).shape, traced=True)
+    _show_trace(smallest.trace[-TRACE_LINES:])
+    click.echo(describe(smallest.shape))
+    return smallest
+
+
 @command.command("swarm", context_settings=_HELP)
-@click.option("--minutes", type=float, help="Go on so long.")
-@click.option("--seeds", type=int, help="Or take so many seeds.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Go on so long.")
+@click.option("--seeds", type=_COUNT, help="Or take so many seeds.")
 @click.option("--first", default=0, show_default=True, help="The first seed.")
-@click.option("--jobs", default=1, show_default=True, help="Processes.")
+@click.option("--jobs", type=_COUNT, default=1, show_default=True, help="Processes.")
 @click.option("--stop", is_flag=True, help="Stop at the first broken seed.")
 @_seconds
 def swarm(
     minutes: float | None, seeds: int | None, first: int, jobs: int, stop: bool, seconds: int
 ) -> None:
     """Run seed after seed, and add up."""
+    from chainfire.sim.run import run_shape
+    from chainfire.sim.shape import draw
     from chainfire.sim.swarm import Summary, lines
 
     if (minutes is None) == (seeds is None):
@@ -105,7 +127,10 @@ def swarm(
     for line in lines(summary, time.monotonic() - started):
         click.echo(line)
     if summary.broken:
-        click.echo(f"replay: chainfire sim run --seed={min(summary.broken)[0]} --seconds={seconds}")
+        seed, _ = min(summary.broken)
+        click.echo(f"seed {seed}, made smaller:")
+        click.echo(f"BROKEN: {_make_smaller(run_shape(draw(seed, seconds=seconds))).broken}")
+        click.echo(f"replay: chainfire sim run --seed={seed} --seconds={seconds}")
         sys.exit(EXIT_BROKEN)
 
 

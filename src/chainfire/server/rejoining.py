@@ -262,5 +262,5 @@ def decode(text: bytes) -> Rejoin:
             aside=str(fields["aside"]),
             reason=str(fields["reason"]),
         )
-    except (ValueError, KeyError, TypeError, BadFrame) as exc:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, BadFrame) as exc:
         raise Corrupt(f"the file rejoin cannot be read: {exc}") from exc

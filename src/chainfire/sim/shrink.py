@@ -74,6 +74,10 @@ def _shorter(shape: Shape, simulated_us: int) -> Iterator[Shape]:
 _PLAIN = (
     "pre_vote",
     "check_quorum",
+    "heartbeat_ms",
+    "election_ticks",
+    "feed_per_second",
+    "feed_batch",
     "clock_skew",
     "compaction_ms",
     "lease_holders",
@@ -90,6 +94,7 @@ _PLAIN = (
     "client_timeout_ms",
     "request_timeout_ms",
     "learners",
+    "carries_bytes",
     "faithful",
     "eager",
     "compaction_pace_us",

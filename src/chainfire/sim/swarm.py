@@ -5,9 +5,50 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from chainfire.sim.run import HOUR_US, Outcome
 from chainfire.sim.shape import EVERY_FAULT
+
+# What need not happen in a run, so that a swarm tells what never did; beside these, which errors
+# clients were answered.
+RARE_BRANCHES: Final = (
+    "applies put off",
+    "commands refused",
+    "commands void",
+    "compactions",
+    "connections closed",
+    "died: DiskFull",
+    "died: SyncFailed",
+    "died: killed",
+    "died: lost its disk",
+    "died: power cut",
+    "died: power cut while starting",
+    "died: power loss",
+    "died: removed",
+    "died: restarted",
+    "died: spared",
+    "durable entries replaced",
+    "elections won",
+    "leases expired",
+    "leases revoked",
+    "logs cut",
+    "lost disks made good",
+    "messages cut",
+    "messages doubled",
+    "messages late",
+    "messages lost",
+    "outcomes unknown",
+    "peace prolonged for who is slow",
+    "quorums lost",
+    "snapshots installed",
+    "snapshots sent",
+    "starts refused by the disk",
+    "starts that replay",
+    "turns stalled",
+    "watch events checked",
+    "writes garbled",
+)
 
 
 @dataclass(slots=True)
@@ -49,8 +90,11 @@ class Summary:
 
 def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
     cpu = max(summary.cpu_seconds, 1e-9)
-    speed = summary.seeds / cpu
-    yield f"{summary.seeds:,} seeds in {wall_seconds:,.0f} s, {speed:.2f} per CPU second"
+    yield (
+        f"{summary.seeds:,} seeds in {wall_seconds:,.0f} s, "
+        f"{summary.seeds / max(wall_seconds, 1e-9):.2f} per second, "
+        f"{summary.seeds / cpu:.2f} per CPU second"
+    )
     yield (
         f"{summary.simulated_us / HOUR_US:,.2f} simulated hours, "
         f"{summary.simulated_us / 1e6 / cpu:,.0f} × real time per core; "
@@ -61,7 +105,9 @@ def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
         f"({summary.answered:,} answered), {summary.writes:,} revisions"
     )
     yield from _table("faults", summary.faults, sorted(EVERY_FAULT))
-    yield from _table("rare branches", summary.branches, sorted(summary.branches))
+    yield from _table(
+        "rare branches", summary.branches, sorted({*RARE_BRANCHES, *summary.branches})
+    )
     for seed, what in summary.broken[:20]:
         yield f"BROKEN seed {seed}: {what[:300]}"
     yield f"{len(summary.broken)} seeds broke a promise"
