@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from chainfire.client import connect_sync
 from tests import http2, peers
+from tests.crash.abuses import (
+    FLOODS,
+    OPEN,
+    header_bombs,
+    initial_window,
+    more_window,
+    narrow_windows,
+    opened,
+)
 from tests.http2 import END_HEADERS, END_STREAM, frame
 from tests.servers import Server
 
 MIB = 1 << 20
 GROWTH_BYTES_MAX = 350 * MIB  # far below what each of these would take if nothing bounded it
-PUT = "/etcdserverpb.KV/Put"
-OPEN = http2.call(PUT)
-BATCH = 200
 
 
 @pytest.fixture(scope="module")
@@ -44,44 +50,6 @@ def is_unharmed(server: Server) -> Iterator[None]:
     assert server.memory_bytes()["VmRSS"] - before < GROWTH_BYTES_MAX
 
 
-def opened(count: int, payload: bytes = OPEN, flags: int = END_HEADERS) -> Iterator[bytes]:
-    """HEADERS of so many streams, in pieces."""
-    for first in range(0, count, BATCH):
-        streams = range(first, min(count, first + BATCH))
-        yield b"".join(frame(http2.HEADERS, payload, 2 * n + 1, flags) for n in streams)
-
-
-def resets(count: int) -> Iterator[bytes]:
-    for first in range(0, count, BATCH):
-        yield b"".join(
-            frame(http2.HEADERS, OPEN, 2 * n + 1, END_HEADERS)
-            + frame(http2.RST_STREAM, b"\0\0\0\x08", 2 * n + 1)
-            for n in range(first, first + BATCH)
-        )
-
-
-def repeated(piece: bytes, count: int) -> Iterator[bytes]:
-    for _ in range(0, count, BATCH):
-        yield piece * BATCH
-
-
-CONTINUATION = frame(http2.CONTINUATION, http2.block((b"x", bytes(1000).replace(b"\0", b"x"))), 1)
-# Whoever sends these without end is sent away.
-FLOODS: dict[str, Callable[[], Iterator[bytes]]] = {
-    "rapid resets": lambda: resets(100_000),
-    "pings": lambda: repeated(frame(http2.PING, bytes(8)), 100_000),
-    "settings": lambda: repeated(frame(http2.SETTINGS), 100_000),
-    "priorities": lambda: repeated(frame(http2.PRIORITY, b"\0\0\0\1\0", 3), 200_000),
-    "continuations": lambda: iter(
-        [frame(http2.HEADERS, OPEN, 1), *(CONTINUATION for _ in range(100_000))]
-    ),
-    "empty continuations": lambda: iter(
-        [frame(http2.HEADERS, OPEN, 1), *repeated(frame(http2.CONTINUATION, b"", 1), 1_000_000)]
-    ),
-    "a wrong preface": lambda: iter([b"\xff" * 1000]),
-}
-
-
 @pytest.mark.parametrize("name", FLOODS)
 def test_floods_end_their_own_connection(server: Server, name: str) -> None:
     with http2.connect(server.port) as client:
@@ -90,11 +58,8 @@ def test_floods_end_their_own_connection(server: Server, name: str) -> None:
 
 
 def test_header_bombs_are_refused_without_being_unpacked(server: Server) -> None:
-    # One entry of 4000 bytes, then a thousand times its index: 4 MB out of 5 KB.
-    bomb = OPEN + http2.indexed(b"x", b"y" * 4000) + b"\xbe" * 1000
     with http2.connect(server.port) as client:
-        for n in range(200):
-            piece = frame(http2.HEADERS, bomb if n == 0 else OPEN + b"\xbe" * 1000, 2 * n + 1, 5)
+        for piece in header_bombs():
             if not http2.send(client, [piece]):
                 break
 
@@ -129,6 +94,26 @@ def test_large_messages_that_are_never_finished_are_bounded(server: Server) -> N
                 client.sendall(frame(http2.DATA, begun, stream))
                 for _ in range(64):
                     client.sendall(frame(http2.DATA, bytes(16_000), stream))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [more_window(0), more_window(2**31 - 1), initial_window(2**31)],
+    ids=["by nothing", "beyond all", "begin beyond all"],
+)
+def test_windows_that_cannot_be_end_their_connection(server: Server, broken: bytes) -> None:
+    with http2.connect(server.port) as client:
+        assert not http2.send(client, [*opened(10), broken]) or http2.is_closed(client)
+
+
+def test_answers_wait_for_windows_that_open_byte_by_byte(server: Server) -> None:
+    """A window of nothing, and then a byte at a time: none of it holds anybody else up."""
+    with connect_sync(server.url, timeout=20.0) as other:
+        other.put("wide", "x" * 10_000)
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            client = stack.enter_context(http2.connect(server.port))
+            http2.send(client, narrow_windows(b"wide"))
 
 
 def test_slow_senders_keep_nobody_waiting(server: Server) -> None:
