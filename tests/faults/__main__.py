@@ -8,6 +8,7 @@ not found out, nothing here would be, and the campaign fails.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from tests.faults.kinds import DAMAGES, KINDS
 from tests.faults.scene import Verdict, run
+from tests.faults.shim import library
 from tests.servers import Kind, chainfire
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +63,7 @@ def line(verdict: Verdict) -> str:
     )
 
 
-def summary(verdicts: Sequence[Verdict], seconds: float) -> Iterator[str]:
+def summary(verdicts: Sequence[Verdict], seconds: float, only: str = "") -> Iterator[str]:
     passed = [verdict for verdict in verdicts if verdict.passed]
     broken = [verdict for verdict in verdicts if verdict.broken]
     yield (
@@ -85,6 +87,10 @@ def summary(verdicts: Sequence[Verdict], seconds: float) -> Iterator[str]:
     for verdict in passed:
         done.update(verdict.counts)
     yield "of which: " + ", ".join(f"{what} {count:,}" for what, count in sorted(done.items()))
+    chosen = f" --only={only}" if only else ""
+    for v in broken:
+        again = f"--first={v.seed} --door={v.door}{chosen} --keep=broken"
+        yield f'BROKEN seed {v.seed}; once more: make faults RUNS=1 ARGS="{again}"'
 
 
 def main() -> int:
@@ -107,9 +113,16 @@ def main() -> int:
     only = [name for name in arguments.only.split(",") if name]
     if unknown := set(only) - set(KINDS):
         parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(sorted(KINDS))}")
+    if library() is None:
+        parser.error("no C compiler (cc): disks and clocks cannot be made to fail")
+    doors = ["native", "grpcio"] if arguments.door == "both" else [arguments.door]
+    if "native" in doors and importlib.util.find_spec("chainfire_native") is None:
+        if arguments.door == "native":
+            parser.error("the native door is not installed: see `chainfire version`")
+        print("the native door is not installed: every run is through the portable one")
+        doors = ["grpcio"]
     kind = chainfire()
     assert kind is not None
-    doors = ["native", "grpcio"] if arguments.door == "both" else [arguments.door]
     begun = time.monotonic()
     found = canary(kind, doors[0])
     print(f"canary: {found[:200] or 'NOT FOUND'}", flush=True)
@@ -125,7 +138,7 @@ def main() -> int:
             shutil.move(directory, arguments.keep)
         else:
             shutil.rmtree(directory)
-    print("\n".join(summary(verdicts, time.monotonic() - begun)))
+    print("\n".join(summary(verdicts, time.monotonic() - begun, arguments.only)))
     return 0 if found and not any(verdict.broken for verdict in verdicts) else 1
 
 

@@ -218,10 +218,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="only these")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="of faults, per seed")
-    parser.add_argument("--first", type=int, default=0, help="seed")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="each at most (default: 1000)")
+    parser.add_argument(
+        "--seconds", type=int, default=SECONDS, help="of faults, per seed (default: 4)"
+    )
+    parser.add_argument("--first", type=int, default=0, help="seed (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--keep", type=Path, help="file for results, to go on later")
     options = parser.parse_args()
     chosen = [m for m in mutants() if not options.names or m.name in options.names]
