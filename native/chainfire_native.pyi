@@ -216,6 +216,35 @@ class Syncer:
 # ── the load generator ───────────────────────────────────────────────────────
 # Rules: native/src/load/mod.rs.
 
+class LoadTrust:
+    """TLS: whose certificates servers must show, and what is shown to them. PEM texts."""
+
+    def __init__(
+        self,
+        ca: bytes | None = None,  # None: whom the system trusts
+        certificate: bytes | None = None,
+        key: bytes | None = None,
+    ) -> None:
+        """Raises ValueError saying which text is wrong."""
+
+class LoadTarget:
+    """A server. Its certificate must be for the authority's host."""
+
+    def __init__(
+        self,
+        address: str,  # "ip:port"
+        authority: str,
+        trust: LoadTrust | None = None,  # None: plain
+    ) -> None:
+        """Raises ValueError saying what is wrong."""
+
+    def probe(self, timeout_seconds: float) -> None:
+        """Connect, and wait until a server of HTTP/2 greets.
+
+        Raises OSError where nobody is reached; ValueError saying who answers instead, or what is
+        wrong with the server's certificate or ours.
+        """
+
 class LoadOperation:
     """One kind of unary call, or of message on a stream, as a template. Offsets count in `message`."""
 
@@ -250,7 +279,7 @@ class Load:
 
     def __init__(
         self,
-        targets: Sequence[tuple[str, str]],  # ("ip:port", authority); connections take turns
+        targets: Sequence[LoadTarget],  # connections take turns
         operations: Sequence[LoadOperation],
         *,
         connections: int,

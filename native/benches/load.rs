@@ -22,7 +22,7 @@ fn main() {
         reply.resize(7 + 288, b'v');
         let echo = echo::start(echo::Manners { reply, ..echo::Manners::default() });
         let load = Load::start(Plan {
-            targets: vec![Target { address: echo.address, authority: echo.address.to_string() }],
+            targets: vec![Target { address: echo.address, authority: echo.address.to_string(), tls: None }],
             operations: vec![Operation {
                 path: "/etcdserverpb.KV/Range".to_owned(),
                 message: b"\x0a\x10bench/0000000000"[..].into(),

@@ -15,53 +15,19 @@ use tokio_rustls::server::TlsStream;
 use crate::authority;
 use crate::border::lock;
 use crate::manners::{AnswerScan, FrameScan};
+use crate::maybe_tls::MaybeTls;
 use crate::socket::Socket;
 
 const GATHER_BYTES_MAX: usize = 1024 * 1024;
 const GATHER_BYTES_KEPT: usize = 128 * 1024; // of capacity, when the buffer is empty
 
-pub enum Transport {
-    Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
-}
+pub type Transport = MaybeTls<Socket, TlsStream<Socket>>;
 
 impl Transport {
     pub fn socket(&mut self) -> &mut Socket {
         match self {
             Transport::Plain(socket) => socket,
             Transport::Tls(stream) => stream.get_mut().0,
-        }
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(inner) => Pin::new(inner).poll_read(cx, buf),
-            Transport::Tls(inner) => Pin::new(inner).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Transport::Plain(inner) => Pin::new(inner).poll_write(cx, bytes),
-            Transport::Tls(inner) => Pin::new(inner).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(inner) => Pin::new(inner).poll_flush(cx),
-            Transport::Tls(inner) => Pin::new(inner).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(inner) => Pin::new(inner).poll_shutdown(cx),
-            Transport::Tls(inner) => Pin::new(inner).poll_shutdown(cx),
         }
     }
 }
@@ -83,9 +49,6 @@ pub struct Wire {
 impl Wire {
     /// Send what was gathered.
     pub fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while self.sent < self.out.len() {
             let transport = Pin::new(&mut self.transport);
             match ready!(transport.poll_write(cx, &self.out[self.sent..]))? {

@@ -13,7 +13,7 @@
 //! farewell.rs  the last word of a connection that is sent away
 //! authority.rs a quirk of older clients        pure
 //! near.rs      requests that Python's thread reads itself, one at a time
-//! socket.rs io.rs tls.rs settings.rs
+//! socket.rs io.rs maybe_tls.rs tls.rs settings.rs
 //! disk.rs      a head start for a sync; no part of the door
 //! sync/        fdatasync on a thread of its own; no part of the door
 //! load/        a load generator for gRPC servers (`chainfire bench`); no part of the door
@@ -34,6 +34,7 @@ mod http2;
 pub mod io;
 pub mod load;
 mod manners;
+mod maybe_tls;
 mod near;
 pub mod packed;
 pub mod plain;
@@ -45,7 +46,7 @@ pub mod sync;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
-pub const BORDER_VERSION: u32 = 5;
+pub const BORDER_VERSION: u32 = 6;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -49,21 +49,14 @@ pub fn server_config(pem: &Pem<'_>, limits: &Limits) -> Result<Arc<ServerConfig>
         provider.cipher_suites.retain(|suite| wanted.contains(&format!("{:?}", suite.suite())));
     }
     let provider = Arc::new(provider);
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("certificate: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(pem.key).map_err(|error| format!("key: {error}"))?;
+    let (chain, key) = chain_and_key(pem.certificate, pem.key)?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&versions(limits)?)
         .map_err(|error| format!("versions and cipher suites: {error}"))?;
     let builder = match pem.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(ca) {
-                let certificate = certificate.map_err(|error| format!("client CA: {error}"))?;
-                roots.add(certificate).map_err(|error| format!("client CA: {error}"))?;
-            }
+            let roots = roots(ca).map_err(|error| format!("client CA: {error}"))?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if pem.client_required { verifier } else { verifier.allow_unauthenticated() };
             // As etcd takes them: what a list names is refused; who has no list is not asked about.
@@ -79,6 +72,27 @@ pub fn server_config(pem: &Pem<'_>, limits: &Limits) -> Result<Arc<ServerConfig>
         builder.with_single_cert(chain, key).map_err(|error| format!("certificate and key: {error}"))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// From PEM. The error says which of the two is wrong.
+pub fn chain_and_key(
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>();
+    let chain = chain.map_err(|error| format!("certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key: {error}"))?;
+    Ok((chain, key))
+}
+
+/// The authorities in a PEM text, perhaps none.
+pub fn roots(ca: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(roots)
 }
 
 fn revocations(crl: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {

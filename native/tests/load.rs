@@ -13,7 +13,7 @@ use echo::{Echo, Manners};
 
 fn plan(echo: &Echo) -> Plan {
     Plan {
-        targets: vec![Target { address: echo.address, authority: echo.address.to_string() }],
+        targets: vec![Target { address: echo.address, authority: echo.address.to_string(), tls: None }],
         operations: vec![operation("/test/Call")],
         audience: None,
         connections: 1,

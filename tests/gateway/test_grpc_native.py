@@ -324,7 +324,7 @@ def test_calls_that_follow_at_once_are_looked_for_and_all_answered(door: GrpcDoo
 
     def is_looked_for() -> bool:
         load = native.Load(
-            [(door.target, door.target)],
+            [native.LoadTarget(door.target, door.target)],
             [get],
             connections=1,
             in_flight=1,

@@ -19,6 +19,8 @@ from chainfire.errors import ConfigError
 from chainfire.gateway.http import probe_app
 from chainfire.gateway.http_server import HttpServer
 from chainfire.gateway.tls import Certificates
+from chainfire.proto import kv_pb2
+from tests import http2
 from tests.api.fake_node import Api
 from tests.certificates import revoked
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, LoopThread, metrics_of, status_of
@@ -286,3 +288,49 @@ def test_http_listeners_have_the_same_tls(own_pki: Pki, fields: dict[str, Any]) 
     finally:
         thread.run(server.aclose())
         thread.close()
+
+
+@needs_native
+def test_who_reads_slower_than_the_door_writes_gets_the_whole_answer(pki: Pki) -> None:
+    """Of whatever size: one of them leaves its last bytes in TLS when the socket takes no more."""
+    row, rows = bytes(48_000), 80
+    context = ssl.create_default_context(cafile=pki.file("ca.pem"))
+    context.set_alpn_protocols(["h2"])
+    credentials = grpc.ssl_channel_credentials(pki.read("ca.pem"))
+    with served("native", files(pki)) as door:
+        port = door.server.ports[0]
+        with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+            for n in range(rows):
+                put = kv_pb2.PutRequest(key=b"row%04d" % n, value=row)
+                channel.unary_unary("/etcdserverpb.KV/Put")(put.SerializeToString(), timeout=10)
+        for limit in range(1, rows + 1):
+            assert answer_bytes(port, context, limit) > limit * len(row)
+
+
+def answer_bytes(port: int, context: ssl.SSLContext, limit: int) -> int:
+    """The size of the answer to a range of so many rows, read in small pieces."""
+    ranged = kv_pb2.RangeRequest(key=b"row", range_end=b"rox", limit=limit).SerializeToString()
+    message = b"\0" + len(ranged).to_bytes(4, "big") + ranged
+    window = (1 << 30).to_bytes(4, "big")
+    opening = http2.PREFACE + http2.frame(http2.SETTINGS, b"\0\4" + window)  # for each stream
+    opening += http2.frame(http2.WINDOW_UPDATE, window)
+    head = http2.call("/etcdserverpb.KV/Range")
+    opening += http2.frame(http2.HEADERS, head, 1, http2.END_HEADERS)
+    opening += http2.frame(http2.DATA, message, 1, http2.END_STREAM)
+    found, unread = 0, bytearray()
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        plain.settimeout(DEADLINE_SECONDS)
+        plain.connect(("127.0.0.1", port))
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(opening)
+            while True:
+                while len(unread) < 9 + int.from_bytes(unread[:3], "big"):
+                    piece = client.recv(16384)
+                    assert piece, "closed"
+                    unread += piece
+                size, kind, flags = int.from_bytes(unread[:3], "big"), unread[3], unread[4]
+                del unread[: 9 + size]
+                found += size if kind == http2.DATA else 0
+                if kind == http2.HEADERS and flags & http2.END_STREAM:
+                    return found

@@ -104,6 +104,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "gateway/native_cast.py",
         "gateway/native_stream.py",
         "cli/bench.py",
+        "cli/bench_systems.py",
         "api/plain.py",
         "node/logsync.py",
         "machine/plain.py",

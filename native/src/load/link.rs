@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::load::plan::Target;
+use crate::load::socket::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, connect};
 use crate::load::wire::Gathered;
 
-pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 26;
 const REDIAL_PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Dialled {
@@ -28,9 +26,7 @@ pub struct Dialled {
 
 pub async fn dial(target: &Target, timeout: Duration) -> io::Result<Dialled> {
     let dialling = async {
-        let socket = TcpStream::connect(target.address).await?;
-        socket.set_nodelay(true)?;
-        let wire = Gathered::new(socket);
+        let wire = Gathered::new(connect(target).await?);
         let (sender, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

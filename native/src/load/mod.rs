@@ -6,11 +6,14 @@
 //! answer.rs    what an answer proves                                     pure
 //! pace.rs      which call is due when                                    pure
 //! tally.rs     histograms, windows of time, errors                       pure
+//! secure.rs    TLS: whom to trust, what to show, what went wrong
+//! socket.rs    a connection, and who answers there
 //! wire.rs      a socket whose writes are gathered
 //! link.rs      a connection that is dialled again when it breaks
 //! talk.rs      a stream on which each message is answered by one
 //! audience/    watchers of what is put
 //! proto.rs     fields of a message                                       pure
+//! frames.rs    HTTP/2, as far as it matters                              pure
 //! run.rs       the run: slots that call, the clock, the phases
 //! thread.rs    the run on a thread of its own, and what others see of it
 //! python.rs    the same for Python
@@ -22,6 +25,7 @@
 
 pub mod answer;
 pub mod audience;
+mod frames;
 mod link;
 mod pace;
 pub mod plan;
@@ -30,6 +34,8 @@ mod proto;
 pub(crate) mod python;
 pub mod request;
 mod run;
+pub mod secure;
+pub mod socket;
 mod talk;
 pub mod tally;
 pub mod thread;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::grpc::FRAME_HEAD_BYTES;
 use crate::load::audience::STAMP_BYTES;
+use crate::load::secure::Tls;
 
 pub const KEY_DIGITS_MAX: usize = 20; // of a u64
 /// Of a number that is written into the middle of a varint: so many of its bytes.
@@ -18,11 +19,13 @@ const GROUPS_NUMBERS: u64 = 1 << (7 * GROUPS);
 pub struct Target {
     pub address: SocketAddr,
     pub authority: String,
+    pub tls: Option<Tls>, // None: plain
 }
 
 impl Target {
     pub fn uri(&self, path: &str) -> String {
-        format!("http://{}{path}", self.authority)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.authority)
     }
 }
 

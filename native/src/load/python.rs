@@ -1,6 +1,6 @@
 //! The load generator as Python sees it (typed in chainfire_native.pyi).
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,10 +10,14 @@ use pyo3::prelude::*;
 
 use crate::load::answer::failure;
 use crate::load::plan::{Audience, KeyHole, Operation, Order, Plan, Target};
+use crate::load::secure::{Tls, Trust};
+use crate::load::socket;
 use crate::load::tally::Fine;
 use crate::load::thread::{Heard, Load, Outcome, Phase};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<LoadTrust>()?;
+    module.add_class::<LoadTarget>()?;
     module.add_class::<LoadOperation>()?;
     module.add_class::<LoadAudience>()?;
     module.add_class::<LoadWindow>()?;
@@ -29,6 +33,43 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add(name, code)?;
     }
     module.add_class::<LoadRun>()
+}
+
+#[pyclass(frozen, name = "LoadTrust")]
+struct LoadTrust(Trust);
+
+#[pymethods]
+impl LoadTrust {
+    #[new]
+    #[pyo3(signature = (ca=None, certificate=None, key=None))]
+    fn new(ca: Option<&[u8]>, certificate: Option<&[u8]>, key: Option<&[u8]>) -> PyResult<Self> {
+        Trust::new(ca, certificate.zip(key)).map(LoadTrust).map_err(PyValueError::new_err)
+    }
+}
+
+#[pyclass(frozen, name = "LoadTarget")]
+struct LoadTarget(Target);
+
+#[pymethods]
+impl LoadTarget {
+    #[new]
+    #[pyo3(signature = (address, authority, trust=None))]
+    fn new(address: &str, authority: String, trust: Option<PyRef<'_, LoadTrust>>) -> PyResult<Self> {
+        let address = address
+            .parse()
+            .map_err(|_| PyValueError::new_err(format!("{address}: not an address with a port")))?;
+        let tls = trust.map(|trust| Tls::to(&authority, &trust.0)).transpose();
+        Ok(LoadTarget(Target { address, tls: tls.map_err(PyValueError::new_err)?, authority }))
+    }
+
+    #[pyo3(signature = (timeout_seconds))]
+    fn probe(&self, py: Python<'_>, timeout_seconds: f64) -> PyResult<()> {
+        let timeout = seconds(timeout_seconds)?;
+        py.detach(|| socket::probe(&self.0, timeout)).map_err(|error| {
+            let is_unreachable = error.raw_os_error().is_some() || error.kind() == ErrorKind::TimedOut;
+            if is_unreachable { error.into() } else { PyValueError::new_err(error.to_string()) }
+        })
+    }
 }
 
 #[pyclass(frozen, name = "LoadOperation")]
@@ -92,7 +133,7 @@ impl LoadRun {
     ))]
     #[allow(clippy::too_many_arguments)] // keywords, one per field of a plan
     fn new(
-        targets: Vec<(String, String)>,
+        targets: Vec<PyRef<'_, LoadTarget>>,
         operations: Vec<PyRef<'_, LoadOperation>>,
         connections: usize,
         in_flight: usize,
@@ -109,14 +150,8 @@ impl LoadRun {
         dial_seconds: f64,
         drain_seconds: f64,
     ) -> PyResult<Self> {
-        let targets = targets.into_iter().map(|(address, authority)| {
-            let address: SocketAddr = address
-                .parse()
-                .map_err(|_| PyValueError::new_err(format!("{address}: not an address with a port")))?;
-            Ok(Target { address, authority })
-        });
         let plan = Plan {
-            targets: targets.collect::<PyResult<_>>()?,
+            targets: targets.iter().map(|target| target.0.clone()).collect(),
             operations: operations.iter().map(|operation| operation.0.clone()).collect(),
             audience: audience.map(|audience| audience.0.clone()),
             connections,

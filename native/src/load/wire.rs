@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::load::socket::Socket;
 
 const GATHER_BYTES_MAX: usize = 1024 * 1024;
 
 struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     out: Vec<u8>,
     sent: usize, // of `out`
 }
@@ -23,7 +24,7 @@ struct Wire {
 pub struct Gathered(Rc<RefCell<Wire>>);
 
 impl Gathered {
-    pub fn new(socket: TcpStream) -> Self {
+    pub fn new(socket: Socket) -> Self {
         Gathered(Rc::new(RefCell::new(Wire { socket, out: Vec::new(), sent: 0 })))
     }
 
@@ -43,7 +44,7 @@ impl Wire {
         }
         self.sent = 0;
         self.out.clear();
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 }
 

@@ -5,10 +5,12 @@
 //! the windows of HTTP/2 as they are at the start (the connection's is given back).
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
@@ -33,6 +35,7 @@ pub struct Manners {
     pub status: fn(u64) -> u8,  // of the n-th call, counted over all connections
     pub before: fn(u64),        // runs before the n-th call is answered
     pub breaks_at: Option<u64>, // that call breaks its connection
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Default for Manners {
@@ -42,6 +45,7 @@ impl Default for Manners {
             status: |_| 0,
             before: |_| {},
             breaks_at: None,
+            tls: None,
         }
     }
 }
@@ -60,23 +64,22 @@ pub fn start(manners: Manners) -> Echo {
         for socket in listener.incoming().flatten() {
             let (manners, calls) = (manners.clone(), counter.clone());
             std::thread::spawn(move || {
-                let _ = Connection {
-                    socket,
-                    manners,
-                    calls,
-                    out: Vec::new(),
-                    taken_bytes: 0,
-                    has_answered: false,
-                }
-                .serve();
+                socket.set_nodelay(true)?;
+                let Some(tls) = manners.tls.clone() else { return serve(socket, manners, calls) };
+                let session = ServerConnection::new(tls).map_err(io::Error::other)?;
+                serve(StreamOwned::new(session, socket), manners, calls)
             });
         }
     });
     Echo { address, calls }
 }
 
-struct Connection {
-    socket: TcpStream,
+fn serve<S: Read + Write>(socket: S, manners: Manners, calls: Arc<AtomicU64>) -> io::Result<()> {
+    Connection { socket, manners, calls, out: Vec::new(), taken_bytes: 0, has_answered: false }.serve()
+}
+
+struct Connection<S> {
+    socket: S,
     manners: Manners,
     calls: Arc<AtomicU64>,
     out: Vec<u8>,
@@ -84,9 +87,8 @@ struct Connection {
     has_answered: bool,
 }
 
-impl Connection {
+impl<S: Read + Write> Connection<S> {
     fn serve(mut self) -> io::Result<()> {
-        self.socket.set_nodelay(true)?;
         self.socket.read_exact(&mut [0; PREFACE_BYTES])?;
         self.frame(SETTINGS, 0, 0, &[]);
         self.window_update(CONNECTION_WINDOW_BYTES);
@@ -110,6 +112,7 @@ impl Connection {
                 self.taken_bytes = 0;
             }
             self.socket.write_all(&self.out)?;
+            self.socket.flush()?;
             self.out.clear();
         }
     }

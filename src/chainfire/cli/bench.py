@@ -1,13 +1,12 @@
 """The runs of `chainfire bench`: the native generator (native/src/load) driven and watched.
 
-The one file of the command line that imports `chainfire_native`. A run is filled, warmed up,
+A run is filled, warmed up,
 measured and drained; the CPU time of the server is read when the measured time begins and ends.
 Ctrl-C ends a run with the figures so far; a second one ends the program.
 """
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import unquote
 
+import chainfire_native as native
 import click
 
 from chainfire.cli.bench_figures import (
@@ -36,22 +36,10 @@ from chainfire.cli.bench_load import (
     watch_request,
 )
 from chainfire.cli.bench_options import Task
-from chainfire.cli.bench_servers import cpu_seconds, local_pids
-from chainfire.client.calls import status_call
-from chainfire.client.endpoints import parse_endpoints, target, uses_tls
-from chainfire.client.faults import Unreachable
-from chainfire.client.sync import connect_sync
-from chainfire.errors import InvalidArgument
-from chainfire.wheel import FAULT
-
-if FAULT is None:
-    import chainfire_native as native
-else:
-    raise click.ClickException(f"the load generator is part of the native wheel, but {FAULT}")
+from chainfire.cli.bench_servers import cpu_seconds
+from chainfire.cli.bench_systems import WAIT_SECONDS, System
 
 FILL_IN_FLIGHT: Final = 200
-WAIT_SECONDS: Final = 0.25
-AFTER_LOAD_SECONDS: Final = 30.0
 WINDOWS_MAX: Final = 400  # of a run whose length is known
 CPU_SECONDS_MIN: Final = 0.1  # the kernel counts in hundredths
 FAILURES: Final = {
@@ -60,60 +48,6 @@ FAILURES: Final = {
     native.LOAD_NO_STATUS: "no gRPC status",
     native.LOAD_UNANSWERED: "unanswered at the end",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """What is loaded: one server, or the members of one cluster."""
-
-    name: str
-    endpoints: tuple[str, ...]
-    targets: tuple[tuple[str, str], ...]  # (address, authority)
-    pids: frozenset[int]  # none: not on this machine
-
-    @classmethod
-    def at(cls, urls: str) -> System:
-        """Asks the first endpoint for its version. Raises InvalidArgument, Unreachable."""
-        endpoints = parse_endpoints(urls)
-        if any(uses_tls(endpoint, has_tls=False) for endpoint in endpoints):
-            raise InvalidArgument("bench does not load https:// endpoints yet")
-        authorities = [target(endpoint) for endpoint in endpoints]
-        if any(authority.startswith("unix:") for authority in authorities):
-            raise InvalidArgument("bench loads TCP endpoints only, of the form http://host:port")
-        addresses = [_resolve(authority) for authority in authorities]
-        with connect_sync(endpoints) as client:
-            version = client.call_at(endpoints[0], status_call()).version
-        return cls(
-            f"{authorities[0]} ({version})",
-            endpoints,
-            tuple(
-                (f"[{host}]:{port}" if ":" in host else f"{host}:{port}", authority)
-                for (host, port), authority in zip(addresses, authorities, strict=True)
-            ),
-            local_pids(addresses),
-        )
-
-    def revision(self) -> int:
-        """Asks again while the server is busy with the ends of a load. Raises Unreachable."""
-        patience = time.monotonic() + AFTER_LOAD_SECONDS
-        with connect_sync(self.endpoints[:1]) as client:
-            while True:
-                try:
-                    return client.call_at(self.endpoints[0], status_call()).header.revision
-                except Unreachable:
-                    if time.monotonic() > patience:
-                        raise
-                    time.sleep(WAIT_SECONDS)
-
-
-def _resolve(authority: str) -> tuple[str, int]:
-    host, _, port = authority.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except OSError as exc:
-        raise InvalidArgument(f"{authority}: {exc.strerror}") from exc
-    address = found[0][4]
-    return str(address[0]), int(address[1])
 
 
 @dataclass(slots=True)

@@ -18,10 +18,11 @@ from chainfire.cli import bench_picture, bench_text
 from chainfire.cli.bench_figures import Figures
 from chainfire.cli.bench_load import WORKLOADS
 from chainfire.cli.bench_options import OPTIONS, Output, task_of
-from chainfire.cli.common import Options
+from chainfire.cli.common import TLS_NAMES, Options
 
 if TYPE_CHECKING:
-    from chainfire.cli.bench import Bench, System
+    from chainfire.cli.bench import Bench
+    from chainfire.cli.bench_systems import System
 
 EXIT_ERRORS, EXIT_INTERRUPTED = 1, 5
 ROUNDS: Final = 3
@@ -31,6 +32,7 @@ Examples:
   chainfire bench put --in-flight=1,100,500
   chainfire bench range --rate=20000 --duration=30s --html=range.html
   chainfire bench mixed --compare=http://127.0.0.1:22379 --rounds=5
+  chainfire bench put --endpoints=https://10.0.0.1:2379 --cacert=ca.pem
 
 Figures compare systems only if both are loaded in turn on the same machine: use --compare. Keys
 stay in the store, below --prefix; leases end after --ttl. Ctrl-C ends a run and prints what it
@@ -92,16 +94,27 @@ def _bench(
     json: bool,
     **parameters: Any,
 ) -> int:
+    files = {name: parameters.pop(name) for name in TLS_NAMES}
+    wants_tls = parameters.pop("tls")
     output = Output(json=json, svg=parameters.pop("svg"), html=parameters.pop("html"))
     task = task_of(workload, **parameters)
     if rounds is not None and compare is None:
         raise click.UsageError("--rounds is for --compare")
 
-    from chainfire.cli.bench import Bench, Line, System
+    from chainfire.wheel import FAULT
 
-    systems = [System.at(Options(ctx, {"endpoints": endpoints}).endpoints)]
+    if FAULT is not None:
+        raise click.ClickException(f"the load generator is part of the native wheel, but {FAULT}")
+
+    from chainfire.cli.bench import Bench, Line
+    from chainfire.cli.bench_systems import System
+    from chainfire.client.tls import Tls
+
+    options = Options(ctx, {"endpoints": endpoints, **files})
+    tls = options.tls() or (Tls() if wants_tls else None)
+    systems = [System.at(options.endpoints, tls)]
     if compare is not None:
-        systems.append(System.at(compare))
+        systems.append(System.at(compare, tls))
         if systems[0].endpoints == systems[1].endpoints:
             raise click.UsageError("--compare names the same system as --endpoints")
     done = list(_rounds(Bench(task, Line()), systems, rounds or ROUNDS, quiet=json))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from chainfire.cli.bench_load import LEASES_MAX, STAMP_BYTES, Audience, Shape, new_lease_base
+from chainfire.cli.common import TLS_OPTIONS
 from chainfire.client.calls import Consistency
 from chainfire.config.kinds import parse_duration_ns
 from chainfire.config.urls import BadValue
@@ -94,6 +95,15 @@ _ENDPOINTS = _option(
     metavar="URLS",
     help="Members to load, comma-separated; connections take turns.  "
     "[default: 127.0.0.1:2379; env: CHAINFIRE_ENDPOINTS, ETCDCTL_ENDPOINTS]",
+)
+_TLS = (
+    _option(
+        "--tls",
+        is_flag=True,
+        help="Endpoints without a scheme speak TLS, as they do if one of the files below is given; "
+        "http:// and https:// say it themselves.",
+    ),
+    *TLS_OPTIONS,
 )
 _CONNECTIONS = _option(
     "--connections",
@@ -182,7 +192,7 @@ _OUTPUT = (
         help="The same with the report, as a page.",
     ),
 )
-_COMMON = (_ENDPOINTS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _KEYS, *_SHAPE, *_OUTPUT)
+_COMMON = (_ENDPOINTS, *_TLS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _KEYS, *_SHAPE, *_OUTPUT)
 _FILL = _option(
     "--fill/--no-fill",
     default=None,
@@ -212,6 +222,7 @@ _MIX = _option(
 )
 _WATCHED = (
     _ENDPOINTS,
+    *_TLS,
     _option(
         "--watchers",
         type=_POSITIVE,
@@ -275,8 +286,18 @@ OPTIONS: Final = {
     "mixed": (*_COMMON, _FILL, *_READS, _MIX),
     "delete": (*_COMMON, _FILL),
     "watch": _WATCHED,
-    "lease-grant": (_ENDPOINTS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _TTL, *_OUTPUT),
-    "keepalive": (_ENDPOINTS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _LEASES, _TTL, _FILL, *_OUTPUT),
+    "lease-grant": (_ENDPOINTS, *_TLS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _TTL, *_OUTPUT),
+    "keepalive": (
+        _ENDPOINTS,
+        *_TLS,
+        _CONNECTIONS,
+        _IN_FLIGHT,
+        *_PACE,
+        _LEASES,
+        _TTL,
+        _FILL,
+        *_OUTPUT,
+    ),
 }
 _FILLED: Final = frozenset({"range", "txn", "mixed", "delete", "keepalive"})
 

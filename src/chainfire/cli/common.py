@@ -42,6 +42,15 @@ _TLS_HELP = {
     "cert": "Certificate that is shown to servers (PEM).",
     "key": "Its key (PEM).",
 }
+TLS_OPTIONS = tuple(
+    click.option(
+        f"--{name}",
+        f"tls_{name}",  # `key` is many a command's argument
+        metavar="FILE",
+        help=f"{text}  [env: CHAINFIRE_{name.upper()}, ETCDCTL_{name.upper()}]",
+    )
+    for name, text in _TLS_HELP.items()
+)
 _OPTIONS = (
     click.option(
         "--endpoints",
@@ -68,21 +77,11 @@ _OPTIONS = (
         callback=_seconds,
         help="Give up an endpoint that does not connect in this time.  [default: 2s]",
     ),
-    *(
-        click.option(
-            f"--{name}",
-            f"tls_{name}",  # `key` is many a command's argument
-            metavar="FILE",
-            help=f"{text}  [env: CHAINFIRE_{name.upper()}, ETCDCTL_{name.upper()}]",
-        )
-        for name, text in _TLS_HELP.items()
-    ),
+    *TLS_OPTIONS,
 )
 
-_SHARED = (
-    *("endpoints", "write_out", "hex", "command_timeout", "dial_timeout"),
-    *(f"tls_{name}" for name in _TLS_HELP),
-)
+TLS_NAMES = tuple(f"tls_{name}" for name in _TLS_HELP)
+_SHARED = ("endpoints", "write_out", "hex", "command_timeout", "dial_timeout", *TLS_NAMES)
 
 
 def global_options(function: F) -> F:
@@ -127,7 +126,7 @@ class Options:
             self.endpoints,
             timeout=self._values["command_timeout"] or 5.0,
             dial_timeout=self._values["dial_timeout"] or 2.0,
-            tls=self._tls(),
+            tls=self.tls(),
         )
 
     def targets(self, client: SyncClient, *, cluster: bool) -> tuple[str, ...]:
@@ -139,7 +138,8 @@ class Options:
         members = client.call(member_list_call()).members
         return tuple(dict.fromkeys(url for member in members for url in member.clientURLs))
 
-    def _tls(self) -> Tls | None:
+    def tls(self) -> Tls | None:
+        """What the files say; None: none is given. Raises InvalidArgument."""
         from chainfire.client.tls import Tls
 
         files = {

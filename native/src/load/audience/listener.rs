@@ -13,14 +13,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::grpc::{FRAME_HEAD_BYTES, frame_head};
-use crate::load::audience::frames::{self, ACK, Frame, WINDOW_BYTES, kind};
 use crate::load::audience::response;
 use crate::load::audience::{Hall, STAMP_BYTES};
-use crate::load::link::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::load::frames::{self, ACK, Frame, WINDOW_BYTES, kind};
 use crate::load::plan::{Audience, Target};
+use crate::load::socket::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Socket, connect};
 
 /// What all connections read into, one after the other.
 pub type Scratch = Rc<RefCell<Box<[u8]>>>;
@@ -42,7 +41,7 @@ struct Stream {
 
 pub struct Listener {
     hall: Rc<Hall>,
-    socket: TcpStream,
+    socket: Socket,
     create: Bytes, // a message in its frame
     streams: Vec<Stream>,
     window: i64,
@@ -61,13 +60,13 @@ impl Listener {
         seats: Vec<Seats>,
         timeout: Duration,
     ) -> io::Result<Self> {
-        let connecting = tokio::time::timeout(timeout, TcpStream::connect(target.address));
+        let connecting = tokio::time::timeout(timeout, connect(target));
         let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        socket.set_nodelay(true)?;
         let mut out = Vec::new();
         frames::push_opening(&mut out, STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES);
         for place in 0..seats.len() {
-            frames::push_request(&mut out, stream_id(place), &target.authority, &plan.path);
+            let is_tls = target.tls.is_some();
+            frames::push_request(&mut out, stream_id(place), is_tls, &target.authority, &plan.path);
         }
         let create = [&frame_head(plan.message.len(), false)[..], &plan.message].concat();
         let streams = seats.into_iter().map(|seats| Stream {
@@ -122,7 +121,7 @@ impl Listener {
         }
         self.sent = 0;
         self.out.clear();
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     /// For as many watchers as there is room to ask for.

@@ -3,11 +3,9 @@
 //! ```text
 //! ledger.rs    what was put, who was told of it, and when   pure
 //! response.rs  a WatchResponse, as far as it matters        pure
-//! frames.rs    HTTP/2, as far as it matters                 pure
 //! listener.rs  one connection of watchers
 //! ```
 
-mod frames;
 pub mod ledger;
 mod listener;
 mod response;

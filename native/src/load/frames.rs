@@ -105,8 +105,9 @@ pub fn push_data(out: &mut Vec<u8>, stream: u32, payload: &[u8]) {
 }
 
 /// The head of a gRPC request whose messages follow.
-pub fn push_request(out: &mut Vec<u8>, stream: u32, authority: &str, path: &str) {
-    let mut block = vec![0x83, 0x86]; // ":method: POST", ":scheme: http" of the static table
+pub fn push_request(out: &mut Vec<u8>, stream: u32, is_tls: bool, authority: &str, path: &str) {
+    // ":method: POST", and ":scheme: http" or "https" of the static table
+    let mut block = vec![0x83, if is_tls { 0x87 } else { 0x86 }];
     for (name, value) in
         [(":authority", authority), (":path", path), ("content-type", "application/grpc"), ("te", "trailers")]
     {
