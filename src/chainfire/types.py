@@ -6,7 +6,7 @@ replies are joined, never rebuilt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -105,17 +105,29 @@ class RangeResult:
         self.count = count
 
 
+@dataclass(slots=True)
+class LongRange:
+    """A range of a transaction that took too long to be read where the transaction is applied.
+
+    `read` does it, in slices and whenever, as often as it is called: of the state as the
+    transaction saw it, which is pinned until nobody has this any more.
+    """
+
+    revision: int
+    read: Callable[[], Generator[None, None, RangeResult]]
+
+
 @dataclass(slots=True, init=False)
 class TxnResult:
     revision: int
     succeeded: bool
-    results: list[PutResult | DeleteResult | RangeResult | TxnResult]
+    results: list[PutResult | DeleteResult | RangeResult | LongRange | TxnResult]
 
     def __init__(
         self,
         revision: int,
         succeeded: bool,
-        results: list[PutResult | DeleteResult | RangeResult | TxnResult] | None = None,
+        results: list[PutResult | DeleteResult | RangeResult | LongRange | TxnResult] | None = None,
     ) -> None:
         self.revision = revision
         self.succeeded = succeeded
@@ -158,7 +170,7 @@ class AckResult:
         self.revision = revision
 
 
-OpResult = PutResult | DeleteResult | RangeResult | TxnResult
+OpResult = PutResult | DeleteResult | RangeResult | LongRange | TxnResult
 Result = OpResult | CompactResult | AlarmResult | RenewResult | AckResult
 
 # A key that has changed its lease: key, lease before, lease after; 0 = none.

@@ -230,8 +230,8 @@ class FakeNode:
     def halt(self, error: FatalError) -> None:
         self.halted.append(error)
 
-    def release(self) -> None:
-        """Apply and answer all that waits."""
+    def apply(self) -> None:
+        """And tell who waits for it."""
         commands, self._commands = self._commands, []
         for data, pending in commands:
             entry = Entry(self.term, self.machine.applied_index + 1, data=data)
@@ -242,6 +242,10 @@ class FakeNode:
                 pending.refused(applied.result)
             else:
                 pending.done(applied.result)
+
+    def release(self) -> None:
+        """Apply and answer all that waits."""
+        self.apply()
         reads, self._reads = self._reads, []
         for min_revision, reader in reads:
             if min_revision > self.machine.revision:

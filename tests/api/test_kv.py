@@ -14,6 +14,7 @@ from chainfire import errors
 from chainfire.api import kv
 from chainfire.api.table import run
 from chainfire.command import CommandKind
+from chainfire.mvcc import later, read
 from chainfire.node.steps import Steps
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
@@ -188,14 +189,43 @@ def test_long_answers_of_writes_are_made_in_slices(api: Api) -> None:
     put = RequestOp(request_put=PutRequest(key=b"c"))
     ops = [put, RequestOp(request_range=everything)]
     before = len(api.node.work)
-    read = api.do("KV.Txn", TxnRequest(success=ops))
-    assert isinstance(read, TxnResponse)
-    assert len(read.responses[1].response_range.kvs) == 20
+    found = api.do("KV.Txn", TxnRequest(success=ops))
+    assert isinstance(found, TxnResponse)
+    assert len(found.responses[1].response_range.kvs) == 20
     assert len(api.node.work) == before + 1
     deleted = api.do("KV.DeleteRange", delete)
     assert isinstance(deleted, DeleteRangeResponse)
     assert [kv.key for kv in deleted.prev_kvs] == [b"a%02d" % n for n in range(20)]
     assert len(api.node.work) == before + 2
+
+
+def test_others_are_answered_while_the_ranges_of_a_transaction_are_read(api: Api) -> None:
+    count = later.ROWS_AT_ONCE + 500
+    for first in range(0, count, 100):
+        puts = [PutRequest(key=b"a%05d" % number) for number in range(first, first + 100)]
+        api.do("KV.Txn", TxnRequest(success=[RequestOp(request_put=put) for put in puts]))
+    everything = RequestOp(request_range=RangeRequest(key=b"a", range_end=b"b"))
+    nested = RequestOp(request_txn=TxnRequest(success=[PUT_A, everything]))
+    api.node.held = True
+    call = api.start("/etcdserverpb.KV/Txn", TxnRequest(success=[everything, nested]))
+    api.node.apply()
+    turns = 0
+    while not call.answers:
+        others = [
+            api.start("/etcdserverpb.KV/DeleteRange", DeleteRangeRequest(key=b"a%05d" % turns)),
+            api.start("/etcdserverpb.KV/Put", PutRequest(key=b"b", value=b"%d" % turns)),
+        ]
+        api.node.apply()
+        assert all(other.answers for other in others)
+        (work,) = [work for work in api.node.work if work.open]
+        work.turn()
+        turns += 1
+    assert turns > 2 * count // read.ROWS_PER_SLICE
+    reply = TxnResponse.FromString(call.answers[0])
+    before, (_, behind) = reply.responses[0], reply.responses[1].response_txn.responses
+    assert len(before.response_range.kvs) == before.response_range.count == count
+    assert behind.response_range.count == count + 1
+    assert api.services.long_replies.under_way == 0
 
 
 # ── compaction ──────────────────────────────────────────────────────────────

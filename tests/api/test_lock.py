@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from unittest import mock
 
 import pytest
 
@@ -18,10 +20,11 @@ from chainfire.errors import (
     Stopped,
     Timeout,
 )
+from chainfire.mvcc import later
 from chainfire.proto.kv_pb2 import Compare, PutRequest, RequestOp, TxnRequest
 from chainfire.proto.lock_pb2 import LockRequest, LockResponse, UnlockRequest, UnlockResponse
 from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
-from chainfire.types import Nobody
+from chainfire.types import LongRange, Nobody
 from tests.api.contenders import Contenders, on_stage
 from tests.api.fake_node import Probe
 
@@ -324,6 +327,25 @@ async def test_a_full_cluster_locks_nothing(api: Contenders) -> None:
     api.do("Maintenance.Alarm", raised)
     assert isinstance(await api.answer(lock(api, 1)), NoSpace)
     assert isinstance(await api.answer(lock(api)), NoSpace)
+
+
+@on_stage
+async def test_a_long_line_is_read_later_and_not_kept(api: Contenders) -> None:
+    for lease in (1, 2):
+        api.grant(lease)
+    first = await won(api, lock(api, 1))
+    with (
+        mock.patch.object(later, "ROWS_AT_ONCE", 0),
+        mock.patch.object(later, "LongRange", side_effect=LongRange) as made,
+    ):
+        call = lock(api, 2)
+        await api.settled()
+    assert made.call_count == 1 and not call.answers
+    made.reset_mock(side_effect=True)
+    gc.collect()
+    assert not [one for one in gc.get_objects() if isinstance(one, LongRange)]
+    unlock(api, first.key)
+    assert (await won(api, call)).key.endswith(b"/2")
 
 
 @pytest.mark.parametrize("count", [40])

@@ -107,6 +107,21 @@ def _txns(nested: st.SearchStrategy[TxnRequest]) -> st.SearchStrategy[TxnRequest
     return st.builds(TxnRequest, compare=st.lists(compares(), max_size=2), success=ops, failure=ops)
 
 
+reading_txns = st.builds(  # whose ranges are to be `aged`
+    TxnRequest,
+    success=st.lists(
+        st.one_of(
+            st.builds(RequestOp, request_put=plain_puts),
+            st.builds(RequestOp, request_delete_range=deletes),
+            st.builds(RequestOp, request_range=ranges),
+            st.builds(RequestOp, request_range=paged_ranges),
+        ),
+        min_size=2,
+        max_size=5,
+        unique_by=lambda op: op.request_put.key or op.request_delete_range.key or id(op),
+    ),
+)
+
 txns = st.recursive(st.just(TxnRequest()), _txns, max_leaves=3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from chainfire.errors import Compacted, RequestError
+from chainfire.mvcc import later
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.count import Counts
 from chainfire.mvcc.hash import hash_kv
@@ -32,7 +34,7 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import RangeResult
+from chainfire.types import LongRange, RangeResult, TxnResult
 from tests import report
 from tests.mvcc.strategies import (
     KEYS,
@@ -42,6 +44,7 @@ from tests.mvcc.strategies import (
     plain_puts,
     puts,
     ranges,
+    reading_txns,
     touches,
     txns,
 )
@@ -57,8 +60,23 @@ def outcome(call: Any) -> Any:
         return type(error)
 
 
+def promises(ours: TxnResult, theirs: TxnResult) -> list[tuple[LongRange, RangeResult]]:
+    """The long ranges of a transaction with what they are to find, which they are replaced with."""
+    found = []
+    for at, (our, their) in enumerate(zip(ours.results, theirs.results, strict=True)):
+        if isinstance(our, TxnResult):
+            assert isinstance(their, TxnResult)
+            found += promises(our, their)
+        elif isinstance(our, LongRange):
+            assert isinstance(their, RangeResult) and our.revision == their.revision
+            found.append((our, their))
+            ours.results[at] = their
+    return found
+
+
 class StoreMachine(RuleBasedStateMachine):
     pages = Bundle("pages")
+    long_ranges = Bundle("long_ranges")
     walks = Bundle("walks")
 
     def __init__(self) -> None:
@@ -121,6 +139,33 @@ class StoreMachine(RuleBasedStateMachine):
             self.do(
                 lambda world: world.writer().txn(request), lambda: self.twin.txn(request), flush
             )
+
+    @rule(target=long_ranges, request=reading_txns, at_once=st.integers(0, 1), flush=st.booleans())
+    def txn_with_long_ranges(self, request: TxnRequest, at_once: int, flush: bool) -> Any:
+        """What it reads is read after who knows what."""
+        for op in request.success:
+            if op.HasField("request_range"):
+                op.request_range.CopyFrom(aged(op.request_range, self.twin.revision))
+        if outcome(lambda: check_txn(request, 128)) is not None:
+            return []
+        with mock.patch.object(later, "ROWS_AT_ONCE", at_once):
+            txn = lambda world: world.writer().txn(request)  # noqa: E731
+            ours, lazy = (
+                outcome(lambda: self.world.do(txn, flush=flush)),
+                outcome(lambda: self.lazy.do(txn)),
+            )
+        theirs = outcome(lambda: self.twin.txn(request))
+        promised = []
+        if isinstance(theirs, TxnResult):
+            promised = promises(ours, theirs) + promises(lazy, theirs)
+        assert ours == lazy == theirs
+        return promised
+
+    @rule(promised=consumes(long_ranges), often=st.integers(0, 2))
+    def read_long_ranges(self, promised: Any, often: int) -> None:
+        for long_range, expected in promised * often:
+            assert run(long_range.read()) == expected
+            report.count("long ranges read later", 1)
 
     @rule(back=st.integers(-1, 8), flush=st.booleans())
     def compact(self, back: int, flush: bool) -> None:

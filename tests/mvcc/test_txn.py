@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chainfire.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound
+from chainfire.mvcc import compare
 from chainfire.mvcc.read import run
 from chainfire.mvcc.txn import is_read_only, read_txn_steps
 from chainfire.proto.kv_pb2 import (
@@ -307,6 +308,22 @@ def test_a_read_only_transaction_answers_as_through_the_log(world: World) -> Non
         bad = TxnRequest(success=[read(b"a", revision=revision)])
         with pytest.raises(error):
             run(read_txn_steps(world.backend, world.store, 0, bad))
+
+
+def test_a_read_only_transaction_compares_a_large_range_in_slices_at_one_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "ROWS_PER_SLICE", 1)
+    is_there = Compare(key=b"a", range_end=b"\0", target=VERSION, result=Compare.GREATER)
+    txn = TxnRequest(compare=[is_there, is_there], success=[read(b"a", b"\0"), read(b"a")])
+    expected = run(read_txn_steps(world.backend, world.store, 0, txn))
+    steps = read_txn_steps(world.backend, world.store, 0, txn)
+    next(steps)
+    world.delete(b"a", b"\0")
+    assert run(steps) == expected
+    assert (
+        expected.succeeded and not run(read_txn_steps(world.backend, world.store, 0, txn)).succeeded
+    )
 
 
 def test_a_read_only_transaction_in_slices_sees_one_moment(world: World) -> None:

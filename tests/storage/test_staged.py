@@ -44,6 +44,29 @@ def test_reads_are_those_of_a_base_with_the_changes_applied(base_changes, rounds
     assert list(base.iterate("f")) == list(twin.iterate("f"))
 
 
+@given(CHANGES, st.lists(st.tuples(CHANGES, KEYS, KEYS, st.booleans()), max_size=5), st.booleans())
+def test_what_is_pinned_stays_as_it_was(base_changes, rounds, reverse) -> None:
+    base = MemoryBackend(["f", "g"])
+    _apply(base, base_changes)
+    staged = Staged(base)
+    pinned = []
+    for changes, lower, upper, is_written in rounds:
+        for key, value in changes:
+            staged.delete("f", key) if value is None else staged.put("f", key, value)
+        expected = list(staged.iterate("f", lower, upper, reverse=reverse))
+        view = staged.pinned({"f": (lower, upper)})
+        pinned.append((view, lower, upper, expected))
+        if is_written:
+            batch = base.batch()
+            staged.drain_into(batch)
+            base.write(batch)
+            staged.clear()
+    for view, lower, upper, expected in pinned:
+        assert list(view.iterate("f", lower, upper, reverse=reverse)) == expected
+        assert sorted(view.keys("f", lower, upper)) == sorted(key for key, _ in expected)
+        assert all(view.get("f", key) == value for key, value in expected)
+
+
 def test_iteration_does_not_see_changes_made_after_the_call() -> None:
     base = MemoryBackend(["f"])
     _apply(base, [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")])

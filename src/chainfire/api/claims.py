@@ -39,7 +39,7 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
-from chainfire.types import Nobody, RangeResult, Result, TxnResult
+from chainfire.types import LongRange, Nobody, RangeResult, Result, TxnResult
 
 _KEYSPACE: Final = 0
 LEASE_TTL_MS: Final = 60_000  # of leases that are granted for a call that names none; as etcd
@@ -95,7 +95,7 @@ async def claim(
     try:
         entered = await entry.result
         assert isinstance(entered, TxnResult)
-        mine, first_row = _kv_of(entered.results[0]), _kv_of(entered.results[-1])
+        mine, first_row = await _taken_from(entered, services.node)
         created = entered.revision if mine is None else mine.create_revision
         revision = entered.revision
         if mine is not None and value not in (None, mine.value):
@@ -167,6 +167,17 @@ def _ensure_there(node: NodeFace, key: bytes, created: int) -> None:
     row = node.store.get_row(_KEYSPACE, key)
     if row is None or rows.decode(row).create_revision != created:
         raise SessionExpired
+
+
+async def _taken_from(
+    entered: TxnResult, node: NodeFace
+) -> tuple[KeyValue | None, KeyValue | None]:
+    """The key as it was, and the oldest one of the line."""
+    results, entered.results = entered.results, []  # what a long range pins goes with it
+    oldest = results[-1]
+    if isinstance(oldest, LongRange):
+        oldest = await steps(node, oldest.read())
+    return _kv_of(results[0]), _kv_of(oldest)
 
 
 def _kv_of(result: object) -> KeyValue | None:

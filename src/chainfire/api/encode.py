@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Final
 
 from chainfire.mvcc.rows import varint
-from chainfire.types import DeleteResult, OpResult, PutResult, RangeResult, TxnResult
+from chainfire.types import DeleteResult, LongRange, OpResult, PutResult, RangeResult, TxnResult
 
 # Tags by their place: field << 3 | wire type (0 varint, 2 length-delimited).
 _FIELD_1: Final = b"\x0a"
@@ -114,6 +114,8 @@ def is_short(result: OpResult) -> bool:
     """Whether its answer may be made at once."""
     if isinstance(result, PutResult):
         return True
+    if isinstance(result, LongRange):
+        return False
     if isinstance(result, TxnResult):
         for inner in result.results:
             if type(inner) is not PutResult and not is_short(inner):
@@ -165,12 +167,13 @@ def txn_reply(header: bytes, result: TxnResult) -> bytes:
 
 
 def txn_reply_steps(header: bytes, result: TxnResult) -> Generator[None, None, bytes]:
-    """The same; what is long in it is answered in slices, as `range_reply_steps` does."""
+    """The same; what is long in it is read and answered in slices, as `range_reply_steps` does."""
     if is_short(result):
         return txn_reply(header, result)
     reply = BytesIO()
     reply.write(txn_reply(header, TxnResult(0, result.succeeded)))
-    for inner in result.results:
+    for one in result.results:
+        inner: OpResult = (yield from one.read()) if isinstance(one, LongRange) else one
         if isinstance(inner, RangeResult):
             body = yield from range_reply_steps(_inner_header(inner.revision), inner)
             op_head = _FIELD_1 + varint(len(body))
@@ -215,6 +218,7 @@ def _response_op(result: OpResult) -> bytes:
     if isinstance(result, TxnResult):
         tag, body = _FIELD_4, txn_reply(_NO_HEADER, result)
     else:
+        assert not isinstance(result, LongRange), "it is not read yet"
         header = _inner_header(result.revision)
         if isinstance(result, RangeResult):
             tag, body = _FIELD_1, range_reply(header, result)

@@ -229,7 +229,9 @@ def _txn_done(call: Call, result: TxnResult) -> None:
     if encode.is_short(result):
         call.reply(encode.txn_reply(header, result))
     else:
-        _reply_in_slices(call, encode.txn_reply_steps(header, result))
+        call.then = _long_reply_done
+        replies = call.services.long_replies
+        replies.run_once(call, lambda: encode.txn_reply_steps(header, result))
 
 
 # ── Compact ─────────────────────────────────────────────────────────────────

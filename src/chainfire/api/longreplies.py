@@ -3,7 +3,8 @@
 The first slice of an answer is made at once, and most end with it. One that does not starts over
 when its turn has come: when fewer than `AT_ONCE` are being made and there is room, because its
 client, and all of them together, have read enough of earlier answers (`Call.has_room`). Who waits
-holds a request and nothing else. Nobody is refused: a deadline or a cancellation ends the wait.
+holds a request and nothing else; after a transaction that was applied, what is to be read, pinned
+in the store (`mvcc/later.py`). Nobody is refused: a deadline or a cancellation ends the wait.
 """
 
 from __future__ import annotations
@@ -80,10 +81,21 @@ class LongReplies:
             reply.begin(steps)
         else:
             steps.close()
-            call.work = reply
-            self._stoppable[reply] = reply.stop
-            self._queue.append(reply)
-            self._schedule()
+            self._wait(reply)
+
+    def run_once(self, call: Caller, make: Make) -> None:
+        """As `run`, of an answer that is known to be long: `make` is called once."""
+        reply = _LongReply(self, call, make)
+        if self.under_way < AT_ONCE and not self._queue and call.has_room():
+            reply.begin(make())
+        else:
+            self._wait(reply)
+
+    def _wait(self, reply: _LongReply) -> None:
+        reply.call.work = reply
+        self._stoppable[reply] = reply.stop
+        self._queue.append(reply)
+        self._schedule()
 
     def leave(self, reply: _LongReply) -> None:
         """It waits no more."""

@@ -27,7 +27,7 @@ from chainfire.machine.slices import Giant, deletion, lease_ends, transaction
 from chainfire.mvcc import rows
 from chainfire.mvcc.ranges import KEYS, Bounds
 from chainfire.mvcc.store import Mvcc
-from chainfire.mvcc.txn import bits_of, branch_of, check, decide, deletes_ranges, operations
+from chainfire.mvcc.txn import Branch, bits_of, branch_of, check, operations
 from chainfire.proto.command_pb2 import Command
 from chainfire.proto.kv_pb2 import DeleteRangeRequest
 from chainfire.storage.backend import Reader
@@ -72,8 +72,11 @@ class GiantCommands:
 
     # ── which commands are ──────────────────────────────────────────────────
 
-    def is_giant(self, command: Command) -> bool:
-        """Whether this command, to be applied next, must be applied in slices."""
+    def is_giant(self, command: Command, branch: Branch | None) -> bool:
+        """Whether this command, to be applied next, must be applied in slices.
+
+        `branch`: what it decides, if it is a transaction that was not interrupted.
+        """
         if self._interrupted is not None:
             return True
         match command.WhichOneof("body"):
@@ -81,20 +84,15 @@ class GiantCommands:
                 if command.delete_range.range_end:
                     return self._are_giant(command.keyspace, (command.delete_range,))
             case "txn":
-                if deletes_ranges(command.txn):
-                    return self._are_giant(command.keyspace, self._deletes(command))
+                assert branch is not None
+                deletes = [op.request_delete_range for op in operations(branch)]
+                ranges = [delete for delete in deletes if delete.range_end]
+                return bool(ranges) and self._are_giant(command.keyspace, ranges)
             case "lease_revoke":
                 return self._have_giant(command.keyspace, (command.lease_revoke.ID,))
             case "lease_expire":
                 return self._have_giant(command.keyspace, command.lease_expire.ids)
         return False
-
-    def _deletes(self, command: Command) -> list[DeleteRangeRequest]:
-        """Those of ranges that the transaction will carry out, if nothing is wrong with it."""
-        prefix = rows.keyspace_prefix(command.keyspace)
-        branch = decide(self._staged, self._store.cache, prefix, command.txn)
-        deletes = (op.request_delete_range for op in operations(branch))
-        return [delete for delete in deletes if delete.range_end]
 
     def _are_giant(self, keyspace: int, deletes: Iterable[DeleteRangeRequest]) -> bool:
         """Together; what lies in two of the ranges counts twice."""
@@ -117,8 +115,8 @@ class GiantCommands:
 
     # ── one of them ─────────────────────────────────────────────────────────
 
-    def begin(self, entry: Entry, command: Command) -> None:
-        """Its first slice may be staged; nothing else is.
+    def begin(self, entry: Entry, command: Command, branch: Branch | None) -> None:
+        """Its first slice may be staged; nothing else is. `branch` as for `is_giant`.
 
         Raises what the command is refused with, and is not begun then.
         """
@@ -134,8 +132,7 @@ class GiantCommands:
                 if self._interrupted is not None:
                     branch = branch_of(command.txn, progress.branch)
                 else:
-                    prefix = rows.keyspace_prefix(keyspace)
-                    branch = decide(self._staged, self._store.cache, prefix, command.txn)
+                    assert branch is not None
                     check(branch, giant.writer)
                     progress.branch = bits_of(branch)
                 giant.slices = transaction(giant, branch)

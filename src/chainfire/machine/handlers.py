@@ -15,6 +15,7 @@ from chainfire.lease import Lessor
 from chainfire.machine.cluster import Cluster
 from chainfire.machine.leases import LeaseHandlers
 from chainfire.mvcc.store import Mvcc
+from chainfire.mvcc.txn import Branch
 from chainfire.mvcc.writer import Writer
 from chainfire.proto.command_pb2 import Command
 from chainfire.proto.maintenance_pb2 import AlarmType
@@ -23,6 +24,7 @@ from chainfire.types import (
     AckResult,
     AlarmResult,
     DeleteResult,
+    LongRange,
     PutResult,
     RangeResult,
     Result,
@@ -101,9 +103,17 @@ class Handlers:
         self.deletes += 1
         return result
 
-    def _txn(self, command: Command) -> Result:
+    def txn_taking(self, branch: Branch) -> Handler:
+        """The handler of a transaction that is decided already."""
+
+        def txn(command: Command) -> Result:
+            return self._txn(command, branch)
+
+        return txn
+
+    def _txn(self, command: Command, branch: Branch | None = None) -> Result:
         writer = self._begin(command)
-        result = writer.txn(command.txn)
+        result = writer.txn(command.txn, branch)
         if writer.lease_moves is not None:
             self.leases.keys_moved(writer)
         self.count_txn(result)
@@ -140,7 +150,7 @@ class Handlers:
                 self.puts += 1
             elif isinstance(result, DeleteResult):
                 self.deletes += 1
-            elif isinstance(result, RangeResult):
+            elif isinstance(result, RangeResult | LongRange):
                 self.txn_ranges += 1
             else:
                 self._count_operations(result)

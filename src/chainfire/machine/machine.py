@@ -36,6 +36,7 @@ from chainfire.machine import rows
 from chainfire.machine.applied import Applied
 from chainfire.machine.chain import HashChain
 from chainfire.machine.cluster import Cluster
+from chainfire.machine.deciding import Deciding
 from chainfire.machine.decoding import Decoded, Decoder
 from chainfire.machine.foresight import Foresight
 from chainfire.machine.giant import GiantCommands
@@ -47,6 +48,7 @@ from chainfire.machine.sender import Sender
 from chainfire.machine.slices import Giant
 from chainfire.machine.statistics import MachineStatistics
 from chainfire.mvcc.store import Mvcc
+from chainfire.mvcc.txn import Branch
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command, ConfChangeContext
 from chainfire.storage.backend import StorageBackend
@@ -87,6 +89,7 @@ class Machine:
         self._giants = GiantCommands(
             backend, self.store, self._staged, self.leases, self._handlers.leases, self._chain
         )
+        self._deciding = Deciding(self.store, self._staged)
         self._term = position.term  # of the last staged entry, as the clock and the chain's end
         self._written = position  # invariant: _written.index <= _chain.index
         self._changed_senders: set[int] = set()
@@ -236,7 +239,7 @@ class Machine:
             if self._chain.index > self._written.index:
                 self._write()
             elif self._giants.under_way is None:
-                break  # the next one is held up
+                break  # the next one is held up, or not decided yet
         results, self._results = self._results, []
         if self._foresight.told:
             self._foresight.came_true(results)
@@ -302,33 +305,53 @@ class Machine:
 
     def _stage(self) -> None:
         """Effects of waiting entries into the staged rows, until the batch is full."""
-        waiting = self._waiting
-        stage_plain, stage_command = self._stage_plain, self._stage_command
+        waiting, stage_plain = self._waiting, self._stage_plain
         size = 0
         self._giants.ensure_next(waiting[0][0])
-        while waiting and size < BATCH_BYTES_MAX:
+        while waiting and size < BATCH_BYTES_MAX and self._giants.under_way is None:
             entry, decoded = waiting[0]
-            giant = decoded[0] if decoded is not None and len(decoded) == 2 else None
-            if giant is not None and entry is not self._held_up:
-                giant = giant if self._giants.is_giant(giant) else None
-            if giant is not None and self._chain.index > self._written.index:
-                break  # what is before it is written first
-            if giant is not None and self._copies and not self._giants.bars_reads:
-                self._held_up = entry
-                break
+            handler: Handler | None = None
+            if decoded is not None and len(decoded) == 2:
+                handler = self._handler_of(entry, *decoded)
+                if handler is None:
+                    break
             waiting.popleft()
             assert entry.term >= self._term, (entry.term, self._term)
             self._term = entry.term
             if decoded is None:
                 size += self._chain.link(entry.index, entry.term, self.store.revision, 0, ())
-            elif giant is not None:
-                self._begin_giant(entry, giant)
-                break
             elif len(decoded) == 2:
-                size += stage_command(entry, *decoded)
+                assert handler is not None
+                size += self._stage_command(entry, decoded[0], handler)
             else:
                 size += stage_plain(entry, decoded)
         self._digested_bytes += size
+
+    def _handler_of(self, entry: Entry, command: Command, handler: Handler) -> Handler | None:
+        """Who carries out the command that comes next, `handler` in general; None: not yet."""
+        giants = self._giants
+        branch: Branch | None = None
+        if command.HasField("txn") and not giants.bars_reads:
+            branch = self._deciding.branch(entry, command)
+            if branch is None:
+                return None
+        if entry is self._held_up or giants.is_giant(command, branch):
+            if self._chain.index > self._written.index:
+                return None  # what is before it is written first
+            if self._copies and not giants.bars_reads:
+                self._held_up = entry
+                return None
+            return self._beginning(entry, branch)
+        return handler if branch is None else self._handlers.txn_taking(branch)
+
+    def _beginning(self, entry: Entry, branch: Branch | None) -> Handler:
+        """Of a command to be applied in slices, unless it is refused like any other."""
+
+        def begin(message: Command) -> Result:
+            self._giants.begin(entry, message, branch)
+            return AckResult(self.store.revision)  # stands for the result to come
+
+        return begin
 
     def _stage_plain(self, entry: Entry, plain: Plain) -> int:
         """Returns the number of bytes digested, as all that stage an entry do."""
@@ -427,15 +450,6 @@ class Machine:
         if changes and self.keeps_changes:
             self._staged_changes.append(changes)
         return self._chain.link(entry.index, entry.term, self.store.revision, code, changes)
-
-    def _begin_giant(self, entry: Entry, message: Command) -> None:
-        """A command to be applied in slices, unless it is refused like any other."""
-
-        def begin(message: Command) -> Result:
-            self._giants.begin(entry, message)
-            return AckResult(self.store.revision)  # stands for the result to come
-
-        self._stage_command(entry, message, begin)
 
     def _go_on_with(self, giant: Giant) -> None:
         """One slice more; the last one is a batch like any other."""

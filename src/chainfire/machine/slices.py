@@ -23,12 +23,9 @@ from chainfire.machine.chain import fold
 from chainfire.machine.leases import LeaseHandlers
 from chainfire.machine.progress import Progress
 from chainfire.mvcc import rows
-from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.changes import LeaseExists
-from chainfire.mvcc.count import Counts
 from chainfire.mvcc.ranges import KEYS, Bounds
-from chainfire.mvcc.spans import Spans
-from chainfire.mvcc.state import KeyspaceState, StoreState
+from chainfire.mvcc.state import Apart, KeyspaceState
 from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.txn import Branch, execute_one, gathered, operations
 from chainfire.mvcc.writer import Writer
@@ -44,29 +41,15 @@ _T = TypeVar("_T")
 Slices = Generator[None, None, _T]
 
 
-class _Apart(StoreState):
+def _apart(store: Mvcc, keyspace: int, progress: Progress) -> Apart:
     """The store's numbers as the command changes them, for nobody else until all of it is done."""
-
-    __slots__ = ()
-
-    def __init__(self, store: Mvcc, keyspace: int, progress: Progress) -> None:
-        self.revision = store.revision + progress.revisions + (1 if progress.sub else 0)
-        now = store.keyspace(keyspace)
-        self.keyspaces = {
-            keyspace: KeyspaceState(
-                compacted=now.compacted,
-                finished=now.finished,
-                keys=now.keys + progress.keys,
-                live_bytes=now.live_bytes + progress.live_bytes,
-                history_bytes=now.history_bytes + progress.history_bytes,
-                leases=now.leases,
-                freed_bytes=now.freed_bytes,
-            )
-        }
-        self.changed_keyspaces = set()
-        self.cache = RowCache(0)
-        self.counts = Counts()
-        self.spans = Spans(0)
+    apart = Apart(store, keyspace)
+    apart.revision += progress.revisions + (1 if progress.sub else 0)
+    state = apart.keyspace(keyspace)
+    state.keys += progress.keys
+    state.live_bytes += progress.live_bytes
+    state.history_bytes += progress.history_bytes
+    return apart
 
 
 class Giant:
@@ -87,7 +70,7 @@ class Giant:
         self.progress = progress
         self.keyspace = command.keyspace
         self.staged = staged
-        self.apart = _Apart(store, self.keyspace, progress)
+        self.apart = _apart(store, self.keyspace, progress)
         self.slices: Slices[Result] | None = None
         self.result: Result | None = None  # it is there when the last slice is staged
         self.is_staged = False  # a slice that is not written yet

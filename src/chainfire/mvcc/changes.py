@@ -12,17 +12,18 @@ from typing import Protocol
 
 from chainfire.errors import KeyNotFound, LeaseNotFound
 from chainfire.mvcc import rows
+from chainfire.mvcc.later import Pinnable, Ranges
 from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS, Bounds
-from chainfire.mvcc.read import Moment, range_at, run
+from chainfire.mvcc.read import Moment
 from chainfire.mvcc.state import StoreState
 from chainfire.proto.kv_pb2 import RangeRequest
-from chainfire.storage.backend import Reader, Writer
-from chainfire.types import DeleteResult, LeaseMove, PutResult, RangeResult
+from chainfire.storage.backend import Writer
+from chainfire.types import DeleteResult, LeaseMove, LongRange, PutResult, RangeResult
 
 LeaseExists = Callable[[int, int], bool]  # keyspace, lease id
 
 
-class Stage(Reader, Writer, Protocol):
+class Stage(Pinnable, Writer, Protocol):
     """Where effects are collected and can be read back (storage.staged)."""
 
 
@@ -31,6 +32,7 @@ class Changes:
         "_lease_exists",
         "_mod",
         "_prefix",
+        "_ranges",
         "_staged",
         "_state",
         "_sub",
@@ -53,6 +55,7 @@ class Changes:
         self.keyspace = keyspace
         self.lease_moves: list[LeaseMove] | None = None  # the leases are to be told; None: nothing
         self._lease_exists = lease_exists
+        self._ranges: Ranges | None = None
         self._staged = staged
         self._state = store.keyspace(keyspace)
         self._prefix = rows.keyspace_prefix(keyspace)
@@ -99,13 +102,15 @@ class Changes:
         row = self.store.cache.get(row_key)
         return row if row is not None else self._staged.get(KEYS, row_key)
 
-    def range(self, request: RangeRequest) -> RangeResult:
-        """As read.range_steps, seeing what this command has changed so far.
+    def range(self, request: RangeRequest) -> RangeResult | LongRange:
+        """As read.range_steps, seeing what this command has changed so far, or a promise of that.
 
         Raises FutureRevision, Compacted.
         """
+        if self._ranges is None:
+            self._ranges = Ranges()
         at = Moment.of(self.store, self.keyspace, request.revision, settled=not self.changed)
-        return run(range_at(self._staged, self.store, request, at))
+        return self._ranges.read(self._staged, self.store, request, at)
 
     # ── writes ──────────────────────────────────────────────────────────────
 

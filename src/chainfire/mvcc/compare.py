@@ -14,6 +14,7 @@ from collections.abc import Callable
 from chainfire.mvcc import rows
 from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.ranges import KEYS, Bounds, current_rows
+from chainfire.mvcc.read import BYTES_PER_SLICE, ROWS_PER_SLICE, Steps
 from chainfire.proto.kv_pb2 import Compare, KeyValue
 from chainfire.storage.backend import Reader
 
@@ -28,17 +29,24 @@ _SIDES: dict[int, Callable[[KeyValue, Compare], tuple[int, int] | tuple[bytes, b
 }
 
 
-def holds(view: Reader, cache: RowCache, prefix: bytes, compare: Compare) -> bool:
-    """Whether the compare is true of the newest state, whose rows `cache` may hold."""
+def hold_steps(view: Reader, cache: RowCache, prefix: bytes, compare: Compare) -> Steps[bool]:
+    """Whether the compare is true of the newest state, whose rows `cache` may hold.
+
+    In slices where it is of a range; the state may not change in between.
+    """
     if compare.range_end:
         bounds = Bounds.of(prefix, compare.key, compare.range_end)
         if bounds is not None:
-            is_empty = True
+            count = size = 0
             for row in current_rows(view, bounds):
-                is_empty = False
                 if not _holds_for(rows.decode(row), compare):
                     return False
-            if not is_empty:
+                count += 1
+                size += len(row)
+                if count % ROWS_PER_SLICE == 0 or size > BYTES_PER_SLICE:
+                    size = 0
+                    yield
+            if count:
                 return True
     else:
         row_key = prefix + compare.key

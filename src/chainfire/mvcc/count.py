@@ -13,6 +13,7 @@ After a page the rest of its range is noted too: that is the next page's
 range. (A counted tree would make every count cheap, and memory grow with the
 number of keys.) A live count that begins while its range is still being
 walked in slices is adjusted from the first moment on and usable at the end.
+Several may walk the same range; the first to end has counted for all.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ class LiveCount:
     upper: bytes
     count: int
     ready: bool  # False: `count` holds only what changed since the walk began
+
+
+@dataclass(slots=True)
+class Counting:
+    """Somebody's walk, which ends with `Counts.finish`."""
+
+    entry: LiveCount
+    before: int  # the entry's count when the walk began
 
 
 class Counts:
@@ -58,14 +67,20 @@ class Counts:
                     return entry.count
         return None if settled is None else self._settled.get((lower, upper, settled))
 
-    def begin(self, bounds: Bounds) -> LiveCount:
+    def begin(self, bounds: Bounds) -> Counting:
         """Somebody starts to count the newest state of these bounds; see `finish`."""
-        entry = LiveCount(bounds.lower, bounds.upper, 0, ready=False)
-        self._keep(self._counted, entry)
-        return entry
+        entry = self._counted.get((bounds.lower, bounds.upper))
+        if entry is None or entry.ready:
+            entry = LiveCount(bounds.lower, bounds.upper, 0, ready=False)
+            self._keep(self._counted, entry)
+        return Counting(entry, entry.count)
 
-    def finish(self, entry: LiveCount, counted: int) -> None:
-        entry.count += counted
+    def finish(self, counting: Counting, counted: int) -> None:
+        """There were `counted` keys when it began. More than once is no harm."""
+        entry = counting.entry
+        if entry.ready:
+            return
+        entry.count += counted - counting.before
         entry.ready = True
         if counted < self._rows_min:
             self._counted.pop((entry.lower, entry.upper), None)

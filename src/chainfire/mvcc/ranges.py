@@ -51,6 +51,11 @@ class Bounds:
         return Bounds(self.prefix, self.lower, self.prefix + key)
 
     @property
+    def in_history(self) -> tuple[bytes, bytes]:
+        """The bounds in key_history of the same keys' versions."""
+        return _escape_bound(self.prefix, self.lower), _escape_bound(self.prefix, self.upper)
+
+    @property
     def is_everything(self) -> bool:
         return self.lower <= self.prefix + b"\0" and self.upper == after_keyspace(self.prefix)
 
@@ -122,10 +127,8 @@ class HistoryWalk:
     __slots__ = ("_found", "_lower", "_row_key", "_upper", "_view", "value", "versions")
 
     def __init__(self, view: Reader, bounds: Bounds) -> None:
-        prefix = bounds.prefix
         self._view = view
-        self._lower = _escape_bound(prefix, bounds.lower)
-        self._upper = _escape_bound(prefix, bounds.upper)
+        self._lower, self._upper = bounds.in_history
         self._open(self._lower)
 
     def _open(self, lower: bytes) -> None:

@@ -7,7 +7,7 @@ ahead of the backend from a Writer's first change until the batch is written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 
 from chainfire.errors import Corrupt, UnknownFormat
@@ -108,3 +108,17 @@ class StoreState:
     def note_rows(self, bounds: Bounds, found: Sequence[tuple[bytes, bytes]]) -> None:
         """All rows that readers see in these bounds, just read, in order."""
         self.spans.learn(bounds.lower, bounds.upper, [row_key for row_key, _ in found])
+
+
+class Apart(StoreState):
+    """The numbers of one keyspace as they are now, for one reader or writer alone."""
+
+    __slots__ = ()
+
+    def __init__(self, store: StoreState, keyspace: int) -> None:
+        self.revision = store.revision
+        self.keyspaces = {keyspace: replace(store.keyspace(keyspace))}
+        self.changed_keyspaces = set()
+        self.cache = RowCache(0)
+        self.counts = Counts()
+        self.spans = Spans(0)

@@ -1,11 +1,12 @@
 """Transactions: decide, check, then execute; the order is etcd's and shows in results.
 
 decide    all compares, nested ones in the taken branches too, against the
-          state before any write: what will run is fixed up front
+          state before any write: what will run is fixed up front; in slices,
+          where they are of large ranges
 check     what would fail later: revisions of ranges, leases, keys that
           ignore_value and ignore_lease need; the whole request fails here
           or not at all
-execute   in list order; a range sees the writes before it
+execute   in list order; a range sees the writes before it (mvcc.later)
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from dataclasses import dataclass, field
 from chainfire.errors import Compacted, FutureRevision, KeyNotFound
 from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.changes import Changes
-from chainfire.mvcc.compare import holds
+from chainfire.mvcc.compare import hold_steps
 from chainfire.mvcc.intervals import KeySet
 from chainfire.mvcc.ranges import FROM_KEY
-from chainfire.mvcc.read import ROWS_PER_SLICE, Moment, Steps, range_at
-from chainfire.mvcc.state import StoreState
+from chainfire.mvcc.read import ROWS_PER_SLICE, Moment, Steps, range_at, run
+from chainfire.mvcc.state import Apart, StoreState
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RequestOp, TxnRequest
-from chainfire.storage.backend import Reader
+from chainfire.storage.backend import Freezable, Reader
 from chainfire.types import OpResult, TxnResult
 
 
@@ -35,11 +36,23 @@ class Branch:
 
 
 def decide(view: Reader, cache: RowCache, prefix: bytes, request: TxnRequest) -> Branch:
-    succeeded = all(holds(view, cache, prefix, compare) for compare in request.compare)
-    branch = Branch(succeeded)
-    for op in request.success if succeeded else request.failure:
-        nested = op.HasField("request_txn")
-        branch.steps.append(decide(view, cache, prefix, op.request_txn) if nested else op)
+    return run(decide_steps(view, cache, prefix, request))
+
+
+def decide_steps(
+    view: Reader, cache: RowCache, prefix: bytes, request: TxnRequest
+) -> Steps[Branch]:
+    """The state may not change in between. No steps but for compares of ranges."""
+    branch = Branch(True)
+    for compare in request.compare:
+        if not (yield from hold_steps(view, cache, prefix, compare)):
+            branch.succeeded = False
+            break
+    for op in request.success if branch.succeeded else request.failure:
+        if op.HasField("request_txn"):
+            branch.steps.append((yield from decide_steps(view, cache, prefix, op.request_txn)))
+        else:
+            branch.steps.append(op)
     return branch
 
 
@@ -60,17 +73,6 @@ def _branch_of(request: TxnRequest, bits: Iterator[int]) -> Branch:
         nested = op.HasField("request_txn")
         branch.steps.append(_branch_of(op.request_txn, bits) if nested else op)
     return branch
-
-
-def deletes_ranges(request: TxnRequest) -> bool:
-    """Whether one of its branches, or of those nested in them, deletes a range."""
-    return any(
-        deletes_ranges(op.request_txn)
-        if op.HasField("request_txn")
-        else bool(op.request_delete_range.range_end)
-        for branch in (request.success, request.failure)
-        for op in branch
-    )
 
 
 # ── check ───────────────────────────────────────────────────────────────────
@@ -211,7 +213,7 @@ def is_read_only(request: TxnRequest) -> bool:
 
 
 def read_txn_steps(
-    view: Reader,
+    view: Freezable,
     store: StoreState,
     keyspace: int,
     request: TxnRequest,
@@ -224,7 +226,16 @@ def read_txn_steps(
     """
     assert is_read_only(request)
     now = Moment.of(store, keyspace, 0)
-    branch = decide(view, store.cache, now.prefix, request)
+    reader: Reader = view
+    deciding = decide_steps(view, store.cache, now.prefix, request)
+    try:
+        next(deciding)
+    except StopIteration as end:
+        branch: Branch = end.value
+    else:  # the state changes while it goes on: again, and all of the state as it is now
+        deciding.close()
+        reader, store = view.snapshot(), Apart(store, keyspace)
+        branch = yield from decide_steps(reader, store.cache, now.prefix, request)
     for step in branch.steps:
         assert isinstance(step, RequestOp)
         check_revision(store, keyspace, step.request_range.revision)
@@ -235,7 +246,7 @@ def read_txn_steps(
         at = Moment.of(store, keyspace, revision if revision > 0 else now.revision)
         at.header_revision = now.revision
         result.results.append(
-            (yield from range_at(view, store, step.request_range, at, rows_per_slice))
+            (yield from range_at(reader, store, step.request_range, at, rows_per_slice))
         )
     return result
 

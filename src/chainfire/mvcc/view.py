@@ -30,6 +30,10 @@ class View:
             self._snapshot = None
             self._reader = self._backend
 
+    def snapshot(self) -> Snapshot:
+        """What is shown now. Not to be closed: others may have it, too."""
+        return self._backend.snapshot() if self._snapshot is None else self._snapshot
+
     def get(self, family: str, key: bytes) -> bytes | None:
         return self._reader.get(family, key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chainfire.errors import Compacted, FutureRevision
 from chainfire.mvcc.changes import Changes
-from chainfire.mvcc.txn import check, decide, execute
+from chainfire.mvcc.txn import Branch, check, decide, execute
 from chainfire.proto.kv_pb2 import TxnRequest
 from chainfire.types import CompactResult, TxnResult
 
@@ -18,8 +18,10 @@ class Writer(Changes):
 
     __slots__ = ()
 
-    def txn(self, request: TxnRequest) -> TxnResult:
-        branch = decide(self._staged, self.store.cache, self._prefix, request)
+    def txn(self, request: TxnRequest, branch: Branch | None = None) -> TxnResult:
+        """`branch`: what it decides, if that is known already."""
+        if branch is None:
+            branch = decide(self._staged, self.store.cache, self._prefix, request)
         check(branch, self)
         return execute(branch, self)
 

@@ -7,6 +7,7 @@ from typing import Final
 from chainfire.command import CommandKind
 from chainfire.mvcc import rows
 from chainfire.mvcc.ranges import HISTORY, KEYS, REVISIONS
+from chainfire.mvcc.read import run
 from chainfire.proto import kv_pb2 as pb
 from chainfire.sim.history import (
     Change,
@@ -27,7 +28,16 @@ from chainfire.sim.history import (
     TxnDone,
 )
 from chainfire.storage.backend import Reader
-from chainfire.types import CompactResult, DeleteResult, PutResult, RangeResult, Result, TxnResult
+from chainfire.types import (
+    CompactResult,
+    DeleteResult,
+    LongRange,
+    OpResult,
+    PutResult,
+    RangeResult,
+    Result,
+    TxnResult,
+)
 
 LEVELS: Final = {
     Level.LINEARIZABLE: pb.LINEARIZABLE,
@@ -127,9 +137,8 @@ def _compare(compare: Compare) -> pb.Compare:
     return made
 
 
-def _done(
-    result: PutResult | DeleteResult | RangeResult | TxnResult,
-) -> PutDone | DeleteDone | RangeDone | TxnDone:
+def _done(op_result: OpResult) -> PutDone | DeleteDone | RangeDone | TxnDone:
+    result = run(op_result.read()) if isinstance(op_result, LongRange) else op_result
     if isinstance(result, PutResult):
         return PutDone(result.revision, _kv(result.prev) if result.prev else None)
     if isinstance(result, DeleteResult):

@@ -59,6 +59,12 @@ class Snapshot(Reader, Protocol):
     def close(self) -> None: ...
 
 
+class Freezable(Reader, Protocol):
+    """A Reader that can be had as it is now."""
+
+    def snapshot(self) -> Snapshot: ...
+
+
 class Writer(Protocol):
     """Where effects are collected."""
 

@@ -8,67 +8,36 @@ the last ones of the dict.
 
 The same changes are kept twice: per key, for reads and for the batch; and in
 writing order since the last `take_rows`, for the hash chain.
+
+A long read may want all this as it is now, and be done later, when it has
+been written and more has been staged: `pinned`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from chainfire.storage.backend import Reader, WriteBatch
+from chainfire.storage.backend import Freezable, Reader, Snapshot, WriteBatch
 
 Change = tuple[str, bytes, bytes | None]  # family, key, value or None for a delete
 _INSORT_KEYS_MAX = 16  # more new keys than that are sorted in, not inserted
 
 
-class Staged:
-    """A Reader and a Writer over `base`."""
+class Overlay:
+    """A Reader: some rows over a base."""
 
-    __slots__ = ("_base", "_changes", "_rows", "_sorted")
+    __slots__ = ("_base", "_rows", "_sorted")
 
-    def __init__(self, base: Reader) -> None:
+    def __init__(
+        self, base: Reader, rows: Mapping[str, dict[bytes, bytes | None]] | None = None
+    ) -> None:
+        """`rows` of some families, which are its own from now on."""
         self._base = base
-        self._rows: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
+        self._rows: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict, rows or {})
         self._sorted: defaultdict[str, list[bytes]] = defaultdict(list)
-        self._changes: list[Change] = []
-
-    # ── writes ──────────────────────────────────────────────────────────────
-
-    def put(self, family: str, key: bytes, value: bytes) -> None:
-        self._rows[family][key] = value
-        self._changes.append((family, key, value))
-
-    def delete(self, family: str, key: bytes) -> None:
-        self._rows[family][key] = None
-        self._changes.append((family, key, None))
-
-    def note(self, family: str, key: bytes, value: bytes) -> None:
-        """For `take_rows` alone: a row that is there in another form, which its writer sees to."""
-        self._changes.append((family, key, value))
-
-    def rows(self, family: str) -> dict[bytes, bytes | None]:
-        """The family's staged rows, always the same dict; who adds to it needs no `take_rows`."""
-        return self._rows[family]
-
-    def take_rows(self) -> list[Change]:
-        """The changes since the last call, in writing order. The caller owns the list."""
-        changes, self._changes = self._changes, []
-        return changes
-
-    def drain_into(self, batch: WriteBatch) -> None:
-        """Write the last value of every changed key; what is staged stays until `clear`."""
-        for family, rows in self._rows.items():
-            batch.change(family, rows)
-
-    def clear(self) -> None:
-        for rows in self._rows.values():
-            rows.clear()
-        self._sorted.clear()
-        self._changes = []
-
-    # ── reads ───────────────────────────────────────────────────────────────
 
     def get(self, family: str, key: bytes) -> bytes | None:
         rows = self._rows[family]
@@ -107,6 +76,64 @@ class Staged:
             keys.sort()
         stop = len(keys) if upper is None else bisect_left(keys, upper)
         return keys[bisect_left(keys, lower) : stop]
+
+
+class Staged(Overlay):
+    """A Reader and a Writer over `base`."""
+
+    __slots__ = ("_changes", "_freezable", "_snapshot")
+
+    def __init__(self, base: Freezable) -> None:
+        super().__init__(base)
+        self._changes: list[Change] = []
+        self._freezable = base
+        self._snapshot: Snapshot | None = None  # of the base, whose rows stay until `clear`
+
+    def put(self, family: str, key: bytes, value: bytes) -> None:
+        self._rows[family][key] = value
+        self._changes.append((family, key, value))
+
+    def delete(self, family: str, key: bytes) -> None:
+        self._rows[family][key] = None
+        self._changes.append((family, key, None))
+
+    def note(self, family: str, key: bytes, value: bytes) -> None:
+        """For `take_rows` alone: a row that is there in another form, which its writer sees to."""
+        self._changes.append((family, key, value))
+
+    def rows(self, family: str) -> dict[bytes, bytes | None]:
+        """The family's staged rows, always the same dict; who adds to it needs no `take_rows`."""
+        return self._rows[family]
+
+    def take_rows(self) -> list[Change]:
+        """The changes since the last call, in writing order. The caller owns the list."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def drain_into(self, batch: WriteBatch) -> None:
+        """Write the last value of every changed key; what is staged stays until `clear`."""
+        for family, rows in self._rows.items():
+            batch.change(family, rows)
+
+    def clear(self) -> None:
+        for rows in self._rows.values():
+            rows.clear()
+        self._sorted.clear()
+        self._changes = []
+        self._snapshot = None  # not closed: somebody may be reading it
+
+    def pinned(self, spans: Mapping[str, tuple[bytes, bytes]]) -> Reader:
+        """What may be read now, between the bounds given for each family, for as long as it takes.
+
+        It is held in memory and on disk until nobody has it any more.
+        """
+        if self._snapshot is None:
+            self._snapshot = self._freezable.snapshot()
+        pinned: dict[str, dict[bytes, bytes | None]] = {}
+        for family, (lower, upper) in spans.items():
+            rows = self._rows[family]
+            pinned[family] = {key: rows[key] for key in self._staged_keys(family, lower, upper)}
+        return Overlay(self._snapshot, pinned)
 
 
 def _merge(
