@@ -66,6 +66,33 @@ def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
     assert not wrong
 
 
+# What takes all of its argument, at once and in order.
+TAKERS = {
+    *("all", "any", "sum", "min", "max", "sorted"),
+    *("list", "tuple", "set", "frozenset", "dict", "bytes"),
+    *("join", "extend", "update"),
+}
+
+
+def test_no_generator_expression_is_to_be_taken_in_steps() -> None:
+    """mypyc makes a list of it. A function with `yield` stays what it is."""
+    wrong = []
+    for path in sorted(compiled()):
+        taken = {
+            call.args[0]
+            for call in ast.walk(tree(path))
+            if isinstance(call, ast.Call)
+            and call.args
+            and ast.unparse(call.func).rpartition(".")[2] in TAKERS
+        }
+        wrong += [
+            f"{path.name}:{node.lineno}"
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.GeneratorExp) and node not in taken
+        ]
+    assert not wrong
+
+
 def test_no_default_of_an_attribute_is_made_at_run_time() -> None:
     """mypyc warns of them, and leaves an exception behind that strikes somewhere else.
 

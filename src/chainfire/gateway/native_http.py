@@ -19,7 +19,7 @@ MakeApplication = Callable[[], Awaitable[asgi.Application | None]]
 
 def request_head(metadata: Metadata, peer: Peer | None) -> asgi.RequestHead:
     """What the door says of a request: method, target and version, then the headers."""
-    method, target, version = (_text(pair[1]) for pair in metadata[:3])
+    method, target, version = [_text(pair[1]) for pair in metadata[:3]]
     host, _, port = ("" if peer is None else peer.address).rpartition(":")
     return asgi.RequestHead(
         method,

@@ -50,7 +50,7 @@ class Cluster:
         nothing. GET of NONE lists all; member 0 clears the type on all members.
         """
         if request.action == AlarmRequest.GET:
-            wanted = (a for a in self.alarms if request.alarm in (AlarmType.NONE, a.type))
+            wanted = [a for a in self.alarms if request.alarm in (AlarmType.NONE, a.type)]
             return _in_order(wanted)
         if request.alarm == AlarmType.NONE:
             return []
@@ -63,9 +63,11 @@ class Cluster:
             return [alarm]
         if request.action == AlarmRequest.DEACTIVATE:
             cleared = _in_order(
-                alarm
-                for alarm in self.alarms
-                if alarm.type == request.alarm and request.memberID in (0, alarm.member_id)
+                [
+                    alarm
+                    for alarm in self.alarms
+                    if alarm.type == request.alarm and request.memberID in (0, alarm.member_id)
+                ]
             )
             for alarm in cleared:
                 self.alarms.remove(alarm)

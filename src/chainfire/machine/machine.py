@@ -81,7 +81,7 @@ class Machine:
         self._senders = rows.read_senders(backend)
         self.store = Mvcc(backend, cache_bytes=self._cache_bytes, revision=position.revision)
         self._staged = Staged(backend)
-        lease_counts = ((space, state.leases) for space, state in self.store.keyspaces.items())
+        lease_counts = [(space, state.leases) for space, state in self.store.keyspaces.items()]
         self.leases = Lessor(backend, lease_counts, position.leader_clock_ms)
         self._handlers = Handlers(self.store, self._staged, self._cluster, self.leases)
         self._chain = HashChain(position.index, position.hash)

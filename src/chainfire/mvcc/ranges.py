@@ -81,9 +81,14 @@ def version_at(view: Reader, prefix: bytes, key: bytes, revision: int) -> bytes 
 
 def current_rows(view: Reader, bounds: Bounds, *, reverse: bool = False) -> Iterator[bytes]:
     """KeyValues of the newest state. Its iterator is pinned now, not at the first step."""
-    found = view.iterate(KEYS, bounds.lower, bounds.upper, reverse=reverse)
+    return key_values(view.iterate(KEYS, bounds.lower, bounds.upper, reverse=reverse))
+
+
+def key_values(found: Iterator[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """Those in rows of key_value."""
     head = rows.ROW_HEAD_BYTES
-    return (row[head:] for _, row in found)
+    for _, row in found:
+        yield row[head:]
 
 
 def rows_at(view: Reader, bounds: Bounds, revision: int) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from chainfire.errors import Compacted, FutureRevision
 from chainfire.mvcc import rows
-from chainfire.mvcc.ranges import KEYS, Bounds, current_rows, rows_at, version_at
+from chainfire.mvcc.ranges import KEYS, Bounds, current_rows, key_values, rows_at, version_at
 from chainfire.mvcc.state import StoreState
 from chainfire.proto.kv_pb2 import KeyValue, RangeRequest
 from chainfire.storage.backend import Reader
@@ -197,7 +197,7 @@ def _all(
         if len(first) <= noted_max:
             store.note_rows(bounds, first)
             return _Found(found, len(found))
-        walk = (row[rows.ROW_HEAD_BYTES :] for _, row in pairs)
+        walk = key_values(pairs)
     else:
         walk = at.rows(view, bounds)
     seen, size = len(found), 0

@@ -52,7 +52,7 @@ _LOW_VARINTS = [bytes((number & 127 | 128, number >> 7 | 128)) for number in ran
 # Fields as they mostly are: tag and number, or tag and length.
 _KEY_FIELDS = [b"\x0a" + _slow_varint(size) for size in range(1024)]
 _VERSION_FIELDS = [b"\x20" + _slow_varint(version) for version in range(1024)]
-_VALUE_FIELDS = [b"", *(b"\x2a" + _slow_varint(size) for size in range(1, 1024))]
+_VALUE_FIELDS = [b"", *[b"\x2a" + _slow_varint(size) for size in range(1, 1024)]]
 _SUB_HEADS = [b"\x01" + sub.to_bytes(4) for sub in range(256)]
 
 

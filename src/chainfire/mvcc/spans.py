@@ -132,7 +132,7 @@ class Spans:
     def _insert(self, at: int, lower: bytes, upper: bytes, keys: list[bytes]) -> None:
         """In pieces of at most KEYS_MAX, so that a key is inserted into a short list."""
         cuts = range(KEYS_MAX, len(keys), KEYS_MAX)
-        lowers = [lower, *(keys[cut] for cut in cuts)]
+        lowers = [lower, *[keys[cut] for cut in cuts]]
         uppers = [*lowers[1:], upper]
         pieces = [
             Span(end, keys[number * KEYS_MAX : (number + 1) * KEYS_MAX])

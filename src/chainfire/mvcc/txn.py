@@ -171,7 +171,7 @@ def execute(branch: Branch, changes: Changes) -> TxnResult:
 
 
 def _execute_all(branch: Branch, changes: Changes) -> TxnResult:
-    return gathered(branch, (execute_one(op, changes) for op in operations(branch)))
+    return gathered(branch, iter([execute_one(op, changes) for op in operations(branch)]))
 
 
 def gathered(branch: Branch, results: Iterator[OpResult]) -> TxnResult:

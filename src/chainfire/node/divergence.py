@@ -118,7 +118,7 @@ class Divergence:
         core = self._core
         voters = core.tracker.all_voters
         points = {**points, core.id: mine}
-        of_voters = Counter(points[id] for id in voters if id in points)
+        of_voters = Counter([points[id] for id in voters if id in points])
         most = of_voters.most_common(1)
         if most and most[0][1] >= len(voters) // 2 + 1:
             self._become(Verdict.SOUND if most[0][0] == mine else Verdict.ODD, index)

@@ -51,8 +51,8 @@ def initial_members(
                     "each member needs peer URLs of its own"
                 )
             owner[url] = name
-    members = (
+    members = [
         Member(ID=member_id(urls, cluster_token), peerURLs=sorted(urls))
         for urls in initial_cluster.values()
-    )
+    ]
     return tuple(sorted(members, key=lambda member: member.ID))

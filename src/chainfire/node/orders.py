@@ -256,10 +256,10 @@ class Orders:
             if not self._applying.pages:
                 self._raft.step(arrived)
                 arrived = self.arrived = None
-        wanted = [self._core.log.unstable.snapshot, *(w.snapshot for w in self.appends)]
+        wanted = [self._core.log.unstable.snapshot, *[w.snapshot for w in self.appends]]
         if arrived is not None:
             wanted.append(arrived.snapshot)
-        self._installing.keep_only(snapshot for snapshot in wanted if snapshot is not None)
+        self._installing.keep_only([snapshot for snapshot in wanted if snapshot is not None])
 
 
 def _held_until_durable(messages: Sequence[Message]) -> Sequence[Message]:

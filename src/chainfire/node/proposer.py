@@ -301,7 +301,7 @@ class Proposer:
         due = [out for out in self._out if out.due_tick <= self._ticks]
         if not due:
             return
-        self._out = deque(out for out in self._out if out.due_tick > self._ticks)
+        self._out = deque([out for out in self._out if out.due_tick > self._ticks])
         for out in due:
             left = self.pending.wanted(out.commands)
             if left:

@@ -43,7 +43,10 @@ class Roster:
     def find(self, peer_urls: Iterable[str]) -> Member | None:
         """The member that is reached there."""
         wanted = set(peer_urls)
-        return next((member for member in self.members if wanted == set(member.peerURLs)), None)
+        for member in self.members:
+            if wanted == set(member.peerURLs):
+                return member
+        return None
 
     def is_like(self, other: Roster) -> bool:
         """Whether both name the same members, with the same votes, at the same places."""

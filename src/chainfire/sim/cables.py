@@ -102,7 +102,7 @@ def _bytes_of(frames: Sequence[Frame], cache: RecordCache) -> bytes:
     return b"".join([encode(frame, cache) for frame in frames])
 
 
-_SAID = attrgetter(*(field.name for field in fields(Message) if field.name != "entries"))
+_SAID = attrgetter(*[field.name for field in fields(Message) if field.name != "entries"])
 
 
 def _plain(frame: Frame) -> object:

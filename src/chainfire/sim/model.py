@@ -179,5 +179,5 @@ class _Scratch:
             return [kv] if kv else []
         keys = set(self.model.between(key, end))
         keys.update(k for k in self._over if k >= key and (end == b"\0" or k < end))
-        found = (self._get(k) for k in sorted(keys))
+        found = [self._get(k) for k in sorted(keys)]
         return [kv for kv in found if kv is not None]

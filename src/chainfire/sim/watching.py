@@ -149,7 +149,7 @@ def hear_out(schedule: Schedule, readers: Sequence[WatchClient], longest_us: int
     deadline, quiet_since = schedule.now + longest_us, schedule.now
     while schedule.now < min(quiet_since + QUIET_US, deadline):
         schedule.run_until(schedule.now + 200 * MS)
-        quiet_since = max(quiet_since, *(reader.heard_at for reader in readers))
+        quiet_since = max(quiet_since, *[reader.heard_at for reader in readers])
 
 
 def _event(event: kv_pb2.Event) -> Event:

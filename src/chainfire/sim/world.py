@@ -451,7 +451,7 @@ class World:
             if self.lines is not None:
                 self.lines.append(f"{now:>10}  {me} → {to}  {short(frame)}")
         network, life, cables = self.network, peer.life, self.cables
-        for part in (frames,) if network.is_calm else ((frame,) for frame in frames):
+        for part in [frames] if network.is_calm else [[frame] for frame in frames]:
             what: Packet | Sequence[Frame] = part
             if cables is not None and sender.driver is not None:
                 what = cables.pack((me, to), part, sender.driver.log.record_cache)

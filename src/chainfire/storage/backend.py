@@ -53,6 +53,12 @@ class Reader(Protocol):
         ...
 
 
+def keys_of(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """The first of each pair."""
+    for key, _ in rows:
+        yield key
+
+
 class Snapshot(Reader, Protocol):
     """A frozen view of all families. Close it soon: it keeps old data on disk."""
 

@@ -269,7 +269,7 @@ class DataDir:
 
 
 def _last_number(directory: Path, names: re.Pattern[str]) -> int:
-    found = (names.match(path.name) for path in directory.iterdir())
+    found = [names.match(path.name) for path in directory.iterdir()]
     return max((int(name[1]) for name in found if name is not None), default=0)
 
 

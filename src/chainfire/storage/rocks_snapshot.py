@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import rocksdict
 
+from chainfire.storage.backend import keys_of
+
 
 class RocksSnapshot:
     """One frozen view per family: a snapshot for `get`, a pinned cursor for the rest.
@@ -46,7 +48,7 @@ class RocksSnapshot:
         return self._rows_forward(family, cursor, lower, upper)
 
     def keys(self, family: str, lower: bytes = b"", upper: bytes | None = None) -> Iterator[bytes]:
-        return (key for key, _ in self.iterate(family, lower, upper))
+        return keys_of(self.iterate(family, lower, upper))
 
     def close(self) -> None:
         self._views.clear()

@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from chainfire.storage.backend import Freezable, Reader, Snapshot, WriteBatch
+from chainfire.storage.backend import Freezable, Reader, Snapshot, WriteBatch, keys_of
 
 Change = tuple[str, bytes, bytes | None]  # family, key, value or None for a delete
 _INSORT_KEYS_MAX = 16  # more new keys than that are sorted in, not inserted
@@ -60,7 +60,7 @@ class Overlay:
     def keys(self, family: str, lower: bytes = b"", upper: bytes | None = None) -> Iterator[bytes]:
         if not self._staged_keys(family, lower, upper):
             return self._base.keys(family, lower, upper)
-        return (key for key, _ in self.iterate(family, lower, upper))
+        return keys_of(self.iterate(family, lower, upper))
 
     def _staged_keys(self, family: str, lower: bytes, upper: bytes | None) -> list[bytes]:
         rows = self._rows[family]
