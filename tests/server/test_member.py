@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -13,14 +14,21 @@ import pytest
 from chainfire.config import Config
 from chainfire.config.urls import Url
 from chainfire.errors import ConfigError, DataDirLocked
+from chainfire.machine.rows import read_position
+from chainfire.node.logstore import LogMeta, last_position
 from chainfire.proto.kv_pb2 import PutResponse, RangeResponse
 from chainfire.server import member as member_module
 from chainfire.server.main import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_OK, run
 from chainfire.server.member import Member
+from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
+from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.witness import Witness
 from tests import peers
 from tests.node.running import on_loop
 from tests.server.directories import config, put
 from tests.servers import Server, free_port
+
+LOG, STATE = RocksOptions.log(), RocksOptions.state(cache_bytes=1 << 20)
 
 
 def with_port(base: Config, port: int | None = None) -> Config:
@@ -125,3 +133,24 @@ def test_sigterm_finishes_what_was_accepted_and_exits_with_0(server: Server) -> 
         raw = channel.unary_unary("/etcdserverpb.KV/Range")(b"\x0a\x01k", timeout=20)
         [row] = RangeResponse.FromString(raw).kvs
         assert row.mod_revision >= max(acknowledged)
+
+
+def test_a_stop_writes_no_tables_and_leaves_nothing_to_repeat(server: Server) -> None:
+    with server.start():
+        with grpc.insecure_channel(server.target) as channel:
+            put_ = channel.unary_unary("/etcdserverpb.KV/Put")
+            for number in range(50):
+                put_(b"\x0a\x02%02d" % number, timeout=20)
+        tables = set(server.data_dir.rglob("*.sst"))
+        assert server.stop() == EXIT_OK
+    assert set(server.data_dir.rglob("*.sst")) == tables
+    [state_path] = server.data_dir.glob("state-*")
+    with (
+        closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, STATE)) as state,
+        closing(RocksBackend.open_read_only(server.data_dir / "log", LOG_FAMILIES, LOG)) as log,
+        closing(Witness.open(server.data_dir / "witness")) as witness,
+    ):
+        applied, meta = read_position(state), LogMeta.read(log)
+        assert applied.revision == 51 and len(list(state.keys("key_value"))) == 50
+        assert applied.index == meta.state_durable == last_position(log, meta)[0]
+        assert applied.index == witness.promise.last_index

@@ -166,6 +166,26 @@ def test_flushing_the_database_flushes_no_family(path: Path) -> None:
     backend.close()
 
 
+def test_the_binding_flushes_a_family_when_its_last_object_goes(path: Path) -> None:
+    backend = _open(path)
+    put(backend, (b"k", b"v"))
+    for family in (backend._families, backend._gets, backend._puts):
+        del family["a"]
+    assert len(list(path.glob("*.sst"))) == 1
+    backend.close()
+
+
+def test_close_leaves_what_is_in_memory_to_the_wal(path: Path) -> None:
+    backend = _open(path)
+    put(backend, *((b"%06d" % number, b"v" * 100) for number in range(5000)))
+    put(backend, (b"k", b"v"), family="b")
+    backend.close()
+    assert not list(path.glob("*.sst"))
+    backend = _open(path)  # in the same process: it was closed for good
+    assert len(list(backend.keys("a"))) == 5000 and backend.get("b", b"k") == b"v"
+    backend.close()
+
+
 # ── what recovery makes of a damaged WAL ────────────────────────────────────
 
 

@@ -19,6 +19,9 @@ Rules, each the answer to something measured (rocksdict 0.3.29, tests/storage/te
 - `no_slowdown`: a stall is an error to act on, never a sleep under the GIL.
 - Point-in-time recovery keeps the records before the first bad one and says nothing. What must be
   there is checked by the caller, before anything is written: `open_read_only`.
+- The binding flushes a family when its last object goes, closed or not, with some four syncs: at a
+  stop everybody waited behind them who shares the disk. An engine that was told to end its
+  background work refuses, so that one that is closed or replaced is told so first.
 - After a full disk RocksDB resumes by itself when the failed write was a flush; when it was the
   WAL's, its writer is dead for this process, and the next sync says so.
 """
@@ -382,14 +385,16 @@ class RocksBackend:
         return self._families[family].property_int_value(f"rocksdb.{name}") or 0
 
     def close(self) -> None:
-        """The binding flushes the memtables, so that the next open has nothing to replay."""
+        """Sync the WAL, and no more: the next open replays it, as after a crash."""
+        with suppress(Exception):  # it is closed already
+            self._db.cancel_all_background(False)
         self._lose_wal_file()
         self._gets.clear()
         self._puts.clear()
         self._families.clear()
         self._handles.clear()
         self._wal.close()
-        with suppress(Exception):  # of its last flush: what was not synced was promised to nobody
+        with suppress(Exception):  # what was not synced was promised to nobody
             self._db.close()
 
     # ── failures ────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ class RocksOptions:
     write_buffer_bytes: int  # one memtable of one family
     write_buffers_max: int  # memtables per family; then writes are Stalled
     memtable_bytes_max: int  # of all families together; then the largest is flushed
-    wal_bytes_max: int  # bounds what is replayed after a crash
+    wal_bytes_max: int  # bounds what a start replays
     wal_recycle_files: int  # WAL files kept for re-use: a sync that does not grow a file is cheaper
     block_cache_bytes: int  # data, index and filter blocks together
     bloom_bits: int  # per key; 0 = no filter
@@ -48,8 +48,8 @@ class RocksOptions:
     def state(cls, cache_bytes: int) -> RocksOptions:
         """Read all the time, never synced for its own sake, grows without bound.
 
-        A start after a crash replays the WAL twice (read-only first), at 2 and
-        3 µs per row: 16 MiB keep that well below a second.
+        A start replays the WAL twice (read-only first), at 2 and 3 µs per row:
+        16 MiB keep that well below a second.
         """
         return cls(
             write_buffer_bytes=16 * MIB,
