@@ -309,6 +309,19 @@ def test_leases_are_granted_and_those_that_were_are_kept(run: Run, etcd: Server)
 
 
 @pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("workload", ["put", "txn", "mixed"])
+def test_leased_keys_belong_to_one_lease(run: Run, etcd: Server, workload: str) -> None:
+    prefix, size = f"{workload}/", ("--keys=20", "--value-size=1", "--total=50", "--warm-up=0")
+    leased = ("--lease", "--ttl=60", f"--prefix={prefix}")
+    assert measured(run, etcd.target, workload, *leased, *size, "--fill")["notes"] == []
+    with connect_sync(etcd.target) as client:
+        found = client.get_prefix(prefix).kvs
+        (lease,) = {kv.lease for kv in found}
+        status = client.lease_status(lease, keys=True)
+    assert (status.granted_seconds, len(status.keys), len(found)) == (60, 20, 20)
+
+
+@pytest.mark.usefixtures("native")
 def test_a_keepalive_of_a_lease_that_is_gone_is_noted(run: Run, etcd: Server) -> None:
     total = ("--total=20", "--warm-up=0", "--in-flight=2")
     done = measured(run, etcd.target, "keepalive", "--no-fill", *total)

@@ -71,7 +71,7 @@ def doors(
     [
         ("put", "--keys=200", "--value-size=5000"),
         ("range", "--keys=200", "--rate=400", "--in-flight=8"),
-        ("txn", "--keys=200"),
+        ("txn", "--keys=200", "--lease", "--prefix=lease/"),
         ("mixed", "--keys=200"),
         ("delete", "--keys=200"),
         ("watch", "--watchers=20", "--streams=4", "--connections=2"),

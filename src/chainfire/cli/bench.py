@@ -70,6 +70,13 @@ class Bench:
         if failures:
             raise click.ClickException(f"cannot fill {system.name}: {failures[0]}")
 
+    def grant(self, system: System) -> None:
+        """The lease of the keys, where they have one. Raises ChainfireError."""
+        shape = self.task.shape
+        if shape.is_leased:
+            with system.client() as client:
+                client.grant(shape.ttl_seconds, lease=shape.lease_base)
+
     def measure(self, system: System, in_flight: int) -> Figures:
         task = self.task
         revision = system.revision()

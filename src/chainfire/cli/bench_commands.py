@@ -129,6 +129,8 @@ def _rounds(
     bench: Bench, systems: Sequence[System], rounds: int, *, quiet: bool
 ) -> Iterator[_Round]:
     """Every round with every number in flight; the last is short if it is interrupted."""
+    for system in systems:
+        bench.grant(system)
     filled: set[System] = set()
     turns = range(rounds if len(systems) > 1 else 1)
     for turn, in_flight in itertools.product(turns, bench.task.in_flight):

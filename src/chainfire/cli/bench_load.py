@@ -58,7 +58,8 @@ class Template:
 class Shape:
     """What keys, values and leases look like. `span`: keys that one range reads.
 
-    Leases have ids from `lease_base` on, whose lowest 28 bits are 0.
+    Leases have ids from `lease_base` on, whose lowest 28 bits are 0. `is_leased`: puts are attached
+    to the first of them.
     """
 
     keys: int
@@ -70,6 +71,7 @@ class Shape:
     reads_percent: int = 80
     ttl_seconds: int = 600
     lease_base: int = 1 << 55
+    is_leased: bool = False
 
     @property
     def digits(self) -> int:
@@ -93,9 +95,13 @@ class Shape:
         prefix = self.prefix.encode()
         return prefix.ljust(self.key_size - self.digits, b"0") + digit * self.digits
 
+    def put(self) -> kv_pb2.PutRequest:
+        lease = self.lease_base if self.is_leased else 0
+        return put_request(self.key(_NUMBER), _VALUE * self.value_size, lease=lease)
+
 
 def put(shape: Shape) -> list[Template]:
-    request = put_request(shape.key(_NUMBER), _VALUE * shape.value_size)
+    request = shape.put()
     return [_template("put", put_call(request).path, request, shape)]
 
 
@@ -111,7 +117,7 @@ def txn(shape: Shape) -> list[Template]:
     exists = kv_pb2.Compare(
         result=kv_pb2.Compare.GREATER, target=kv_pb2.Compare.VERSION, key=key, version=0
     )
-    write = kv_pb2.RequestOp(request_put=put_request(key, _VALUE * shape.value_size))
+    write = kv_pb2.RequestOp(request_put=shape.put())
     request = kv_pb2.TxnRequest(compare=[exists], success=[write])
     return [_template("txn", txn_call(request).path, request, shape, expects=_SUCCEEDED)]
 

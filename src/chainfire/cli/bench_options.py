@@ -270,6 +270,16 @@ _TTL = _option(
     show_default=True,
     help="Of leases, which are left to end by themselves.",
 )
+_LEASED = (
+    _option(
+        "--lease",
+        "is_leased",
+        is_flag=True,
+        help="Attach every key that is put to one lease of --ttl, which is granted before; the "
+        "keys go with it.",
+    ),
+    _TTL,
+)
 _LEASES = _option(
     "--leases",
     "keys",
@@ -280,10 +290,10 @@ _LEASES = _option(
     help="Leases that are granted before, and kept alive at random.",
 )
 OPTIONS: Final = {
-    "put": (*_COMMON, _FILL),
+    "put": (*_COMMON, _FILL, *_LEASED),
     "range": (*_COMMON, _FILL, *_READS),
-    "txn": (*_COMMON, _FILL),
-    "mixed": (*_COMMON, _FILL, *_READS, _MIX),
+    "txn": (*_COMMON, _FILL, *_LEASED),
+    "mixed": (*_COMMON, _FILL, *_READS, _MIX, *_LEASED),
     "delete": (*_COMMON, _FILL),
     "watch": _WATCHED,
     "lease-grant": (_ENDPOINTS, *_TLS, _CONNECTIONS, _IN_FLIGHT, *_PACE, _TTL, *_OUTPUT),
@@ -320,6 +330,7 @@ def task_of(
     consistency: str = "linearizable",
     reads_percent: int = 80,
     ttl_seconds: int = 600,
+    is_leased: bool = False,
     watchers: int = 0,
     streams: int = 0,
 ) -> Task:
@@ -334,6 +345,7 @@ def task_of(
         reads_percent=reads_percent,
         ttl_seconds=ttl_seconds,
         lease_base=new_lease_base(),
+        is_leased=is_leased,
     )
     shape.check()
     audience = None

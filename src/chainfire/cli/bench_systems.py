@@ -14,7 +14,7 @@ from chainfire.cli.bench_servers import local_pids
 from chainfire.client.calls import status_call
 from chainfire.client.endpoints import parse_endpoints, target, uses_tls
 from chainfire.client.faults import Unreachable
-from chainfire.client.sync import connect_sync
+from chainfire.client.sync import SyncClient, connect_sync
 from chainfire.client.tls import Tls
 from chainfire.errors import InvalidArgument
 
@@ -60,10 +60,14 @@ class System:
         name = endpoints[0].removeprefix("http://")
         return cls(f"{name} ({version})", endpoints, targets, tls, local_pids(addresses))
 
+    def client(self) -> SyncClient:
+        """Of the first endpoint; to be used with `with`."""
+        return connect_sync(self.endpoints[:1], tls=self.tls)
+
     def revision(self) -> int:
         """Asks again while the server is busy with the ends of a load. Raises Unreachable."""
         patience = time.monotonic() + AFTER_LOAD_SECONDS
-        with connect_sync(self.endpoints[:1], tls=self.tls) as client:
+        with self.client() as client:
             while True:
                 try:
                     return client.call_at(self.endpoints[0], status_call()).header.revision
