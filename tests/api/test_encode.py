@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Generator
+from copy import deepcopy
 
 import pytest
 from hypothesis import example, given
@@ -20,7 +21,7 @@ from chainfire.proto.kv_pb2 import (
     ResponseOp,
     TxnResponse,
 )
-from chainfire.types import DeleteResult, OpResult, PutResult, RangeResult, TxnResult
+from chainfire.types import DeleteResult, LongRange, OpResult, PutResult, RangeResult, TxnResult
 
 revisions = st.integers(0, 2**63 - 1)
 rows = st.builds(
@@ -123,7 +124,7 @@ def test_a_range_reply_in_slices_is_the_same_reply(count: int) -> None:
     row = KeyValue(key=b"k", value=b"v", version=1).SerializeToString()
     result = RangeResult(7, [row] * count, more=True, count=count)
     expected = encode.range_reply(b"\x0a\x00", result)
-    steps = encode.range_reply_steps(b"\x0a\x00", copy(result))
+    steps = encode.range_reply_steps(b"\x0a\x00", deepcopy(result))
     assert run(steps) == expected
     slices = sum(1 for _ in encode.range_reply_steps(b"", result))
     assert slices == (0 if count <= 1000 else -(-count // 1000))
@@ -133,8 +134,8 @@ def test_a_range_reply_in_slices_is_the_same_reply(count: int) -> None:
 def test_a_slice_of_a_reply_is_bounded_in_bytes_too(size: int) -> None:
     row = KeyValue(key=b"k", value=bytes(size), version=1).SerializeToString()
     result = RangeResult(7, [row] * 6, more=False, count=6)
-    expected = encode.range_reply(b"", copy(result))
-    steps = encode.range_reply_steps(b"", copy(result))
+    expected = encode.range_reply(b"", deepcopy(result))
+    steps = encode.range_reply_steps(b"", deepcopy(result))
     assert run(steps) == expected
     assert sum(1 for _ in encode.range_reply_steps(b"", result)) == (0 if size == 100 else 3)
 
@@ -145,7 +146,7 @@ def test_a_transactions_reply_in_slices_is_the_same_reply(count: int) -> None:
     many = RangeResult(7, [row] * count, more=False, count=count)
     few = RangeResult(7, [row], more=False, count=1)
     gone = DeleteResult(7, count, [row] * count)
-    inner = TxnResult(7, False, [PutResult(7), copy(gone), few])
+    inner = TxnResult(7, False, [PutResult(7), deepcopy(gone), few])
     result = TxnResult(7, True, [few, PutResult(7), many, inner, gone, few])
     expected = encode.txn_reply(b"\x0a\x00", result)
     assert encode.is_short(result) is (count == 3)
@@ -157,6 +158,21 @@ def test_a_deletes_reply_in_slices_is_the_same_reply(count: int) -> None:
     row = KeyValue(key=b"k", value=b"v", version=1).SerializeToString()
     result = DeleteResult(7, count, [row] * count)
     expected = encode.delete_reply(b"\x0a\x00", result)
-    assert run(encode.delete_reply_steps(b"\x0a\x00", copy(result))) == expected
+    assert run(encode.delete_reply_steps(b"\x0a\x00", deepcopy(result))) == expected
     slices = sum(1 for _ in encode.delete_reply_steps(b"", result))
     assert slices == (0 if count <= 1000 else -(-count // 1000))
+
+
+def test_a_long_range_of_a_transaction_is_read_as_it_is_answered() -> None:
+    row = KeyValue(key=b"k", value=b"v", version=1).SerializeToString()
+    found = RangeResult(7, [row] * 2500, more=True, count=9000)
+
+    def read() -> Generator[None, None, RangeResult]:
+        yield
+        return deepcopy(found)
+
+    inner = TxnResult(7, False, [LongRange(7, read)])
+    expected = encode.txn_reply(b"", TxnResult(7, True, [TxnResult(7, False, [found]), found]))
+    result = TxnResult(7, True, [inner, LongRange(7, read)])
+    assert not encode.is_short(result)
+    assert run(encode.txn_reply_steps(b"", result)) == expected

@@ -13,7 +13,7 @@ from tests.node.running import on_loop, until
 
 
 class Caller:
-    def __init__(self, replies: LongReplies, slices: int) -> None:
+    def __init__(self, replies: LongReplies, slices: int, *, once: bool = False) -> None:
         self.work: Any = None
         self.finished = False
         self.answer: object = None
@@ -21,7 +21,7 @@ class Caller:
         self.begun = 0
         self.may_end = False
         self._slices = slices
-        replies.run(self, self._make)
+        (replies.run_once if once else replies.run)(self, self._make)
 
     def _make(self) -> Generator[None, None, bytes]:
         self.begun += 1
@@ -103,4 +103,17 @@ async def test_a_wait_ends_with_its_caller_and_with_the_member() -> None:
     assert isinstance(callers[AT_ONCE + 1].answer, Stopped)
     for caller in callers[:AT_ONCE]:
         caller.work.cancel()
+    assert (replies.under_way, replies.waiting, waiters) == (0, 0, {})
+
+
+@on_loop
+async def test_what_can_be_made_only_once_begins_when_its_turn_has_come() -> None:
+    replies, waiters = replies_and_waiters()
+    callers = [Caller(replies, FIRST_STEPS + 1, once=True) for _ in range(AT_ONCE + 2)]
+    assert [caller.begun for caller in callers] == [1] * AT_ONCE + [0, 0]
+    callers[-1].work.cancel()
+    for caller in callers:
+        caller.may_end = True
+    await until(lambda: all(caller.answer == b"answer" for caller in callers[:-1]))
+    assert [caller.begun for caller in callers] == [1] * (AT_ONCE + 1) + [0]
     assert (replies.under_way, replies.waiting, waiters) == (0, 0, {})

@@ -87,12 +87,17 @@ def range_reply_steps(header: bytes, result: RangeResult) -> Generator[None, Non
     """
     if is_short(result):
         return range_reply(header, result)
-    rows, result.rows = list(result.rows), ()
+    rows, result.rows = _as_list(result.rows), ()
     reply = BytesIO()
     reply.write(header)
     yield from _write_rows(reply, rows, _ROW_HEADS, _FIELD_2)
     reply.write(range_reply(b"", result))
     return reply.getvalue()
+
+
+def _as_list(rows: Sequence[bytes]) -> list[bytes]:
+    """Not a copy, if it can be helped: it would touch every row, twice, at 60 ns each."""
+    return rows if isinstance(rows, list) else list(rows)
 
 
 def _write_rows(
@@ -145,7 +150,7 @@ def delete_reply_steps(header: bytes, result: DeleteResult) -> Generator[None, N
     """The same, as `range_reply_steps` does it."""
     if is_short(result):
         return delete_reply(header, result)
-    rows, result.prevs = list(result.prevs), ()
+    rows, result.prevs = _as_list(result.prevs), ()
     reply = BytesIO()
     reply.write(delete_reply(header, result))
     yield from _write_rows(reply, rows, _PREV_HEADS, _FIELD_3)

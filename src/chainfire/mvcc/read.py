@@ -138,7 +138,9 @@ def range_at(
         found, count = page.rows, page.count
     else:
         page = yield from _all(view, store, request, bounds, at, rows_per_slice)
-        found, count = page.rows[::-1] if descending else page.rows, page.count
+        found, count = page.rows, page.count
+        if descending:
+            found.reverse()
     del page  # who makes the reply lets go of rows as it goes
     if request.sort_target != RangeRequest.KEY:
         found = yield from _sorted_steps(found, request, rows_per_slice)
