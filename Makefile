@@ -56,8 +56,9 @@ endef
 
 compiled: $(COMPILED) ## compile the hot modules once more, if sources have changed (three minutes)
 
+# Where `setup` has just done so, make still believes that it is to be done.
 $(COMPILED): $(HOT) | $(STAMP)
-	@$(COMPILE)
+	@if [ ! -e $@ ] || [ -n "$$(find $(HOT) -newer $@)" ]; then $(COMPILE); fi
 
 run: setup ## start a member on 127.0.0.1:2379; flags by ARGS="--data-dir=…"
 	@exec $(BIN)/chainfire serve $(ARGS)
