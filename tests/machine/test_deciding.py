@@ -73,6 +73,7 @@ def finished(log: list[Entry]) -> tuple[Machine, MemoryBackend, list[Applied]]:
     return machine, backend, results
 
 
+@pytest.mark.interpreted
 def test_it_gives_the_loop_back_and_what_is_behind_it_waits() -> None:
     log = log_of(PUT_BEFORE, transaction(), PUT_BEHIND)
     machine = opened(bootstrapped())
@@ -126,6 +127,7 @@ def test_a_crash_in_the_midst_begins_anew_to_the_same_end(calls: int, is_giant: 
     assert rows_of(crashed) == rows_of(expected_backend)
 
 
+@pytest.mark.interpreted
 def test_what_is_before_it_and_does_not_get_written_is_written_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -155,6 +157,7 @@ def test_what_is_before_it_and_does_not_get_written_is_written_once(
     assert rows_of(backend) == rows_of(expected_backend) and machine.hash == expected.hash
 
 
+@pytest.mark.interpreted
 def test_a_giant_one_that_is_held_up_is_decided_once() -> None:
     log = log_of(PUT_BEFORE, transaction(deletes=True), PUT_BEHIND)
     machine = opened(bootstrapped())
