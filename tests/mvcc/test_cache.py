@@ -39,6 +39,25 @@ def test_a_hot_row_outlives_any_number_of_cold_ones() -> None:
     assert len(cache) <= 20
 
 
+def test_nothing_is_given_up_before_there_are_too_many_bytes() -> None:
+    row_bytes = 8 + ENTRY_OVERHEAD_BYTES + 8
+    cache = RowCache(1000 * row_bytes)
+    for number in range(1000):
+        cache.put(b"%08d" % number, b"1" * 8)
+    assert len(cache) == 1000
+    assert all(cache.get(b"%08d" % number) for number in range(1000))
+
+
+def test_what_was_new_lately_is_there_where_all_does_not_fit() -> None:
+    row_bytes = 8 + ENTRY_OVERHEAD_BYTES + 8
+    cache = RowCache(1000 * row_bytes)
+    for number in range(5000):
+        cache.put(b"%08d" % number, b"1" * 8)
+        if number > 1600:
+            assert cache.get(b"%08d" % (number - 200)), number
+            assert len(cache) > 400
+
+
 def test_a_row_that_is_put_again_and_again_drives_nothing_out() -> None:
     cache = RowCache(1000)
     cache.put(b"quiet", b"1")
