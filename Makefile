@@ -76,7 +76,7 @@ lint: setup ## ruff: rules and format
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))
 
-types: setup ## mypy: the product strictly, the tests for what a rename has missed
+types: setup ## mypy: the product strictly, tests and benchmarks for what a rename has missed
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.ini
 

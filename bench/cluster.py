@@ -133,7 +133,7 @@ def _bench(task: Task) -> Bench:
 def _system(cluster: Cluster, member: Member) -> System:
     """What is loaded is one member, whose CPU counts is all of them."""
     pids = frozenset(other.pid for other in cluster.members)
-    return replace(System.at(member.url), pids=pids)
+    return replace(System.at(member.url, None), pids=pids)
 
 
 def _check(name: str, figures: Figures) -> None:

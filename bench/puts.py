@@ -93,7 +93,7 @@ def _load(server: Server, shape: Shape, in_flight: int, **how: Any) -> native.Lo
         template.path, template.message, keys=template.keys, noise=template.noise
     )
     return native.Load(
-        [(server.target, server.target)],
+        [native.LoadTarget(server.target, server.target)],
         [operation],
         connections=CONNECTIONS,
         in_flight=in_flight,

@@ -94,12 +94,12 @@ def main() -> int:
 
 
 def _fill(server: Server, keepalive: Task) -> None:
-    _bench(keepalive).fill(System.at(server.url))
+    _bench(keepalive).fill(System.at(server.url, None))
 
 
 def _run(server: Server, row: Row, task: Task, seconds: float) -> Measured:
     bench = _bench(replace(task, seconds=seconds))
-    figures = bench.measure(System.at(server.url), row.in_flight)
+    figures = bench.measure(System.at(server.url, None), row.in_flight)
     _check(server.kind.name, figures)
     times = figures.latencies
     sample = Sample(
