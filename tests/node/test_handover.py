@@ -66,6 +66,29 @@ def test_an_entire_move_is_not_waited_for_longer_than_an_election_timeout() -> N
     assert isinstance(caller.result, AckResult)
 
 
+def test_a_move_is_over_where_the_target_and_all_others_are_gone() -> None:
+    """Three members are stopped at the same moment: none may wait for a leader for ever."""
+    for entirely in (False, True):
+        cluster = Cluster()
+        leader = cluster.elect()
+        cluster.run(2)
+        caller = Caller()
+        leader.driver.move_leader(2, caller, entirely=entirely)
+
+        def without_the_news(packet: Packet) -> list[Packet]:
+            news = is_a(packet, MessageType.APPEND) or is_a(packet, MessageType.HEARTBEAT)
+            return [] if packet.sender == 2 and news else [packet]
+
+        cluster.network = without_the_news
+        cluster.settle()
+        assert leader.driver.raft.raft.role is Role.FOLLOWER
+        cluster.crash(2)
+        cluster.crash(3)
+        assert not caller.answered
+        cluster.run(leader.driver.raft.raft.config.election_ticks + 2)
+        assert isinstance(caller.error, TimeoutLeaderTransfer)
+
+
 def test_a_move_is_refused_by_others_than_the_leader_and_to_others_than_voters() -> None:
     cluster = Cluster()
     leader = cluster.elect()

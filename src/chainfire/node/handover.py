@@ -32,7 +32,8 @@ from chainfire.types import AckResult, Pending, Result
 class _Move:
     target: int
     pending: Pending
-    ticks_left: int = 0  # for the target to commit an entry of its own, once it leads
+    entirely: bool
+    ticks_left: int  # for the target to commit an entry of its own, or for anybody to lead
 
 
 class HandOver:
@@ -62,6 +63,7 @@ class HandOver:
 
         `entirely`: when it has committed an entry of its own, too, or an election timeout later.
         Until then this member's word may be the one that it needs, so whoever stops stays.
+        Where nobody leads for that long (the others stop, too), it hears that it was in vain.
         """
         core = self._core
         if core.role is not Role.LEADER:
@@ -71,8 +73,7 @@ class HandOver:
         elif target == core.id:
             pending.done(AckResult(self._machine.revision))
         else:
-            ticks = self._election_ticks if entirely else 0
-            self._moves.append(_Move(target, pending, ticks))
+            self._moves.append(_Move(target, pending, entirely, self._election_ticks))
             self._raft.transfer_leader(target)
 
     def best(self) -> int:
@@ -93,7 +94,7 @@ class HandOver:
     def tick(self, oldest_unsynced: int | None) -> None:
         """`oldest_unsynced` is the number of the oldest log write that waits for its sync."""
         for move in self._moves:
-            if self._core.leader == move.target and move.ticks_left:
+            if self._core.leader in (move.target, NOBODY) and move.ticks_left:
                 move.ticks_left -= 1
         if oldest_unsynced is None or oldest_unsynced != self._unsynced:
             self._unsynced, self._stalled_ticks = oldest_unsynced, 0
@@ -137,7 +138,7 @@ class HandOver:
         for move in self._moves:
             outcome: Result | RequestError
             leads = core.leader == move.target
-            if leads and (core.committed_in_term or not move.ticks_left):
+            if leads and (not move.entirely or core.committed_in_term or not move.ticks_left):
                 outcome = AckResult(self._machine.revision)
             elif leads:
                 going_on.append(move)
@@ -146,6 +147,8 @@ class HandOver:
                 outcome = TimeoutLeaderTransfer()  # given up after an election timeout
             elif core.role is not Role.LEADER and core.leader != NOBODY:
                 outcome = TimeoutLeaderTransfer()  # somebody else has won
+            elif core.leader == NOBODY and not move.ticks_left:
+                outcome = TimeoutLeaderTransfer()  # nobody has
             else:
                 going_on.append(move)
                 continue

@@ -52,7 +52,8 @@ def check_identity(expected: Identity, found: Identity) -> None:
         raise DataDirMismatch(
             f"the data directory belongs to cluster {found.cluster_id:x}, the command line "
             f"describes cluster {expected.cluster_id:x}; check --initial-cluster, "
-            "--initial-cluster-token and --data-dir"
+            "--initial-cluster-token and --data-dir. If this is the member's own directory and "
+            "the cluster has changed since it was founded, give --initial-cluster-state=existing"
         )
     if found.member_id != expected.member_id:
         raise DataDirMismatch(

@@ -38,6 +38,7 @@ async def birth_of_joiner(config: Config, tls: PeerTls | None) -> Birth:
     if not others:
         raise ConfigError("initial-cluster: give the members of the cluster that is to be joined")
     heard: Roster | None = None
+    is_told = False
     try:
         async with asyncio.timeout(JOIN_SECONDS_MAX):
             while True:
@@ -53,12 +54,21 @@ async def birth_of_joiner(config: Config, tls: PeerTls | None) -> Birth:
                             conf_state=heard.conf_state,
                             founded_at=0,
                         )
+                if heard is not None and not is_told:
+                    is_told = True
+                    log.warning(
+                        "no member of the cluster yet: add it (member add), or check its peer URLs",
+                        extra={"peer_urls": ", ".join(mine), "seconds_max": JOIN_SECONDS_MAX},
+                    )
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
     except TimeoutError:
         urls = ", ".join(map(str, others))
         if heard is None:
             raise ConfigError(f"initial-cluster: no member answers at {urls}") from None
-        known = "; ".join(f"{m.name or m.ID}: {', '.join(m.peerURLs)}" for m in heard.members)
+        known = "; ".join(
+            f"{member.name or f'{member.ID:x}'}: {', '.join(member.peerURLs)}"
+            for member in heard.members
+        )
         raise ConfigError(
             f"initial-cluster: no member of the cluster has the peer URLs {', '.join(mine)}; add "
             f"it first (member add). The members are {known}"
