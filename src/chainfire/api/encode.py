@@ -30,7 +30,7 @@ BYTES_PER_SLICE: Final = 1 << 20
 
 _ROW_HEADS: Final = tuple(_FIELD_2 + varint(size) for size in range(4096))
 _PREV_HEADS: Final = tuple(_FIELD_3 + varint(size) for size in range(4096))
-_ID: Final = b"\x10"
+LEASE_ID_TAG: Final = b"\x10"
 _TTL: Final = b"\x18"
 _TTL_MS: Final = b"\xc0\x3e"  # field 1000
 
@@ -198,14 +198,18 @@ def txn_reply_steps(header: bytes, result: TxnResult) -> Generator[None, None, b
 
 
 def lease_reply(header: bytes, lease: int, ttl_ms: int) -> bytes:
-    """A LeaseGrantResponse or LeaseKeepAliveResponse; TTL 0: there is no such lease.
+    """A LeaseGrantResponse or LeaseKeepAliveResponse; TTL 0: there is no such lease."""
+    return header + LEASE_ID_TAG + varint(lease) + lease_ttl(ttl_ms)
+
+
+def lease_ttl(ttl_ms: int) -> bytes:
+    """The fields of these two behind the id.
 
     Part of a second counts as a whole one, or it would say 0 to clients that know no ms.
     """
-    parts = [header, _ID, varint(lease)]
-    if ttl_ms:
-        parts += (_TTL, varint(-(-ttl_ms // 1000)), _TTL_MS, varint(ttl_ms))
-    return b"".join(parts)
+    if not ttl_ms:
+        return b""
+    return b"".join((_TTL, varint(-(-ttl_ms // 1000)), _TTL_MS, varint(ttl_ms)))
 
 
 def leader_reply(header: bytes, row: bytes) -> bytes:

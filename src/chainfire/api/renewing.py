@@ -20,12 +20,17 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from chainfire.api import encode
+from chainfire.api.encode import LEASE_ID_TAG
 from chainfire.errors import Malformed, RequestError
 from chainfire.lease import UNWRITTEN
+from chainfire.mvcc.rows import varint
 from chainfire.proto.lease_pb2 import LeaseKeepAliveRequest
 from chainfire.types import Pending, RenewResult, Result
 
-_REMEMBERED: Final = 50_000  # what clients say again and again, and what they are told
+_REMEMBERED: Final = 10_000  # ends of answers
+_ID_TAG: Final = 0x08
+_LOW_BITS: Final = 0x7F  # of a byte of a varint; the highest one says that more follow
+_VARINT_BYTES_MAX: Final = 9  # of an id without the highest bit
 _PAUSE_SECONDS_PER_RENEWAL: Final = 0.000_2  # of the last entry, from the second one on
 _PAUSE_SECONDS_MAX: Final = 0.003
 
@@ -55,10 +60,17 @@ class Keeper:
 
     def heard(self, body: bytes) -> None:
         """A LeaseKeepAliveRequest. Raises Malformed."""
-        renewing, lease = self._renewing, _lease_of(body)
+        renewing = self._renewing
+        lease = _only_id(body)
+        if lease > 0:
+            name = body[1:]
+        else:
+            lease = _id_of(body)
+            name = varint(lease)
         if not renewing.ids and not renewing.is_held:
             renewing.begin()
         renewing.ids.append(lease)
+        renewing.names.append(name)
         renewing.keepers.append(self)
 
     def refused(self, error: RequestError) -> None:
@@ -74,13 +86,23 @@ class Keeper:
 class Renewing:
     """What was asked for in this turn of the loop, and what waits for the log."""
 
-    __slots__ = ("_asked", "_header", "_node", "_pauses_until", "ids", "is_held", "keepers")
+    __slots__ = (
+        "_asked",
+        "_header",
+        "_node",
+        "_pauses_until",
+        "ids",
+        "is_held",
+        "keepers",
+        "names",
+    )
 
     def __init__(self, node: Renewer, header: Callable[[int], bytes]) -> None:
         """`header` makes the header field of answers at a revision."""
         self._node = node
         self._header = header
         self.ids: list[int] = []  # in this turn
+        self.names: list[bytes] = []  # the same, as varints
         self.keepers: list[Keeper] = []  # who asked for which
         self._asked = _Asked(header)  # goes into the log next
         self._pauses_until = 0.0  # on the loop's clock
@@ -93,15 +115,17 @@ class Renewing:
     def ask(self) -> None:
         """Renew what was heard."""
         ids, self.ids = self.ids, []
+        names, self.names = self.names, []
         keepers, self.keepers = self.keepers, []
         kept = self._node.kept(ids)
-        header, asked = self._header(kept.revision), self._asked
+        begin, asked = self._header(kept.revision) + LEASE_ID_TAG, self._asked
         was_empty = not asked.ids
-        for keeper, lease, ttl_ms in zip(keepers, ids, kept.ttls_ms, strict=True):
+        for at, ttl_ms in enumerate(kept.ttls_ms):
+            keeper = keepers[at]
             if ttl_ms == UNWRITTEN or keeper.waits_for:
-                asked.add(lease, keeper)
+                asked.add(ids[at], names[at], keeper)
             else:
-                keeper.post(header + _fields(lease, ttl_ms))
+                keeper.post(begin + names[at] + _ttl(ttl_ms))
         if was_empty and asked.ids:
             loop = asyncio.get_running_loop()
             if loop.time() < self._pauses_until:
@@ -120,15 +144,17 @@ class Renewing:
 class _Asked:
     """Who waits for one renewal of the node: a Pending."""
 
-    __slots__ = ("_header", "_keepers", "ids")
+    __slots__ = ("_header", "_keepers", "_names", "ids")
 
     def __init__(self, header: Callable[[int], bytes]) -> None:
         self._header = header
         self._keepers: list[Keeper] = []
+        self._names: list[bytes] = []
         self.ids: list[int] = []
 
-    def add(self, lease: int, keeper: Keeper) -> None:
+    def add(self, lease: int, name: bytes, keeper: Keeper) -> None:
         self.ids.append(lease)
+        self._names.append(name)
         self._keepers.append(keeper)
         keeper.waits_for += 1
 
@@ -138,10 +164,10 @@ class _Asked:
 
     def done(self, result: Result) -> None:
         assert isinstance(result, RenewResult), result
-        header = self._header(result.revision)
-        for keeper, lease, ttl_ms in zip(self._keepers, self.ids, result.ttls_ms, strict=True):
+        begin, names = self._header(result.revision) + LEASE_ID_TAG, self._names
+        for at, keeper in enumerate(self._keepers):
             keeper.waits_for -= 1
-            keeper.post(header + _fields(lease, ttl_ms))
+            keeper.post(begin + names[at] + _ttl(result.ttls_ms[at]))
 
     def refused(self, error: RequestError) -> None:
         for keeper in self._keepers:
@@ -153,8 +179,22 @@ def _to_nobody(reply: bytes) -> None:
     """The stream is over."""
 
 
-@lru_cache(_REMEMBERED)
-def _lease_of(body: bytes) -> int:
+def _only_id(body: bytes) -> int:
+    """The id of a request that is nothing else, in as few bytes as it takes; 0: look closer."""
+    at = len(body) - 1
+    if not 1 <= at <= _VARINT_BYTES_MAX or body[0] != _ID_TAG or not 0 < body[at] <= _LOW_BITS:
+        return 0
+    lease = body[at]
+    while at > 1:
+        at -= 1
+        part = body[at]
+        if part <= _LOW_BITS:
+            return 0
+        lease = lease << 7 | part & _LOW_BITS
+    return lease
+
+
+def _id_of(body: bytes) -> int:
     try:
         return LeaseKeepAliveRequest.FromString(body).ID
     except DecodeError as exc:
@@ -162,5 +202,5 @@ def _lease_of(body: bytes) -> int:
 
 
 @lru_cache(_REMEMBERED)
-def _fields(lease: int, ttl_ms: int) -> bytes:
-    return encode.lease_reply(b"", lease, ttl_ms)
+def _ttl(ttl_ms: int) -> bytes:
+    return encode.lease_ttl(ttl_ms)
