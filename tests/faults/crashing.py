@@ -2,7 +2,8 @@
 
 CRASH_AT=`POINT:COUNT` names a step of the code, and which call of it: SIGKILL comes right before or
 right after. The steps are methods and functions that write, sync, rename or acknowledge, wrapped
-from outside, so that the product has no code for it.
+from outside, so that the product has no code for it. Compiled, they call each other without looking
+who has been wrapped: so this process runs interpreted.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def arm(point: str, count: int) -> None:
 
 def main() -> None:
     point, _, count = os.environ[VARIABLE].rpartition(":")
+    os.environ["CHAINFIRE_PURE"] = "1"
     arm(point, int(count))
     sys.argv[0] = "chainfire"
     from chainfire.__main__ import main as serve  # after the point is armed

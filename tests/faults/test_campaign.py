@@ -6,6 +6,10 @@ The whole is `make faults RUNS=…` (docs/verification.md says what it has shown
 from __future__ import annotations
 
 import importlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -21,7 +25,7 @@ from tests.cluster.feed import feed
 from tests.clusters import Cluster, Member
 from tests.faults.__main__ import PLANTED_IN, ROOT, TRUE, canary
 from tests.faults.clients import LockHeld, left_by_lock
-from tests.faults.crashing import POINTS
+from tests.faults.crashing import POINTS, VARIABLE
 from tests.faults.judge import check_locks, confession
 from tests.faults.kinds import at_once, mended_in_turn
 from tests.faults.scene import run
@@ -156,3 +160,20 @@ def test_a_crash_point_names_what_is_there(point: str) -> None:
     for name in path.split("."):
         owner = getattr(owner, name)
     assert callable(owner)
+
+
+@pytest.mark.parametrize("point", ["before log-append", "after log-sync", "before turn"])
+def test_a_step_of_what_is_compiled_is_come_to(tmp_path: Path, point: str) -> None:
+    env = {**os.environ, VARIABLE: f"{point}:2", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    flags = {
+        "data-dir": tmp_path / "data",
+        "listen-client-urls": "http://127.0.0.1:0",
+        "advertise-client-urls": "http://127.0.0.1:1",
+        "listen-peer-urls": "http://127.0.0.1:0",
+        "initial-advertise-peer-urls": "http://127.0.0.1:1",
+        "initial-cluster": "default=http://127.0.0.1:1",
+    }
+    command = [sys.executable, "-m", "tests.faults.crashing", "serve"]
+    command += [f"--{name}={value}" for name, value in flags.items()]
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
