@@ -144,7 +144,9 @@ def _other_cluster(mine: Hello, theirs: Hello) -> Denial | None:
             Reason.CLUSTER,
             f"member {theirs.sender:x} belongs to cluster {theirs.cluster_id:x}, member "
             f"{mine.sender:x} to {mine.cluster_id:x}: check --initial-cluster and "
-            "--initial-cluster-token, which must be the same on all members, and the peer URLs",
+            "--initial-cluster-token, which must be the same on all members, and the peer URLs. "
+            "Who joins a running cluster needs --initial-cluster-state=existing and, if it was "
+            "started without, an empty --data-dir",
         )
     return None
 
