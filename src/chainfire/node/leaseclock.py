@@ -3,7 +3,8 @@
 The leader's reading is what it stamps into commands: the applied reading when
 it came to lead, and its own monotonic time since; never wall time. What older
 leaders have stamped and is applied later lifts it. Between leaders the clock
-stands still: leases end late by that, never early.
+stands still, and what a leader that is gone had not stamped yet, up to a second
+where nobody writes, is lost: leases end late by that, never early.
 
 Other members only estimate, for what they tell callers.
 """
