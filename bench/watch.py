@@ -20,9 +20,10 @@ from bench import contest
 from bench.h2load import Sample
 from bench.run import WrongAnswer
 from bench.table import Measured, Row
-from chainfire.cli.bench import Bench, System
+from chainfire.cli.bench import Bench
 from chainfire.cli.bench_figures import Figures
 from chainfire.cli.bench_options import Task, task_of
+from chainfire.cli.bench_systems import System
 from tests.servers import Server
 
 WATCHERS: Final = 1000

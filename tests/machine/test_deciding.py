@@ -11,14 +11,21 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainfire.errors import Stalled
 from chainfire.machine import Applied, Machine, deciding, giant
 from chainfire.mvcc import compare
 from chainfire.proto.kv_pb2 import Compare, DeleteRangeRequest, PutRequest, TxnRequest
-from chainfire.storage.backend import WriteBatch
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import Entry, PutResult, TxnResult
-from tests.machine.world import as_log, bootstrapped, comparable, encode, opened, rows_of
+from tests.machine.world import (
+    applied,
+    applied_while_stalling,
+    as_log,
+    bootstrapped,
+    comparable,
+    encode,
+    opened,
+    rows_of,
+)
 from tests.mvcc.strategies import deletes, plain_puts, txns
 
 KEYS = [b"k%02d" % number for number in range(30)]
@@ -53,13 +60,6 @@ def log_of(*bodies: Message) -> list[Entry]:
     puts = [PutRequest(key=key, value=b"") for key in KEYS]
     puts[-1].value = b"last"
     return as_log([encode(body, number) for number, body in enumerate([*puts, *bodies], 1)])
-
-
-def applied(machine: Machine, log: list[Entry], calls_max: int = 1000) -> list[Applied]:
-    results = machine.apply(log)
-    while machine.is_unfinished and (calls_max := calls_max - 1):
-        results += machine.apply(log)
-    return results
 
 
 def finished(log: list[Entry]) -> tuple[Machine, MemoryBackend, list[Applied]]:
@@ -135,24 +135,7 @@ def test_what_is_before_it_and_does_not_get_written_is_written_once(
     expected, expected_backend, expected_results = finished(log)
     backend = bootstrapped()
     machine = opened(backend)
-    write, calls = backend.write, 0
-
-    def stalls(batch: WriteBatch) -> None:
-        nonlocal calls
-        calls += 1
-        if calls % 2:
-            raise Stalled("the disk is slow")
-        write(batch)
-
-    monkeypatch.setattr(backend, "write", stalls)
-    results: list[Applied] = []
-    for _ in range(100):
-        try:
-            results += machine.apply(log)
-        except Stalled:
-            continue
-        if not machine.is_unfinished:
-            break
+    results = applied_while_stalling(machine, backend, log, monkeypatch)
     assert comparable(results) == comparable(expected_results)
     assert rows_of(backend) == rows_of(expected_backend) and machine.hash == expected.hash
 

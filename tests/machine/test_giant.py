@@ -14,7 +14,6 @@ from chainfire.errors import (
     LeaseNotFound,
     Outdated,
     RequestError,
-    Stalled,
     UnknownFormat,
 )
 from chainfire.machine import Applied, Machine, giant, slices
@@ -29,10 +28,17 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
-from chainfire.storage.backend import WriteBatch
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import DeleteResult, Entry, PutResult
-from tests.machine.world import as_log, bootstrapped, encode, opened, rows_of
+from tests.machine.world import (
+    applied,
+    applied_while_stalling,
+    as_log,
+    bootstrapped,
+    encode,
+    opened,
+    rows_of,
+)
 
 KEYS = [b"k%02d" % number for number in range(30)]
 EVERYTHING = DeleteRangeRequest(key=b"\0", range_end=b"\0")
@@ -88,13 +94,6 @@ def log_of(body: Message = DELETE, *behind: PutRequest) -> list[Entry]:
     ]
     clocks = {len(bodies) - len(behind): 10_000}
     return as_log([encode(one, n, clock_ms=clocks.get(n, 1)) for n, one in enumerate(bodies, 1)])
-
-
-def applied(machine: Machine, log: list[Entry], calls_max: int = 1000) -> list[Applied]:
-    results = machine.apply(log)
-    while machine.is_unfinished and (calls_max := calls_max - 1):
-        results += machine.apply(log)
-    return results
 
 
 def visible(machine: Machine) -> list[bytes]:
@@ -271,24 +270,7 @@ def test_a_stalled_slice_is_written_later_and_once(
     machine, backend = finished(body)
     stalling = bootstrapped()
     other, log = opened(stalling), log_of(body, PutRequest(key=b"k06"))
-    write, calls = stalling.write, 0
-
-    def stalls(batch: WriteBatch) -> None:
-        nonlocal calls
-        calls += 1
-        if calls % 2:
-            raise Stalled("the disk is slow")
-        write(batch)
-
-    monkeypatch.setattr(stalling, "write", stalls)
-    results: list[Applied] = []
-    for _ in range(100):
-        try:
-            results += other.apply(log)
-        except Stalled:
-            continue
-        if not other.is_unfinished:
-            break
+    results = applied_while_stalling(other, stalling, log, monkeypatch)
     assert len(results) == len(log)
     assert rows_of(stalling) == rows_of(backend)
     assert other.hash == machine.hash

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import pytest
 from google.protobuf.message import Message
 
 from chainfire.command import BODY_NAMES, Envelope
-from chainfire.errors import RequestError
+from chainfire.errors import RequestError, Stalled
 from chainfire.machine import Applied, Machine, bootstrap
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command
 from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, TxnRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
-from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
+from chainfire.storage.backend import STATE_FAMILIES, StorageBackend, WriteBatch
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import ConfState, Entry
 
@@ -32,6 +33,39 @@ def bootstrapped() -> MemoryBackend:
 
 def opened(backend: StorageBackend) -> Machine:
     return Machine(backend, cache_bytes=CACHE_BYTES)
+
+
+def applied(machine: Machine, log: list[Entry], calls_max: int = 1000) -> list[Applied]:
+    """As far as so many calls go."""
+    results = machine.apply(log)
+    while machine.is_unfinished and (calls_max := calls_max - 1):
+        results += machine.apply(log)
+    return results
+
+
+def applied_while_stalling(
+    machine: Machine, backend: StorageBackend, log: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> list[Applied]:
+    """All of it, by a backend that takes every second write only. For interpreted machines."""
+    write, calls = backend.write, 0
+
+    def stalls(batch: WriteBatch) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            raise Stalled("the disk is slow")
+        write(batch)
+
+    monkeypatch.setattr(backend, "write", stalls)
+    results: list[Applied] = []
+    for _ in range(100):
+        try:
+            results += machine.apply(log)
+        except Stalled:
+            continue
+        if not machine.is_unfinished:
+            break
+    return results
 
 
 def encode(

@@ -102,7 +102,7 @@ class Renewing:
         self._node = node
         self._header = header
         self.ids: list[int] = []  # in this turn
-        self.names: list[bytes] = []  # the same, as varints
+        self.names: list[bytes] = []  # the same as varints: they go back as they came
         self.keepers: list[Keeper] = []  # who asked for which
         self._asked = _Asked(header)  # goes into the log next
         self._pauses_until = 0.0  # on the loop's clock
@@ -120,12 +120,11 @@ class Renewing:
         kept = self._node.kept(ids)
         begin, asked = self._header(kept.revision) + LEASE_ID_TAG, self._asked
         was_empty = not asked.ids
-        for at, ttl_ms in enumerate(kept.ttls_ms):
-            keeper = keepers[at]
+        for keeper, lease, name, ttl_ms in zip(keepers, ids, names, kept.ttls_ms, strict=True):
             if ttl_ms == UNWRITTEN or keeper.waits_for:
-                asked.add(ids[at], names[at], keeper)
+                asked.add(lease, name, keeper)
             else:
-                keeper.post(begin + names[at] + _ttl(ttl_ms))
+                keeper.post(begin + name + _ttl(ttl_ms))
         if was_empty and asked.ids:
             loop = asyncio.get_running_loop()
             if loop.time() < self._pauses_until:
@@ -164,10 +163,10 @@ class _Asked:
 
     def done(self, result: Result) -> None:
         assert isinstance(result, RenewResult), result
-        begin, names = self._header(result.revision) + LEASE_ID_TAG, self._names
-        for at, keeper in enumerate(self._keepers):
+        begin = self._header(result.revision) + LEASE_ID_TAG
+        for keeper, name, ttl_ms in zip(self._keepers, self._names, result.ttls_ms, strict=True):
             keeper.waits_for -= 1
-            keeper.post(begin + names[at] + _ttl(result.ttls_ms[at]))
+            keeper.post(begin + name + _ttl(ttl_ms))
 
     def refused(self, error: RequestError) -> None:
         for keeper in self._keepers:

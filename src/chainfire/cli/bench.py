@@ -1,8 +1,8 @@
 """The runs of `chainfire bench`: the native generator (native/src/load) driven and watched.
 
-A run is filled, warmed up,
-measured and drained; the CPU time of the server is read when the measured time begins and ends.
-Ctrl-C ends a run with the figures so far; a second one ends the program.
+A run is filled, warmed up, measured and drained; the CPU time of the server is read when the
+measured time begins and ends. Ctrl-C ends a run with the figures so far; a second one ends the
+program.
 """
 
 from __future__ import annotations
