@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
+from chainfire.sim.course import Course
 from chainfire.sim.history import Refused, Violation
 from chainfire.sim.schedule import SECOND
 from chainfire.sim.shape import Shape
@@ -60,7 +61,7 @@ def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
     collector = gc.get_threshold()
     gc.set_threshold(YOUNG_OBJECTS_MAX)  # nearly all that is made lives as long as the run
     try:
-        world.run()
+        Course(world).run()
     except Violation as violation:
         outcome.broken = str(violation)
     except Exception as exc:

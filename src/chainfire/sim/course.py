@@ -1,0 +1,318 @@
+"""The course of a run: chaos, then peace, in which all must be one cluster again, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from chainfire.command import CommandKind
+from chainfire.mvcc.hash import hash_kv
+from chainfire.mvcc.read import run
+from chainfire.node.admission import is_quorum_without
+from chainfire.node.driver import Driver
+from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
+from chainfire.sim.check_end import MemberEnd, check_end
+from chainfire.sim.check_kv import check_kv
+from chainfire.sim.check_lease import check_leases
+from chainfire.sim.check_watch import check_watches
+from chainfire.sim.clients import Call, Client
+from chainfire.sim.history import Put, PutDone, Range, RangeDone, Request, Violation
+from chainfire.sim.member import SimMember
+from chainfire.sim.pace import entries_at_best
+from chainfire.sim.schedule import MS, SECOND
+from chainfire.sim.watching import hear_out
+from chainfire.sim.wire import current
+from chainfire.sim.world import World
+from chainfire.types import Nobody
+
+PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time, or is only slow
+LAG_ENTRIES_MAX = 100  # under load
+
+
+class _QuorumLost(Exception):
+    """The membership was changed so that it cannot do without who has lost its disk."""
+
+
+class Course:
+    """Of one world; `run` it once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def run(self) -> None:
+        """Raises Violation, or whatever a member raised that no fault explains."""
+        world = self._world
+        for member in world.members.values():
+            world.schedule.after(world.chance.randrange(100 * MS), member.start)
+        for party in world.parties:
+            party.start()
+        world.faults.start()
+        world.schedule.run_until(world.shape.chaos_us)
+        world.entries, world.events = world.oracle.committed, world.schedule.events
+        self._heal()
+        try:
+            self._await_one_cluster()
+        except _QuorumLost:
+            world.branches["quorums lost"] += 1
+            check_kv(world.history.operations, world.oracle.feed)
+            return
+        self._ask_everybody()
+        self._judge()
+
+    def _heal(self) -> None:
+        """First a majority alone, so that nobody is saved by who should not be needed."""
+        world = self._world
+        world.note("peace")
+        world.faults.stop()
+        world.network.heal()
+        if world.cables is not None:
+            world.cables.heal()
+        members = list(world.members.values())
+        for member in members:
+            member.disk.heal()
+            member.paused_until = 0
+        # Where the membership changes, who is needed is known only to the log.
+        is_rolled_out = "reconfigure" in world.shape.faults and world.chance.random() < 0.5
+        is_rolled_out = is_rolled_out or "exile" in world.shape.faults
+        if is_rolled_out:
+            self._complete_rollout()
+        whose = {"membership", "join", "remove", "lose_disk"}
+        alone = world.chance.random() < 0.6 or is_rolled_out
+        if alone and not whose & {*world.shape.faults}:
+            self._heal_a_majority(they_differ=is_rolled_out or world.chance.random() < 0.7)
+        for member in members:
+            member.stays_down = False
+            member.start()
+
+    def _complete_rollout(self) -> None:
+        """All have the same options again, and what is the default. Nobody is saved by who has
+        others."""
+        world = self._world
+        world.note("same options")
+        options = replace(world.shape.options, pre_vote=True)
+        for member in world.members.values():
+            member.options = options
+            if member.up:
+                member.end("restarted", power=False)
+
+    def _heal_a_majority(self, *, they_differ: bool) -> None:
+        """`they_differ`: those who differ most, by newest term and longest log, must agree."""
+        world = self._world
+        voters = [world.members[id] for id in world.founded.voters]
+        needed: set[int] = set()
+        if they_differ:
+            needed.add(max(voters, key=lambda member: member.durable.hard_state.term).id)
+            needed.add(max(voters, key=lambda member: member.durable.last).id)
+        others = [member.id for member in voters if member.id not in needed]
+        spared = world.chance.sample(others, min(len(others), (len(voters) - 1) // 2))
+        world.note("spared", 0, str(spared))
+        for id in spared:
+            member = world.members[id]
+            member.stays_down = True
+            if member.up:
+                member.end("spared", power=False)
+        for member in world.members.values():
+            if member.id not in spared:
+                member.start()
+        self._await(
+            lambda: self._is_one_without(spared), f"a majority does not do without {spared}"
+        )
+
+    def _is_one_without(self, spared: Sequence[int]) -> bool:
+        leader = self._world.leader()
+        return (
+            leader is not None
+            and leader.id not in spared
+            and leader.driver is not None
+            and leader.driver.raft.raft.committed_in_term
+        )
+
+    def _await_one_cluster(self) -> None:
+        self._await(self._is_one, "no convergence")
+        for party in self._world.parties:
+            party.stop()
+
+    def _ask_everybody(self) -> None:
+        """Progress: a write, and then a linearizable read at every member, succeed."""
+        world = self._world
+        self._await(self._is_without_alarms, "alarms stay")
+        asker = Client(world, len(world.clients) + 2)
+        asker.stop()
+        self._succeed(asker, Put(b"last", asker.value()), None)
+        for member in self._present():
+            self._succeed(asker, Range(b"last"), member)
+        self._await(lambda: not world.lease_ends.alive, "leases stay")
+        self._await(self._is_level, "members lag behind")
+        if world.watchers:
+            hear_out(world.schedule, world.watchers, PEACE_US)
+            self._await(self._is_level, "members lag behind")
+
+    def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Without load for as much longer as those who lag behind are only slow."""
+        world = self._world
+        applied, deadline = self._applied(), world.schedule.now + PEACE_US
+        while not condition():
+            if world.schedule.now >= deadline:
+                if self._is_quorum_lost():
+                    raise _QuorumLost
+                if not self._is_only_slow(applied):
+                    states = [m.driver and m.driver.raft.status() for m in world.members.values()]
+                    raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
+                world.branches["peace prolonged for who is slow"] += 1
+                for party in world.parties:
+                    party.stop()
+                applied, deadline = self._applied(), world.schedule.now + PEACE_US
+            self._leave_joint()
+            world.schedule.run_until(world.schedule.now + 50 * MS)
+
+    def _applied(self) -> dict[int, int]:
+        return {id: member.applied for id, member in self._world.members.items()}
+
+    def _is_only_slow(self, before: dict[int, int]) -> bool:
+        """Whether some lag behind, and each of them has taken at least half of what it could since
+        `before`, PEACE_US ago."""
+        world = self._world
+        leader = world.leader()
+        if leader is None or leader.driver is None:
+            return False
+        config = leader.driver.raft.raft.config
+        least = entries_at_best(config, world.shape, PEACE_US) // 2
+        lagging = [m for m in self._belonging(leader.driver) if self._lags(m)]
+        return bool(lagging) and all(m.applied - before[m.id] >= least for m in lagging)
+
+    def _lags(self, member: SimMember) -> bool:
+        return member.applied < self._world.oracle.committed - LAG_ENTRIES_MAX
+
+    def _is_quorum_lost(self) -> bool:
+        """As those know it who have lost nothing."""
+        world = self._world
+        lost = {id for id, member in world.members.items() if member.disk.lost_data}
+        others = [m for m in world.members.values() if m.driver is not None and m.id not in lost]
+        newest = max(others, key=lambda member: member.applied, default=None)
+        if newest is None or newest.driver is None:
+            return bool(lost)
+        return not is_quorum_without(lost, newest.driver.machine.conf_state)
+
+    def _succeed(self, asker: Client, request: Request, member: SimMember | None) -> None:
+        """Ask until it is done; whoever asks again writes another value."""
+        calls: list[Call] = []
+
+        def done() -> bool:
+            if calls and isinstance(calls[-1].operation.response, PutDone | RangeDone):
+                return True
+            if member is not None and self._is_removed(member):
+                return True  # meanwhile: a change of the time of faults was late
+            to = member or self._world.leader()
+            if (not calls or calls[-1].finished) and to is not None and to.up:
+                again = (
+                    request._replace(value=asker.value()) if isinstance(request, Put) else request
+                )
+                calls.append(asker.single(to, again))
+            return False
+
+        self._await(done, f"nobody carries out {request}")
+
+    def _is_one(self) -> bool:
+        leader = self._world.leader()
+        return (
+            leader is not None
+            and leader.driver is not None
+            and leader.driver.raft.raft.committed_in_term
+            and not leader.driver.machine.conf_state.voters_outgoing
+            and all(
+                member.driver is not None
+                and member.driver.raft.raft.leader == leader.id
+                and not self._lags(member)
+                for member in self._belonging(leader.driver)
+            )
+        )
+
+    def _leave_joint(self) -> None:
+        """An operator does, where it does not end by itself."""
+        leader = self._world.leader()
+        if leader is not None and leader.driver is not None:
+            conf = leader.driver.machine.conf_state
+            if conf.voters_outgoing and not conf.auto_leave:
+                leader.leave_joint()
+
+    def _is_without_alarms(self) -> bool:
+        """An operator clears those that a member has raised in an earlier life."""
+        leader = self._world.leader()
+        if leader is None or leader.driver is None or leader.driver.machine.alarms:
+            if leader is not None and leader.driver is not None:
+                clear = AlarmRequest(action=AlarmRequest.DEACTIVATE, alarm=NOSPACE)
+                body = clear.SerializeToString()
+                leader.driver.propose(CommandKind.ALARM, body, Nobody())
+                leader.wake()
+            return False
+        return True
+
+    def _belonging(self, leader: Driver) -> list[SimMember]:
+        """The members of its configuration."""
+        world = self._world
+        return [world.members[id] for id in sorted(leader.machine.members) if id in world.members]
+
+    def _is_removed(self, member: SimMember) -> bool:
+        leader = self._world.leader()
+        return (
+            leader is not None
+            and leader.driver is not None
+            and member.id not in leader.driver.machine.members
+        )
+
+    def _present(self) -> list[SimMember]:
+        self._await(self._is_one, "no convergence")
+        leader = self._world.leader()
+        assert leader is not None and leader.driver is not None
+        return self._belonging(leader.driver)
+
+    def _is_level(self) -> bool:
+        leader = self._world.leader()
+        return (
+            leader is not None
+            and leader.driver is not None
+            and self._is_one()
+            and all(
+                member.applied == leader.driver.raft.raft.log.last_index
+                for member in self._belonging(leader.driver)
+            )
+        )
+
+    def _judge(self) -> None:
+        world = self._world
+        self._model = check_kv(world.history.operations, world.oracle.feed)
+        check_end([self._end_of(member) for member in self._present()], self._model)
+        self._judge_watches()
+        check_leases(
+            world.history.leases,
+            world.lease_ends.ends,
+            now=world.schedule.now,
+            grace=PEACE_US,
+            rate_max=1.0 + world.shape.clock_skew,
+            jumps=world.clock_jumps,
+        )
+
+    def _judge_watches(self) -> None:
+        """Who is still connected to a member has had the time to hear of everything."""
+        world = self._world
+        streams, present = [client.stream for client in world.watchers], self._present()
+        connected = [s.watch for s in streams if s and s.is_open and s.member in present]
+        ended = [watch for watch in world.history.watches if watch not in connected]
+        world.branches["watch events checked"] += check_watches(
+            connected, world.oracle.feed, complete_to=self._model.revision
+        ) + check_watches(ended, world.oracle.feed)
+
+    @staticmethod
+    def _end_of(member: SimMember) -> MemberEnd:
+        assert member.driver is not None
+        machine, state = member.driver.machine, member.disk.state
+        # The hash covers what a reader could ask for since the last compaction.
+        content = run(hash_kv(state, machine.store, 0, 0))
+        return MemberEnd(
+            member.id,
+            machine.applied_index,
+            machine.revision,
+            machine.hash,
+            content.hash,
+            current(state),
+        )
