@@ -189,12 +189,16 @@ class Node:
             await waiter.done_before(self.failed)
 
     async def aclose(self) -> None:
-        """Answer who waits, make everything durable, stop. Idempotent.
+        """Apply what was answered, answer who waits, make everything durable, stop. Idempotent.
 
         What goes wrong with that is in `failed` afterwards.
         """
         if self._closed:
             return
+        try:
+            self.catch_up()
+        except Exception as exc:
+            self.halt(fatal(exc))
         self._closed = True
         self._heartbeat.stop()
         self._leaving.stop()
@@ -257,7 +261,7 @@ class Node:
     def catch_up(self) -> None:
         """Apply what was answered and not applied yet (`node.applying`); the follower hears.
 
-        Not once it has stopped: then the next start does. Raises whatever a turn may raise.
+        Not once it has failed: then the next start does. Raises whatever a turn may raise.
         """
         if self._driver.lags and not (self._closed or self.failed.done()):
             self._driver.catch_up()
