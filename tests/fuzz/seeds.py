@@ -31,6 +31,7 @@ _FRAMES: list[frames.Frame] = [
     frames.Forward([b"first", b"", b"third"]),
     frames.Refused(5, [1, 2, 900], 14),
     frames.Chain(77, 2**63 + 1),
+    frames.Clock(4, 86_400_000),
 ]
 _PUT = kv.PutRequest(key=b"k", value=b"v", prev_kv=True).SerializeToString()
 _TXN = kv.TxnRequest(

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainfire.node import frames, records
-from chainfire.node.frames import BadFrame, Chain, Change, Forward, Frame, Refused, Report, Splitter
+from chainfire.node.frames import (
+    BadFrame,
+    Chain,
+    Change,
+    Clock,
+    Forward,
+    Frame,
+    Refused,
+    Report,
+    Splitter,
+)
 from chainfire.node.records import RecordCache
 from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.types import ConfState, Entry, EntryType
@@ -112,6 +122,7 @@ def test_snapshot_is_pinned() -> None:
          "0000000000000002 0000000000000003"),
         (Chain(1, 2**64 - 1), "22 0000000000000001 ffffffffffffffff"),
         (Change(b"\x01\x00"), "23 0100"),
+        (Clock(2, 3000), "25 0000000000000002 0000000000000bb8"),
         (
             Report(term=1, leader=2, commit_index=3, applied_index=4, revision=5, in_use_bytes=6,
                    version="3.7", matches=((7, 8),)),

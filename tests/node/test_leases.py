@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 
 from chainfire.command import CommandKind, decode
 from chainfire.errors import Stopped, Timeout
 from chainfire.lease import UNWRITTEN
 from chainfire.lease.spare import spare_ms
-from chainfire.node.leaseclock import ESTIMATE_MS_MAX, LeaseClock
 from chainfire.node.leases import (
     CLOCK_STAMP_MS,
     EXPIRED_PER_COMMAND_MAX,
@@ -22,7 +19,6 @@ from chainfire.node.renewals import RENEWED_PER_COMMAND_MAX, Renewals
 from chainfire.proto.command_pb2 import Command, LeaseGrant
 from chainfire.proto.kv_pb2 import PutRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
-from chainfire.raft.ready import Role
 from chainfire.types import Pending, RenewResult
 from tests.node.world import Caller, World
 
@@ -78,59 +74,6 @@ def world() -> LeaseWorld:
 
 
 # ── the clock ───────────────────────────────────────────────────────────────
-
-
-@dataclass
-class FakeCore:
-    term: int = 1
-    role: Role = Role.LEADER
-
-
-@dataclass
-class FakeRaft:
-    raft: FakeCore = field(default_factory=FakeCore)
-
-
-@dataclass
-class FakeMachine:
-    leader_clock_ms: int = 0
-
-
-def clock_of(raft: FakeRaft, machine: FakeMachine) -> LeaseClock:
-    return LeaseClock(raft, machine)  # type: ignore[arg-type]
-
-
-def test_a_leader_reads_what_was_applied_when_it_came_to_lead_and_its_time_since() -> None:
-    raft, machine = FakeRaft(FakeCore(1, Role.FOLLOWER)), FakeMachine(500)
-    clock = clock_of(raft, machine)
-    assert clock.reading(7_000_000) == 500
-    raft.raft.term, raft.raft.role = 2, Role.LEADER
-    assert clock.reading(7_010_000) == 500
-    assert clock.reading(7_010_250) == 750
-    raft.raft.term = 4  # it was not the leader in between
-    assert clock.reading(7_020_000) == 500
-    assert clock.reading(7_020_001) == 501
-
-
-def test_what_older_leaders_stamped_lifts_the_reading() -> None:
-    raft, machine = FakeRaft(), FakeMachine(500)
-    clock = clock_of(raft, machine)
-    clock.reading(0)
-    machine.leader_clock_ms = 2500
-    assert clock.reading(100) == 2500
-    assert clock.reading(300) == 2700
-    machine.leader_clock_ms = 2600  # our own stamp comes back
-    assert clock.reading(400) == 2800
-
-
-def test_a_follower_estimates_as_far_as_stamps_may_be_apart() -> None:
-    raft, machine = FakeRaft(FakeCore(1, Role.FOLLOWER)), FakeMachine(500)
-    clock = clock_of(raft, machine)
-    clock.reading(0)
-    assert clock.reading(300) == 800
-    assert clock.reading(90_000) == 500 + ESTIMATE_MS_MAX
-    machine.leader_clock_ms = 1200
-    assert clock.reading(90_010) == 1200
 
 
 def test_every_command_carries_the_leaders_reading(world: LeaseWorld) -> None:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from chainfire.node.frames import Chain, Forward, encode
+from chainfire.node.frames import Chain, Clock, Forward, encode
 from chainfire.node.records import RecordCache
 from chainfire.raft.messages import Message, MessageType
 from chainfire.sim.cables import Cables, Packet
@@ -18,6 +18,7 @@ FRAMES = (
     Forward([b"one", b"two"]),
     Message(MessageType.APPEND, 2, 1, 3, 3, 6, (Entry(3, 7, data=b"x"),), commit=6),
     Chain(7, 1 << 60),
+    Clock(3, 1 << 40),
 )
 
 

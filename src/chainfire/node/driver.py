@@ -20,7 +20,7 @@ Its parts: `proposer` (commands on their way into the log, forwarding), `readgat
 index), `orders` (what raft wants done), `logwriter` (what is written, what hangs on
 it), `applying` (when committed entries are applied), `applier` (the machine), `early`
 (what is told before it), `renewals`, `leases` (expiry) and `leaseclock` (what is
-stamped), `effects` (what comes out).
+stamped, and told), `effects` (what comes out).
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
@@ -41,7 +41,7 @@ from chainfire.node.commits import Commits
 from chainfire.node.duties import Duties
 from chainfire.node.early import EarlyAnswers
 from chainfire.node.effects import Answer, Effects
-from chainfire.node.frames import Chain, Change, Forward, Frame, Refused, Report
+from chainfire.node.frames import Chain, Change, Clock, Forward, Frame, Refused, Report
 from chainfire.node.handover import HandOver
 from chainfire.node.installing import Installing, StatePlace
 from chainfire.node.leadership import Leadership
@@ -99,7 +99,7 @@ class Driver:
         self._now_ms = 0
         self._effects = Effects()
         self._leadership = Leadership(raft, limits.election_timeout_ms)
-        self.lease_clock = LeaseClock(raft, machine)
+        self.lease_clock = LeaseClock(raft, machine, self._effects)
         self._leases = LeaseKeeper(machine.leases, self.lease_clock, self._propose_for_leases)
         self._renewals = Renewals(
             machine,
@@ -262,6 +262,9 @@ class Driver:
                 case Message():
                     self.raft.step(frame)
                     continue
+                case Clock(term, reading_ms):
+                    self.lease_clock.heard(term, reading_ms)
+                    continue
                 case Chain():
                     self._divergence.heard(sender, frame)
                 case Forward(commands):
@@ -400,6 +403,7 @@ class Driver:
         # What waits behind a giant command is committed: late is better than unknown.
         self._proposer.tick(now_ms, may_expire=not self.machine.is_unfinished)
         self._gate.tick(now_ms)
+        self.lease_clock.tick(now_ms)
         leading = self._core.role is Role.LEADER
         self._leases.tick(now_ms, leading=leading and not self._stalled)
         self._renewals.tick(leading=leading and not self._stalled)
@@ -489,6 +493,8 @@ class Driver:
         if self._gate.reads.next_round:
             self._gate.start_round()
         applying = self._applying
+        if self._core.transferee != NOBODY:
+            self.lease_clock.tell(self._core.transferee, self._now_ms)
         applying.is_postponed, orders.has_written = False, bool(entries)
         if applying.held and not orders.may_hold():
             applying.release(looked_for=True)

@@ -29,6 +29,7 @@ REFUSED: Final = 33
 CHAIN: Final = 34
 CHANGE: Final = 35
 REPORT: Final = 36
+CLOCK: Final = 37
 
 HEAD_BYTES: Final = 8
 FRAME_BYTES_MAX: Final = 64 << 20  # of one body; an entry larger than that cannot travel
@@ -40,6 +41,7 @@ _SNAPSHOT = struct.Struct(">QQI")
 _COUNT = struct.Struct(">BI")
 _REFUSED = struct.Struct(">BQII")
 _CHAIN = struct.Struct(">BQQ")
+_CLOCK = struct.Struct(">BQQ")
 _REPORT = struct.Struct(">BQQQQQQBI")
 _MATCH = struct.Struct(">QQ")
 _SIZE = struct.Struct(">I")
@@ -88,6 +90,14 @@ class Chain:
     hash: int
 
 
+@dataclass(slots=True, frozen=True)
+class Clock:
+    """What the leader of a term reads of the lease clock (`node/leaseclock.py`)."""
+
+    term: int
+    reading_ms: int
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Report:
     """What a member tells of itself (`node/reports.py`)."""
@@ -102,7 +112,7 @@ class Report:
     matches: tuple[tuple[int, int], ...] = ()  # member, end of its log; a leader's report only
 
 
-Frame = Message | Forward | Change | Refused | Chain | Report
+Frame = Message | Forward | Change | Refused | Chain | Clock | Report
 
 
 # ── out ─────────────────────────────────────────────────────────────────────
@@ -127,6 +137,8 @@ def encode(frame: Frame, cache: RecordCache) -> bytes:
             return framed(head + struct.pack(f">{len(sequences)}Q", *sequences))
         case Chain(index, hash_):
             return framed(_CHAIN.pack(CHAIN, index, hash_))
+        case Clock(term, reading_ms):
+            return framed(_CLOCK.pack(CLOCK, term, reading_ms))
         case Report():
             return framed(_report(frame))
         case _:
@@ -373,11 +385,16 @@ def _read_chain(body: bytes, _cache: RecordCache) -> Chain:
     return Chain(*_CHAIN.unpack(body)[1:])
 
 
+def _read_clock(body: bytes, _cache: RecordCache) -> Clock:
+    return Clock(*_CLOCK.unpack(body)[1:])
+
+
 _READERS: Final[dict[int, Callable[[bytes, RecordCache], Frame]]] = {
     **dict.fromkeys(map(int, _TRAVELLING), _read_message),
     FORWARD: _read_forward,
     REFUSED: _read_refused,
     CHAIN: _read_chain,
+    CLOCK: _read_clock,
     CHANGE: _read_change,
     REPORT: _read_report,
 }

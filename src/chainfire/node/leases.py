@@ -3,8 +3,8 @@
     expiry      the leader names leases that are over, a batch at a time: the next one when
                 the last is applied, so that other commands come in between; for no more than
                 half of the time, and no more than `EXPIRED_PER_TICK_MAX` per tick
-    clock       at least one stamp a second while there are leases, so that a change of
-                leader or a restart costs no more than that
+    clock       at least one stamp a second while there are leases, so that a restart costs
+                no more than that (a change of leader less: `leaseclock`)
 
 A turn's renewals go into the log before its expiry: after a stall, what
 arrived meanwhile comes first. The machine judges every expiry once more.

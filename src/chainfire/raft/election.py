@@ -155,4 +155,5 @@ def become_leader(raft: Raft) -> None:
     own.recent_active = True
     # An uncommitted membership change may be among what we inherited; assume it is the last.
     raft.pending_conf_index = raft.log.last_index
+    raft.inherited_term = raft.log.last_term
     append_own(raft, [Entry(raft.term, raft.log.last_index + 1)])

@@ -59,6 +59,7 @@ class Raft:
         self.reads = ReadRounds()
         self.held_reads: list[ReadRequest] = []  # until an entry of this term is committed
         self.owes_first_append = False  # see `first_append_waits`
+        self.inherited_term = 0  # of the last entry that was there when it came to lead
 
         # Follower: where its leader of this term has other entries than what is committed here.
         self.contradicted_at = 0

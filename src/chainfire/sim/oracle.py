@@ -12,7 +12,8 @@ After every turn, before anybody hears of it:
     one configuration       what a member counts by is what it has applied
     matches                 what a leader counts a member for is durable there
     stored                  what a member takes for durable here is, under that term
-    one clock               who leads reads of the lease clock what its own has gone on
+    one clock               who leads reads of the lease clock what its own has gone on, and begins
+                            with no more than those read who have led since the last commit
     order                   applied <= committed, applied <= durable here; none goes back
 
 and for every message that leaves: nothing is promised that is not durable.
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from chainfire.node.frames import Clock
 from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role
 from chainfire.sim.history import Revision, Violation
@@ -74,6 +76,9 @@ class Oracle:
         # Of committed entries, and of the chain behind them, by index; those that founded it first.
         self.terms: list[int] = [0, FOUNDED_AT]
         self.ends: dict[int, int] = {}  # by term: up to where its leader is known to have committed
+        self.clocks: dict[
+            int, tuple[SimMember, int]
+        ] = {}  # by term: who led, its lease clock ahead
         self.hashes: list[int] = [0, 0]
         self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
         self.newest_conf = (0, ConfState())  # and where it was seen
@@ -90,7 +95,8 @@ class Oracle:
 
     # ── after a turn ────────────────────────────────────────────────────────
 
-    def look(self, member: SimMember) -> None:
+    def look(self, member: SimMember, now: int) -> None:
+        """`now` is the true time."""
         driver = member.driver
         assert driver is not None
         seen = self._seen.get(member.id)
@@ -101,7 +107,7 @@ class Oracle:
         term, role, commit = raft.term, raft.role, raft.log.committed
         if role is Role.LEADER:
             self._counted(member, seen)
-            self._clocked(member, seen)
+            self._clocked(member, seen, now)
         stored = raft.log.unstable.offset - 1
         if stored != seen.stored:
             self._stored(member, stored)
@@ -163,12 +169,16 @@ class Oracle:
                 f"its disk ends at {durable.last}"
             )
 
-    @staticmethod
-    def _clocked(leader: SimMember, seen: Seen) -> None:
-        """From when it has applied what earlier leaders have stamped."""
+    def _clocked(self, leader: SimMember, seen: Seen, now: int) -> None:
+        """It goes on as it should from when it has applied what earlier leaders have stamped."""
         assert leader.driver is not None
         clock, machine = leader.driver.lease_clock, leader.driver.machine
-        term, ahead = leader.driver.raft.raft.term, clock.ahead_ms
+        term, ahead = leader.driver.raft.raft.term, clock.base_ms - clock.since_ms
+        if clock.leading_term == term:
+            if term not in self.clocks:
+                self._clock_begun(leader, term, now)
+            applied = machine.leader_clock_ms - leader.clock.read_ms(now)  # lifts it, soon
+            self._note_clock(leader, term, max(ahead, applied))
         if seen.ahead[0] == term:
             if seen.ahead[1] != ahead:
                 raise Violation(
@@ -180,6 +190,28 @@ class Oracle:
             and machine.leader_clock_ms <= ahead + clock.now_ms
         ):
             seen.ahead = term, ahead
+
+    def _clock_begun(self, leader: SimMember, term: int, now: int) -> None:
+        assert leader.driver is not None
+        begun, machine = leader.driver.lease_clock.base_ms, leader.driver.machine
+        committed = max((earlier for earlier in self.ends if earlier < term), default=0)
+        readings = [
+            ahead + other.clock.read_ms(now)
+            for earlier, (other, ahead) in self.clocks.items()
+            if committed <= earlier < term
+        ]
+        if begun > max(readings, default=0) and begun > machine.leader_clock_ms:
+            raise Violation(
+                f"member {leader.id} leads term {term} with a lease clock of {begun} ms, applied "
+                f"are {machine.leader_clock_ms}; since term {committed} others read {readings}"
+            )
+        self.branches["lease clocks that go on with what was told"] += (
+            begun > machine.leader_clock_ms
+        )
+
+    def _note_clock(self, leader: SimMember, term: int, ahead: int) -> None:
+        known = self.clocks.get(term)
+        self.clocks[term] = leader, ahead if known is None else max(ahead, known[1])
 
     def _elected(self, member: SimMember, term: int) -> None:
         self.branches["elections won"] += 1
@@ -279,6 +311,9 @@ class Oracle:
             raise Violation(f"member {member.id} has {conf} at {applied}, another {other}")
 
     # ── what leaves ─────────────────────────────────────────────────────────
+
+    def told(self, leader: SimMember, clock: Clock, now: int) -> None:
+        self._note_clock(leader, clock.term, clock.reading_ms - leader.clock.read_ms(now))
 
     def sent(self, member: SimMember, message: Message) -> None:
         type_, durable = message.type, member.durable

@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol
 from zlib import crc32
 
+from chainfire.node.frames import Clock as ClockFrame
 from chainfire.node.frames import Frame
 from chainfire.raft.messages import Message, Snapshot
 from chainfire.raft.ready import Role
@@ -161,6 +162,8 @@ class World:
             if isinstance(frame, Message):
                 self.oracle.sent(sender, frame)
                 self.digest = hash((self.digest, now, frame.type, me, to, frame.term, frame.index))
+            elif isinstance(frame, ClockFrame):
+                self.oracle.told(sender, frame, now)
             if self.lines is not None:
                 self.lines.append(f"{now:>10}  {me} → {to}  {short(frame)}")
         network, life, cables = self.network, peer.life, self.cables
@@ -255,7 +258,7 @@ class World:
             sender.soon(MS, sender.snapshot_sent, peer.id, arrived)
 
     def looked_at(self, member: SimMember) -> None:
-        self.oracle.look(member)
+        self.oracle.look(member, self.schedule.now)
         assert member.driver is not None
         machine = member.driver.machine
         if self.history.leases:
