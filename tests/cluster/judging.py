@@ -149,13 +149,13 @@ def _check_punctual(
         return False
     last = max(kept, key=lambda call: call.ret)
     due = min(last.ret, end_at) + int(last.ttl / rate_min)
-    late = end_at - due - _standstill(record.acknowledged_at, last.call, end_at)
+    late = end_at - due - standstill(record.acknowledged_at, last.call, end_at)
     if late > LATE_NS_MAX:
         raise Violation(f"lease {lease:x} ended {late / NS} s late; kept by {last}")
     return True
 
 
-def _standstill(acknowledged_at: Sequence[int], start: int, end: int) -> int:
+def standstill(acknowledged_at: Sequence[int], start: int, end: int) -> int:
     """How long nothing was acknowledged between the two, long gaps added up."""
     low = max(0, bisect_left(acknowledged_at, start) - 1)
     high = min(len(acknowledged_at), bisect_right(acknowledged_at, end) + 1)
