@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -43,13 +44,19 @@ class KeepsAll:
 @example(b"\x08\x81\x00", True)  # more bytes than it takes
 @example(b"\x08\x81", True)
 @example(b"", True)
+@example(b"\x0a\x01a", True)
+@example(b"\x12\x01a\x08\x05", True)
 def test_a_keepalive_is_what_protobuf_says(body: bytes, at_once: bool) -> None:
     node, told = KeepsAll(at_once=at_once), []
     renewing = Renewing(node, lambda revision: b"")
     renewing.is_held = True
     keeper = Keeper(renewing, told.append, lambda: None)
     try:
-        wanted = LeaseKeepAliveRequest.FromString(body).ID
+        request = LeaseKeepAliveRequest.FromString(body)
+        unknown = UnknownFieldSet(request)
+        if any(unknown[at].field_number == 1 for at in range(len(unknown))):
+            raise DecodeError("its id has another wire type")
+        wanted = request.ID
     except DecodeError:
         with pytest.raises(Malformed):
             keeper.heard(body)

@@ -155,13 +155,31 @@ def test_bytes_that_are_no_request_end_the_stream_as_etcds_do(
 
 
 def status(server: Server, path: str, body: bytes) -> grpc.StatusCode:
+    return ended(server, path, body)[0]
+
+
+def ended(server: Server, path: str, body: bytes) -> tuple[grpc.StatusCode, str]:
+    """How a stream of this one message ends."""
     with grpc.insecure_channel(server.target) as channel:
         try:
             for _ in channel.stream_stream(path)(iter([body]), timeout=SECONDS):
                 pass
         except grpc.RpcError as error:
-            return error.code()
-    return grpc.StatusCode.OK
+            return error.code(), error.details() or ""
+    return grpc.StatusCode.OK, ""
+
+
+@pytest.mark.parametrize(
+    "body", ["0a026162", "090101010101010101", "0d01010101", "0a01610805", "0b0c"]
+)
+def test_a_keep_alive_whose_id_is_no_number_is_refused_as_by_etcd(
+    body: str, door: Server, theirs: Server
+) -> None:
+    """Or its holder would hear that the lease is gone. Before "proto:" grpc-go says what it does,
+    otherwise in each release."""
+    ours, wanted = [ended(server, KEEP_ALIVE, bytes.fromhex(body)) for server in (door, theirs)]
+    assert ours[0] is wanted[0] is grpc.StatusCode.INTERNAL
+    assert ours[1].partition("proto:")[2] == wanted[1].partition("proto:")[2] != ""
 
 
 @pytest.mark.slow

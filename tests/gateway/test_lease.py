@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import grpc
@@ -13,6 +14,7 @@ from chainfire.proto.lease_pb2 import (
     LeaseKeepAliveRequest,
     LeaseKeepAliveResponse,
 )
+from tests import http2
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor
 
 LEASE = "/etcdserverpb.Lease/"
@@ -54,3 +56,39 @@ def test_a_keep_alive_that_is_no_message_ends_the_stream_with_its_reason(door: G
         list(stream)
     assert refused.value.code() is grpc.StatusCode.INTERNAL
     assert "unmarshalling" in refused.value.details()
+
+
+def test_what_precedes_a_keep_alive_that_is_no_message_is_answered(door: GrpcDoor) -> None:
+    """All of it in one write: heard in one turn."""
+    grant = LeaseGrantRequest(ID=5, TTL=60)
+    door.unary(LEASE + "LeaseGrant", grant.SerializeToString())
+    good = LeaseKeepAliveRequest(ID=5).SerializeToString()
+    bodies = [good, good, b"\x08\x81", good]
+    with http2.connect(door.server.ports[0]) as client:
+        client.sendall(
+            http2.frame(http2.HEADERS, http2.call(LEASE + "LeaseKeepAlive"), 1, http2.END_HEADERS)
+            + http2.frame(http2.DATA, b"".join(map(message, bodies)), 1)
+        )
+        told = told_until_the_end(client)
+    kept = LeaseKeepAliveResponse(ID=5, TTL=60).SerializeToString()
+    assert told.count(kept) == 2
+
+
+def message(body: bytes) -> bytes:
+    return b"\0" + len(body).to_bytes(4, "big") + body
+
+
+def told_until_the_end(client: socket.socket) -> bytes:
+    """The bytes of stream 1, once it has ended."""
+    told, unread = b"", bytearray()
+    while True:
+        while len(unread) < 9 or len(unread) < 9 + int.from_bytes(unread[:3], "big"):
+            piece = client.recv(16384)
+            assert piece, "closed"
+            unread += piece
+        size, kind, flags = int.from_bytes(unread[:3], "big"), unread[3], unread[4]
+        if kind == http2.DATA:
+            told += unread[9 : 9 + size]
+        del unread[: 9 + size]
+        if kind == http2.HEADERS and flags & http2.END_STREAM:
+            return told

@@ -187,7 +187,7 @@ class Stream(Protocol):
         """Give each message to `hear`, which owes one `post` for it, now or later.
 
         Returns once the client has half-closed and all are answered. Not too many are unanswered
-        at a time; the client waits. What `hear` raises is raised.
+        at a time; the client waits. What `hear` raises is raised once all before it are answered.
         """
         ...
 

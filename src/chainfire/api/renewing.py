@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from chainfire.api import encode
 from chainfire.api.encode import LEASE_ID_TAG
@@ -28,6 +29,7 @@ from chainfire.proto.lease_pb2 import LeaseKeepAliveRequest
 from chainfire.types import Pending, RenewResult, Result
 
 _REMEMBERED: Final = 10_000  # ends of answers
+_ID_FIELD: Final = 1
 _ID_TAG: Final = 0x08
 _LOW_BITS: Final = 0x7F  # of a byte of a varint; the highest one says that more follow
 _VARINT_BYTES_MAX: Final = 9  # of an id without the highest bit
@@ -194,10 +196,19 @@ def _only_id(body: bytes) -> int:
 
 
 def _id_of(body: bytes) -> int:
+    """Of another wire type it is an unknown field to protobuf: the answer would be that there is
+    no such lease, and the holder of one that lives would give it up. etcd refuses it, so.
+    """
     try:
-        return LeaseKeepAliveRequest.FromString(body).ID
+        request = LeaseKeepAliveRequest.FromString(body)
+        unknown = UnknownFieldSet(request)
+        for at in range(len(unknown)):
+            field = unknown[at]
+            if field.field_number == _ID_FIELD:
+                raise DecodeError(f"proto: wrong wireType = {field.wire_type} for field ID")
     except DecodeError as exc:
         raise Malformed.of(exc) from exc
+    return request.ID
 
 
 @lru_cache(_REMEMBERED)

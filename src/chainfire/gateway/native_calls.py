@@ -139,6 +139,7 @@ class NativeStream(MessageStream):
         self._user: OutletUser | None = None
         self._hear: Callable[[bytes], None] | None = None  # while it converses
         self._concluded: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None  # ends it when what was heard before is answered
         self._owed = 0  # answers to what was heard
         self._counters = counters
         self._totals = server.services.counters
@@ -158,6 +159,10 @@ class NativeStream(MessageStream):
             self._owed -= 1
             if self._arrived or self._half_closed:
                 self._hear_on()
+        elif self._failure is not None:
+            self._owed -= 1
+            if not self._owed:
+                self._conclude(self._failure)
 
     async def converse(self, hear: Callable[[bytes], None]) -> None:
         self._concluded = asyncio.get_running_loop().create_future()
@@ -201,7 +206,11 @@ class NativeStream(MessageStream):
         try:
             hear(body)
         except Exception as exc:
-            self._conclude(exc)
+            self._owed -= 1
+            if self._owed:
+                self._hear, self._failure = None, exc
+            else:
+                self._conclude(exc)
 
     def _conclude(self, error: Exception | None) -> None:
         self._hear = None

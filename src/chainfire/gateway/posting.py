@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from chainfire.api.call import OutletUser
+from chainfire.errors import RequestError
 from chainfire.types import Caster
 
 ROOM_BYTES = 256 * 1024  # posted and not sent yet; the native door grants as much
@@ -40,8 +41,15 @@ class Posting:
         """One message at a time: the next one when it is answered."""
         async for body in self:
             self._answered.clear()
-            hear(body)
+            try:
+                hear(body)
+            except RequestError:
+                await self._all_sent()
+                raise
             await self._answered.wait()
+        await self._all_sent()
+
+    async def _all_sent(self) -> None:
         if self._poster is not None:
             await self._poster
 
