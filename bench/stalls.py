@@ -6,7 +6,8 @@ other at once (closed loop), the server is given one piece of long work:
     range       one answer with every key (266 MB by default), read by `chainfire bench`
     compaction  of revisions that were written for it, physical, by etcdctl
     defragment  by etcdctl
-    snapshot    `etcdctl snapshot save`, onto the same filesystem
+    snapshot    `etcdctl snapshot save`, into memory, as from another machine
+    own-disk    the same onto the filesystem that the server syncs
 
 Before each, the same puts run without it. Compared are p99 and the longest time without any answer.
 What the work sets off may outlast its answer (Chainfire defragments behind it): watched are at
@@ -98,6 +99,10 @@ class Subject:
         self.tool("defrag")
 
     def save(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="stalls-", dir="/dev/shm") as elsewhere:
+            self.tool("snapshot", "save", str(Path(elsewhere) / "snapshot"))
+
+    def save_onto_own_disk(self) -> None:
         path = self.scratch / "snapshot"
         self.tool("snapshot", "save", str(path))
         path.unlink()
@@ -108,6 +113,7 @@ WORKS: dict[str, tuple[Callable[[Subject], None], Callable[[Subject], None]]] = 
     "compaction": (Subject.write_revisions, Subject.compact),
     "defragment": (Subject.nothing, Subject.defragment),
     "snapshot": (Subject.nothing, Subject.save),
+    "own-disk": (Subject.nothing, Subject.save_onto_own_disk),
 }
 
 

@@ -81,6 +81,8 @@ class LogSync:
         self._times.observe(seconds)
         if seconds > INLINE_SECONDS_MAX:
             self._thread_syncs_left = THREAD_SYNCS_AFTER_SLOW
+        if self._syncer is not None:  # it learns its file now, not when the thread first needs it
+            self._backend.sync_descriptor()
         return True
 
     def start(self, number: int) -> None:

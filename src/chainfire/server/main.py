@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from contextlib import suppress
 
 from chainfire import logs
@@ -19,6 +20,11 @@ log = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_CONFIG = 0, 1, 2
 
+# How long a thread waits for the GIL before it insists. Much less than a slice of long work
+# (`node.steps`): the loop gives the GIL back between slices, and who has not insisted by then
+# finds it taken again. A sync of the log on a thread stood still for 140 ms so.
+SWITCH_SECONDS = 0.0005
+
 
 def run(config: Config) -> int:
     """Serve until SIGINT or SIGTERM (0), or until the member must stop (1).
@@ -29,6 +35,7 @@ def run(config: Config) -> int:
         raise SystemExit("chainfire relies on its assertions: do not run it under python -O")
     logs.setup(config.logging.log_level, config.logging.log_format)
     raise_limit()
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config))
 
