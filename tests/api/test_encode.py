@@ -130,6 +130,18 @@ def test_a_range_reply_in_slices_is_the_same_reply(count: int) -> None:
     assert slices == (0 if count <= 1000 else -(-count // 1000))
 
 
+@given(range_results, st.lists(st.integers(0, 5)))
+def test_a_poured_reply_is_the_same_reply(result: RangeResult, parts: list[int]) -> None:
+    header, rest = b"\x0a\x02\x18\x07", list(result.rows)
+    expected = encode.range_reply(header, result)
+    reply = encode.PouredReply(header)
+    for size in parts:
+        reply.pour(rest[:size])
+        del rest[:size]
+    result.rows = rest
+    assert run(reply.end_steps(result)) == expected
+
+
 @pytest.mark.parametrize("size", [100, 700_000])
 def test_a_slice_of_a_reply_is_bounded_in_bytes_too(size: int) -> None:
     row = KeyValue(key=b"k", value=bytes(size), version=1).SerializeToString()

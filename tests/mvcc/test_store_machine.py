@@ -222,6 +222,21 @@ class StoreMachine(RuleBasedStateMachine):
         assert outcome(lambda: run(self.read(request))) == outcome(lambda: self.twin.range(request))
 
     @rule(request=ranges)
+    def poured_range(self, request: RangeRequest) -> None:
+        """Slice by slice, for an answer that nobody holds as rows."""
+        self.settle()
+        request = aged(request, self.twin.revision)
+        world, poured = self.world, list[bytes]()
+        walk = range_steps(
+            world.backend, world.store, 5, request, rows_per_slice=1, pour=poured.extend
+        )
+        found = outcome(lambda: run(walk))
+        if isinstance(found, RangeResult):
+            found.rows = [*poured, *found.rows]
+        assert found == outcome(lambda: self.twin.range(request))
+        report.count("ranges that were poured", bool(poured))
+
+    @rule(request=ranges)
     def small_range(self, request: RangeRequest) -> None:
         """By the short way, where that is possible: noted by a range before."""
         if request.range_end:

@@ -95,6 +95,32 @@ def range_reply_steps(header: bytes, result: RangeResult) -> Generator[None, Non
     return reply.getvalue()
 
 
+class PouredReply:
+    """A RangeResponse whose first rows come one by one (`mvcc.read`, `pour`).
+
+    Public: pour(rows), end_steps(result) once.
+    """
+
+    __slots__ = ("_header", "_out")
+
+    def __init__(self, header: bytes) -> None:
+        self._header = header
+        self._out: BytesIO | None = None
+
+    def pour(self, rows: list[bytes]) -> None:
+        if self._out is None:
+            self._out = BytesIO()
+            self._out.write(self._header)
+        self._out.write(b"".join(_rows(rows, _ROW_HEADS, _FIELD_2)))
+
+    def end_steps(self, result: RangeResult) -> Generator[None, None, bytes]:
+        """With what was not poured, as `range_reply_steps`."""
+        if self._out is None:
+            return (yield from range_reply_steps(self._header, result))
+        self._out.write(range_reply(b"", result))
+        return self._out.getvalue()
+
+
 def _as_list(rows: Sequence[bytes]) -> list[bytes]:
     """Not a copy, if it can be helped: it would touch every row, twice, at 60 ns each."""
     return rows if isinstance(rows, list) else list(rows)

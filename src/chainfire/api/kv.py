@@ -112,8 +112,9 @@ def _range_ready(call: Call) -> None:
 
 
 def _range_reply_steps(services: Services, store: Mvcc, request: RangeRequest) -> Steps[bytes]:
-    result = yield from read.range_steps(store.view, store, _KEYSPACE, request)
-    return (yield from encode.range_reply_steps(services.header(result.revision), result))
+    reply = encode.PouredReply(services.header(store.revision))
+    steps = read.range_steps(store.view, store, _KEYSPACE, request, pour=reply.pour)
+    return (yield from reply.end_steps((yield from steps)))
 
 
 def _reply_in_slices(call: Call, steps: Steps[bytes]) -> None:
