@@ -3,6 +3,10 @@
 Both servers run all the time on the same filesystem; one is loaded at a moment, and the order
 changes from round to round. Every run is held to the counts that the generator itself makes:
 no error, no empty answer, and for writes as many revisions as answers.
+
+Calls in closed loops first: each is followed by the next. Then, in open loop, both get what the
+slower of them has managed, or a share of it, at fixed times whatever they do: how long do calls
+take at the same load, from when they were due?
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from bench import contest
+from bench import contest, table
 from bench.h2load import Sample
 from bench.run import WrongAnswer, numbers
 from bench.table import Measured, Row
@@ -33,6 +38,7 @@ LOADS = {
     "delete": ("delete",),
     "mixed 80/20": ("mixed",),
 }
+OPEN_HEAD = ["open loop", "as of in flight", "per s", "server", "p50 ms", "p99 ms", "ratio of p99"]
 DELETED_SHARE = 2  # so much of the keys at most is deleted by a run, each once
 
 
@@ -48,12 +54,10 @@ def main() -> int:
         with Server(peer, scratch / "peer") as one, Server(ours, scratch / "ours") as two:
             for server in (one, two):
                 _fill(server, options.keys)
-            for turn in range(options.rounds):
-                for row in rows:
-                    sides = [(one, row.peer), (two, row.ours)]
-                    for server, runs in sides if turn % 2 == 0 else reversed(sides):
-                        runs.append(_run(server, row, options))
-                        _tell(turn, server, row, runs[-1])
+            _measure(one, two, rows, {}, options)
+            rates = {(row.load, row.in_flight): _shared_rate(row, options.share) for row in rows}
+            open_rows = [Row(row.load, row.in_flight) for row in rows if options.share]
+            _measure(one, two, open_rows, rates, options)
         contest.report(
             "many",
             rows,
@@ -63,6 +67,13 @@ def main() -> int:
             note="CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round.",
             what=f"load, {options.keys:,} keys",
         )
+        if open_rows:
+            lines = [line for row in open_rows for line in _open_lines(row, peer.name, ours.name)]
+            print(f"\n{table.aligned([OPEN_HEAD, *lines])}")
+            if options.markdown:
+                rule = ["---", "---:", "---:", "---", "---:", "---:", "---:"]
+                with options.markdown.open("a") as file:
+                    file.write(f"\n{table.piped([OPEN_HEAD, rule, *lines])}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
@@ -72,9 +83,50 @@ def _fill(server: Server, keys: int) -> None:
     _bench(server, ("put", "--fill", f"--keys={keys}", "--total=1", "--warm-up=0s"))
 
 
-def _run(server: Server, row: Row, options: argparse.Namespace) -> Measured:
+def _measure(
+    one: Server,
+    two: Server,
+    rows: Sequence[Row],
+    rates: Mapping[tuple[str, int], float],
+    options: argparse.Namespace,
+) -> None:
+    """All rows in turns; those that have a rate in open loop."""
+    for turn in range(options.rounds):
+        for row in rows:
+            sides = [(one, row.peer), (two, row.ours)]
+            for server, runs in sides if turn % 2 == 0 else reversed(sides):
+                rate = rates.get((row.load, row.in_flight))
+                runs.append(_run(server, row, rate, options))
+                _tell(turn, server, row, rate, runs[-1])
+
+
+def _shared_rate(row: Row, share: float) -> float:
+    """What both can be expected to do."""
+    return share * min(
+        median(run.sample.per_second for run in runs) for runs in (row.peer, row.ours)
+    )
+
+
+def _open_lines(row: Row, peer: str, ours: str) -> list[list[str]]:
+    """Two lines: the peer's times, then ours with the ratio of p99."""
+    ratios = [
+        ours.sample.p99_ms / peer.sample.p99_ms
+        for ours, peer in zip(row.ours, row.peer, strict=True)
+    ]
+    lines = []
+    for name, runs, ratio in ((peer, row.peer, ""), (ours, row.ours, f"{median(ratios):.2f}")):
+        samples = [run.sample for run in runs]
+        figures = [median(s.p50_ms for s in samples), median(s.p99_ms for s in samples)]
+        rate = f"{median(s.per_second for s in samples):,.0f}"
+        begin = [row.load, str(row.in_flight), rate, name]
+        lines.append([*begin, *(f"{figure:.2f}" for figure in figures), ratio])
+    return lines
+
+
+def _run(server: Server, row: Row, rate: float | None, options: argparse.Namespace) -> Measured:
     load = LOADS[row.load]
-    flags = (f"--in-flight={row.in_flight}", f"--duration={options.seconds:g}s")
+    pace = f"--rate={rate:.0f}" if rate else f"--in-flight={row.in_flight}"
+    flags = (pace, f"--duration={options.seconds:g}s")
     if row.load == "delete":  # of keys of its own, written anew before each run
         flags += ("--fill", f"--keys={options.keys // DELETED_SHARE}", "--prefix=deleted/")
     else:
@@ -102,9 +154,10 @@ def _bench(server: Server, arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _tell(turn: int, server: Server, row: Row, run: Measured) -> None:
+def _tell(turn: int, server: Server, row: Row, rate: float | None, run: Measured) -> None:
+    pace = f"{rate:,.0f}/s due" if rate else f"{row.in_flight} in flight"
     print(
-        f"round {turn + 1}  {row.load:18} {row.in_flight:4} in flight  {server.kind.name:12}"
+        f"round {turn + 1}  {row.load:18} {pace:>14}  {server.kind.name:12}"
         f"{run.sample.per_second:10,.0f}/s  p50 {run.sample.p50_ms:7.2f} ms  "
         f"p99 {run.sample.p99_ms:7.2f} ms  {run.cpu_us:6.0f} µs CPU",
         flush=True,
@@ -118,6 +171,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--loads", type=_loads, default=list(LOADS), help=", ".join(LOADS))
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.7,
+        help="in open loop, of the rate of the slower one; 0: no open loop (default 0.7)",
+    )
     parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
     parser.add_argument("--directory", type=Path, help="where both keep their data")
     parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
