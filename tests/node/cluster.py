@@ -17,7 +17,7 @@ from chainfire.node.driver import Limits
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
 from chainfire.node.standing import Stage
-from chainfire.raft.messages import Message, Snapshot
+from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.raft.ready import Role
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.memory import MemoryBackend
@@ -234,3 +234,7 @@ class Cluster:
 
 def answered(*callers: Caller) -> bool:
     return all(caller.answered for caller in callers)
+
+
+def is_a(packet: Packet, type_: MessageType) -> bool:
+    return isinstance(packet.frame, Message) and packet.frame.type is type_

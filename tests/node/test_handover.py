@@ -13,8 +13,7 @@ from chainfire.node.standing import Stage
 from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role, StepDown
 from chainfire.types import AckResult, ConfState, PutResult
-from tests.node.cluster import Cluster, Packet
-from tests.node.test_cluster import is_a
+from tests.node.cluster import Cluster, Packet, is_a
 from tests.node.world import Caller
 
 

@@ -9,8 +9,7 @@ import pytest
 from chainfire.node.journal import Journal
 from chainfire.raft.messages import MessageType
 from chainfire.raft.ready import Role
-from tests.node.cluster import Cluster
-from tests.node.test_cluster import is_a
+from tests.node.cluster import Cluster, is_a
 from tests.node.world import Caller, World
 
 

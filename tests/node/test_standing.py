@@ -9,7 +9,7 @@ from chainfire.node.standing import Stage
 from chainfire.proto.kv_pb2 import LOCAL, SERIALIZABLE
 from chainfire.raft.messages import Message, MessageType
 from chainfire.types import ConfState
-from tests.node.cluster import Cluster, Packet, reliable
+from tests.node.cluster import Cluster, Packet, is_a, reliable
 from tests.node.world import Caller
 
 
@@ -135,10 +135,6 @@ def test_it_is_no_leader_before_it_has_caught_up() -> None:
     cluster.run(30)
     assert world.driver.standing.stage is Stage.FOLLOWING
     assert cluster.leader is not None and cluster.leader.me != 3
-
-
-def is_a(packet: Packet, type: MessageType) -> bool:
-    return isinstance(packet.frame, Message) and packet.frame.type is type
 
 
 def is_append(packet: Packet) -> bool:

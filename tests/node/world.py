@@ -20,6 +20,7 @@ from chainfire.node.logstore import LogStore
 from chainfire.node.standing import Stage
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import PutRequest
+from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.config import Config
 from chainfire.raft.rawnode import RawNode
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
@@ -167,6 +168,13 @@ class World:
         caller = Caller()
         body = PutRequest(key=key, value=value).SerializeToString()
         self.driver.propose(CommandKind.PUT, body, caller)
+        return caller
+
+    def change(self, kind: ChangeKind, id_: int, *members: Member) -> Caller:
+        """A membership change that describes `members`."""
+        caller = Caller()
+        change = ConfChange((ChangeStep(kind, id_),))
+        self.driver.propose_conf_change(change, list(members), caller)
         return caller
 
     def read(self, level: int, min_revision: int = 0, deadline_ms: int | None = None) -> Caller:
