@@ -351,9 +351,25 @@ def test_torn_rows_of_renewals_and_those_of_another_version_are_refused() -> Non
 def test_a_slot_is_never_further_ahead_than_its_bound() -> None:
     """Or names of revoked leases with a long TTL would stay in memory for years."""
     deadlines = Deadlines()
-    deadlines.add(5, TTL_MS_MAX, 1000)
-    assert deadlines.take(1000 + LOOK_AHEAD_MS - 1, 10) == []
-    assert deadlines.take(1000 + LOOK_AHEAD_MS, 10) == [5]
+    names = range(LOOK_AHEAD_MS // SLOT_MS)
+    for name in names:
+        deadlines.add(name, TTL_MS_MAX, 1000)
+    assert deadlines.take(1000, len(names)) == []
+    assert sorted(deadlines.take(1000 + LOOK_AHEAD_MS, len(names))) == list(names)
+
+
+def test_who_revokes_and_grants_an_id_again_and_again_is_looked_at_no_oftener() -> None:
+    """Or each time would leave a name in memory, to be looked at for as long as the lease lives."""
+    deadlines = Deadlines()
+    granted_ms = range(0, 100 * SLOT_MS, SLOT_MS // 2)
+    for now_ms in granted_ms:
+        deadlines.add(5, TTL_MS_MAX, now_ms)
+    looks = []
+    for now_ms in range(granted_ms.stop, granted_ms.stop + 3 * LOOK_AHEAD_MS, SLOT_MS):
+        for name in deadlines.take(now_ms, 1000):
+            looks.append(now_ms)
+            deadlines.add(name, TTL_MS_MAX, now_ms)
+    assert len([at for at in looks if at >= granted_ms.stop + LOOK_AHEAD_MS]) == 2
 
 
 def test_leases_with_much_time_at_a_start_are_not_all_looked_at_together() -> None:

@@ -7,6 +7,10 @@ and puts it back if that is still to come. A lease that is gone is noticed then,
 that, and so that revoked ones do not stay for years, no slot lies further
 ahead than `LOOK_AHEAD_MS`.
 
+A lease that was revoked and granted again is named twice. So that these become
+one, whatever lies far ahead is put where its name says: who is granted again
+and again under one id is not looked at ever more often.
+
 Costs: `add` is O(1); a lease is taken out about once in its TTL, or once in
 `LOOK_AHEAD_MS` if its TTL is longer.
 """
@@ -36,7 +40,10 @@ class Deadlines:
 
     def add(self, name: int, deadline_ms: int, now_ms: int) -> None:
         """`take` names it within SLOT_MS after its deadline, or earlier where that is far away."""
-        number = -(-min(deadline_ms, now_ms + LOOK_AHEAD_MS) // SLOT_MS)
+        number = -(-deadline_ms // SLOT_MS)
+        latest = (now_ms + LOOK_AHEAD_MS) // SLOT_MS
+        if number > latest:
+            number = latest - (latest - name) % _SLOTS_AHEAD
         if number not in self._slots:
             heappush(self._heap, number)
         self._slots[number].append(name)
@@ -63,7 +70,7 @@ class Deadlines:
             self._heap = sorted(slots)
 
     def take(self, now_ms: int, count_max: int) -> list[int]:
-        """Take out those in slots that have begun, earliest slots first; a name may come twice."""
+        """Take out those in slots that have begun, earliest slots first; a name may come again."""
         taken: list[int] = []
         heap, slots = self._heap, self._slots
         while heap and heap[0] * SLOT_MS <= now_ms and len(taken) < count_max:
@@ -75,4 +82,4 @@ class Deadlines:
             else:
                 taken += slot
                 del slots[heappop(heap)]
-        return taken
+        return list(dict.fromkeys(taken))
