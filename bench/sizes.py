@@ -104,7 +104,7 @@ def main() -> int:
 
 
 def _subject(stack: ExitStack, kind: Kind, keys: int, scratch: Path) -> Subject:
-    flags = () if kind.is_chainfire else ("--quota-backend-bytes=17179869184",)
+    flags = ("--quota-backend-bytes=17179869184",)
     directory = scratch / f"{kind.name.split()[0]}-{keys}"
     server = stack.enter_context(Server(kind, directory, flags=flags))
     subject = Subject(server, Shape(keys=keys, key_size=16, value_size=256, prefix="bench/"))

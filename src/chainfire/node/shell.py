@@ -15,13 +15,13 @@ import asyncio
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from chainfire.errors import FatalError, RequestError, Stopped
+from chainfire.errors import FatalError, Stopped
 from chainfire.machine import Machine
 from chainfire.mvcc.store import Mvcc
 from chainfire.node.archiving import StateArchive
-from chainfire.node.audience import Follower, Outlet
+from chainfire.node.audience import Audience, Follower, Outlet
 from chainfire.node.driver import Driver
-from chainfire.node.effects import Answer, Effects
+from chainfire.node.effects import Effects
 from chainfire.node.ending import last_words, make_durable
 from chainfire.node.heartbeat import Heartbeat
 from chainfire.node.holding import Holding
@@ -112,9 +112,7 @@ class Node:
         self._stall_timer: asyncio.TimerHandle | None = None
         self._holding = Holding(driver, turn=self._turn)
         self._membership_changes: tuple[int, int] | None = None  # as last looked at
-        self._outlets: list[Outlet] = []
-        self._follower: Follower | None = None
-        self._told_revision = self._machine.revision
+        self._audience = Audience(driver.machine)
         self._kept_up = 0  # applied index that the upkeep knows of
         self._closed = False
         self._journal = Journal(driver, slow_turn_seconds)
@@ -237,7 +235,7 @@ class Node:
     def _end_waits(self) -> None:
         self._upkeep.stop(Stopped())
         self._steps.close(Stopped())
-        self._answer(self._driver.stop().answers)
+        self._audience.answer(self._driver.stop().answers)
 
     # ── what the api asks ───────────────────────────────────────────────────
 
@@ -265,8 +263,7 @@ class Node:
         """
         if self._driver.lags and not (self._closed or self.failed.done()):
             self._driver.catch_up()
-            if self._follower is not None:
-                self._tell(self._follower)
+            self._audience.tell_follower()
             self._schedule_turn()
 
     @property
@@ -361,12 +358,11 @@ class Node:
 
     def follow(self, follower: Follower) -> None:
         """Tell it of all that is applied from now on, before anybody is answered."""
-        assert self._follower is None
-        self._follower = follower
+        self._audience.follow(follower)
 
     def answer_through(self, outlet: Outlet) -> None:
         """Answers are told to leave as soon as a turn has given them, before more is applied."""
-        self._outlets.append(outlet)
+        self._audience.answer_through(outlet)
 
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         self._upkeep.compacting.when_compacted(revision, pending)
@@ -409,11 +405,10 @@ class Node:
             self.halt(fatal(exc))
 
     def _take_turn(self) -> Effects:
-        if self._follower is not None:
-            self._machine.keeps_changes = self._follower.wants_changes
+        self._audience.before_turn()
         effects = self._drive()
         self._carry_out(effects)
-        self._show(effects.answers, effects.reads)
+        self._audience.show(effects.answers, effects.reads)
         if effects.remind_after:
             self._loop.call_later(effects.remind_after, self._remind)
         return effects
@@ -466,28 +461,6 @@ class Node:
         if effects.sync is not None and not self._log_sync.running:
             self._log_sync.start(effects.sync)
 
-    def _show(self, answers: Sequence[Answer], reads: Sequence[ReadPending] = ()) -> None:
-        """Tell who follows, then who waits; it all leaves together."""
-        if not answers and not reads and self._machine.revision == self._told_revision:
-            return
-        for outlet in self._outlets:
-            outlet.hold()
-        try:
-            if self._follower is not None:
-                self._tell(self._follower)
-            self._answer(answers)
-            for reader in reads:
-                reader.ready()
-        finally:
-            for outlet in self._outlets:
-                outlet.flush()
-
-    def _tell(self, follower: Follower) -> None:
-        revision = self._machine.revision
-        if revision != self._told_revision:
-            self._told_revision = revision
-            follower.applied(self._machine.take_changes(), revision)
-
     def _may_sync_inline(self) -> bool:
         return self._calls_come_in_batches and self._driver.is_sole_voter
 
@@ -502,7 +475,7 @@ class Node:
     def _log_synced(self, number: int) -> bool:
         """Say what hangs on it. Whether a turn is due."""
         driver = self._driver
-        self._show(driver.synced(number))
+        self._audience.show(driver.synced(number))
         if driver.is_due:
             return True
         self._say()
@@ -531,7 +504,7 @@ class Node:
         if said.frames or said.snapshots:
             self.peering.send(said)
         if said.reads:
-            self._show((), said.reads)
+            self._audience.show((), said.reads)
         if said.remind_after:
             self._loop.call_later(said.remind_after, self._remind)
         if said.more:
@@ -551,11 +524,3 @@ class Node:
             self.peering.send(effects)
         if effects.installed:
             self._upkeep.installed()
-
-    def _answer(self, answers: Sequence[Answer]) -> None:
-        for answer in answers:
-            result = answer.result
-            if isinstance(result, RequestError):
-                answer.pending.refused(result)
-            else:
-                answer.pending.done(result)
