@@ -28,7 +28,16 @@ async def propose(node: NodeFace, kind: int, body: bytes) -> Result:
 async def steps(node: NodeFace, work: Generator[None, None, T]) -> T:
     """The result of sliced work, which ends with whoever waits for it."""
     result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    under_way = node.run_steps(work, result.set_result, result.set_exception)
+
+    def done(value: T) -> None:
+        if not result.cancelled():  # then whoever waits is about to hear of it
+            result.set_result(value)
+
+    def failed(error: Exception) -> None:
+        if not result.cancelled():
+            result.set_exception(error)
+
+    under_way = node.run_steps(work, done, failed)
     try:
         return await result
     except asyncio.CancelledError:

@@ -13,20 +13,20 @@ linearizable read. A claim that is given up leaves no key that is surely its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from chainfire.api.awaiting import propose, steps
 from chainfire.api.lease import new_id
+from chainfire.api.lines import Bounds, Line, line_steps
 from chainfire.api.listening import until_deleted
 from chainfire.api.reads import wait_until
 from chainfire.api.services import NodeFace, Services
 from chainfire.command import CommandKind
 from chainfire.errors import RequestError, RequestTooLarge, SessionExpired
 from chainfire.mvcc import rows
-from chainfire.mvcc.read import range_steps
 from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
@@ -39,7 +39,7 @@ from chainfire.proto.kv_pb2 import (
     TxnRequest,
 )
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
-from chainfire.types import LongRange, Nobody, RangeResult, Result, TxnResult
+from chainfire.types import Nobody, RangeResult, Result, TxnResult
 
 _KEYSPACE: Final = 0
 LEASE_TTL_MS: Final = 60_000  # of leases that are granted for a call that names none; as etcd
@@ -48,7 +48,7 @@ _GRANT: Final = int(CommandKind.LEASE_GRANT)
 _REVOKE: Final = int(CommandKind.LEASE_REVOKE)
 
 
-def line_of(name: bytes) -> tuple[bytes, bytes]:
+def line_of(name: bytes) -> Bounds:
     """Key and range end of all claims to the name."""
     return name + b"/", name + b"0"
 
@@ -95,12 +95,14 @@ async def claim(
     try:
         entered = await entry.result
         assert isinstance(entered, TxnResult)
-        mine, first_row = await _taken_from(entered, services.node)
-        created = entered.revision if mine is None else mine.create_revision
-        revision = entered.revision
-        if mine is not None and value not in (None, mine.value):
-            revision = await _put_value(services.node, entry.key, created, value or b"", lease)
-        if first_row is not None and first_row.create_revision != created:
+        created = revision = entered.revision
+        if not entered.succeeded:
+            mine = _kv_of(entered.results[0])
+            assert mine is not None
+            created = mine.create_revision
+            if value not in (None, mine.value):
+                await _put_value(services.node, entry.key, created, value or b"", lease)
+        if not _was_alone(entered):
             revision = await _first(services, name, entry.key, created, deadline)
     except BaseException:
         entry.withdraw()
@@ -108,12 +110,11 @@ async def claim(
     return Claim(entry.key, created, revision)
 
 
-async def _put_value(node: NodeFace, key: bytes, created: int, value: bytes, lease: int) -> int:
+async def _put_value(node: NodeFace, key: bytes, created: int, value: bytes, lease: int) -> None:
     result = await propose(node, _TXN, proclamation(key, created, value, lease))
     assert isinstance(result, TxnResult)
     if not result.succeeded:
         raise SessionExpired
-    return result.revision
 
 
 def proclamation(key: bytes, created: int, value: bytes, lease: int) -> bytes:
@@ -137,7 +138,7 @@ async def _first(
 ) -> int:
     """Wait until no older key is left; the revision at which that was sure."""
     while True:
-        ahead = await _right_before(services, name, created)
+        ahead = await _right_before(services, line_of(name), created)
         if ahead is None:
             break
         await until_deleted(services, ahead, key)
@@ -147,20 +148,14 @@ async def _first(
     return services.node.store.revision
 
 
-async def _right_before(services: Services, name: bytes, created: int) -> bytes | None:
+async def _right_before(services: Services, bounds: Bounds, created: int) -> bytes | None:
     """The youngest key of the line that is older; None if ours is the oldest."""
-    key, range_end = line_of(name)
-    request = RangeRequest(
-        key=key,
-        range_end=range_end,
-        max_create_revision=created - 1,
-        sort_target=RangeRequest.CREATE,
-        sort_order=RangeRequest.DESCEND,
-        limit=1,
-    )
     node = services.node
-    kv = _kv_of(await steps(node, range_steps(node.store.view, node.store, _KEYSPACE, request)))
-    return None if kv is None else kv.key
+
+    def read() -> Awaitable[Line]:
+        return steps(node, line_steps(node.store, bounds))
+
+    return await services.lines.right_before(bounds, created, node.store.revision, read)
 
 
 def _ensure_there(node: NodeFace, key: bytes, created: int) -> None:
@@ -169,15 +164,10 @@ def _ensure_there(node: NodeFace, key: bytes, created: int) -> None:
         raise SessionExpired
 
 
-async def _taken_from(
-    entered: TxnResult, node: NodeFace
-) -> tuple[KeyValue | None, KeyValue | None]:
-    """The key as it was, and the oldest one of the line."""
-    results, entered.results = entered.results, []  # what a long range pins goes with it
-    oldest = results[-1]
-    if isinstance(oldest, LongRange):
-        oldest = await steps(node, oldest.read())
-    return _kv_of(results[0]), _kv_of(oldest)
+def _was_alone(entered: TxnResult) -> bool:
+    """Whether nobody stood in line before."""
+    first = entered.results[0]
+    return isinstance(first, TxnResult) and first.succeeded
 
 
 def _kv_of(result: object) -> KeyValue | None:
@@ -196,20 +186,15 @@ class _Entry:
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._node = services.node
         line, range_end = line_of(name)
-        oldest = RangeRequest(
-            key=line,
-            range_end=range_end,
-            sort_target=RangeRequest.CREATE,
-            sort_order=RangeRequest.ASCEND,
-            limit=1,
-        )
-        mine = RequestOp(request_range=RangeRequest(key=key))
+        # Nobody has a key that was created at 0: the first that is found says no. A walk to the
+        # oldest one would be made where the transaction is applied, by every member.
+        nobody = Compare(key=line, range_end=range_end, target=Compare.CREATE, create_revision=0)
+        was_empty = RequestOp(request_txn=TxnRequest(compare=[nobody]))
         put = RequestOp(request_put=PutRequest(key=key, value=value, lease=lease))
-        first = RequestOp(request_range=oldest)
         request = TxnRequest(
             compare=[Compare(key=key, target=Compare.CREATE, create_revision=0)],
-            success=[mine, put, first],
-            failure=[mine, first],
+            success=[was_empty, put],
+            failure=[RequestOp(request_range=RangeRequest(key=key))],
         )
         body = request.SerializeToString()
         if len(body) > services.limits.max_request_bytes:
