@@ -19,7 +19,6 @@ which is why a write without entries may carry a completion as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from chainfire.raft import alone
 from chainfire.raft.changes import ConfChange
@@ -37,7 +36,6 @@ from chainfire.raft.messages import (
     ProposalDropped,
     Refusal,
 )
-from chainfire.raft.progress import ProgressState
 from chainfire.raft.proposals import propose, propose_entry
 from chainfire.raft.readindex import ReadRequest
 from chainfire.raft.reads import ask_all, start_read
@@ -45,6 +43,7 @@ from chainfire.raft.ready import ReadState, Ready, Role, SoftState, StepDown, Wo
 from chainfire.raft.replication import broadcast_append, tell_commit
 from chainfire.raft.replies import on_snapshot_report, on_unreachable
 from chainfire.raft.state import Raft
+from chainfire.raft.status import Status, status_of
 from chainfire.raft.transfer import forget_leader, pass_on_transfer_leader, transfer_leader
 from chainfire.types import ConfState, Entry, EntryType, HardState
 
@@ -68,36 +67,6 @@ _LOCAL_SENDER = {
     MessageType.STORAGE_APPEND_REPLY: LOCAL_APPEND_THREAD,
     MessageType.STORAGE_APPLY_REPLY: LOCAL_APPLY_THREAD,
 }
-
-
-@dataclass(slots=True, frozen=True)
-class PeerStatus:
-    """What a leader knows of one member, itself included."""
-
-    match: int
-    next: int
-    state: ProgressState
-    is_learner: bool
-    paused: bool
-    recent_active: bool
-    pending_snapshot: int
-    inflight_messages: int
-    inflight_full: bool
-
-
-@dataclass(slots=True, frozen=True)
-class Status:
-    id: int
-    role: Role
-    leader: int
-    term: int
-    vote: int
-    commit: int
-    applied: int
-    last_index: int
-    transferee: int
-    conf: ConfState
-    peers: dict[int, PeerStatus]  # of a leader; empty elsewhere
 
 
 class RawNode:
@@ -417,34 +386,7 @@ class RawNode:
         applied_to(self.raft, index)
 
     def status(self) -> Status:
-        raft = self.raft
-        peers = {}
-        if raft.role is Role.LEADER:
-            for id, peer in raft.tracker.progress.items():
-                peers[id] = PeerStatus(
-                    peer.match,
-                    peer.next,
-                    peer.state,
-                    peer.is_learner,
-                    peer.paused,
-                    peer.recent_active,
-                    peer.pending_snapshot,
-                    len(peer.inflights),
-                    peer.inflights.full,
-                )
-        return Status(
-            raft.id,
-            raft.role,
-            raft.leader,
-            raft.term,
-            raft.vote,
-            raft.log.committed,
-            raft.log.applied,
-            raft.log.last_index,
-            raft.transferee,
-            raft.tracker.conf,
-            peers,
-        )
+        return status_of(self.raft)
 
     # ── inside ──────────────────────────────────────────────────────────────
 
