@@ -12,6 +12,7 @@ from chainfire.proto import kv_pb2
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
 from chainfire.watch import hub
+from chainfire.watch.groups import Cohort, Watcher, WatchStream
 from tests.watch.world import Client, World, delete, put, txn
 
 
@@ -341,6 +342,45 @@ def test_several_ranges_in_one_watch_tell_each_event_once() -> None:
     world.apply(put(b"a"), put(b"b"), put(b"d"), put(b"x"), put(b"y"))
     client.watch(b"b", ranges=ranges, start_revision=1)
     assert client.short(0) == client.short(1) == ["2 a=", "3 b=", "5 x="]
+
+
+@pytest.mark.parametrize("range_end", [b"", b"d"])
+@pytest.mark.parametrize("room_bytes", [1 << 20, 500])
+def test_watchers_that_differ_but_have_a_key_in_common_are_each_told_once(
+    range_end: bytes, room_bytes: int
+) -> None:
+    world = World()
+    client = world.client(room_bytes)
+    count = 60
+    for number in range(count):
+        client.watch(b"c", range_end, ranges=[{"key": b"%03d" % number}])
+    for number in range(0, count, 3):
+        client.cancel(number)
+    for number in range(count):
+        world.apply(put(b"c", b"%d" % number), put(b"%03d" % number))
+        if number % 7 == 0:
+            client.read()
+            world.settle()
+    while client.unread:
+        client.read()
+        world.settle()
+    for number in range(count):
+        told = [] if number % 3 == 0 else sorted([*range(2, 2 + 2 * count, 2), 3 + 2 * number])
+        assert [int(line.split()[0]) for line in client.short(number)] == told
+    client.session.close()
+    assert world.hub.statistics().watchers == 0
+
+
+def test_of_many_groups_at_a_key_few_are_looked_through_for_the_like_of_one() -> None:
+    """Each stream that is too slow joins its groups again and again: all of them is too many."""
+    cohort = Cohort(0, 1)
+    stream = WatchStream(None)
+    for number in range(1000):
+        own = b"b%03d" % number
+        for at, spans in enumerate(((b"a", own), (own, (b"c", b"d")), (b"a", own))):
+            cohort.join(Watcher(stream, 3 * number + at, spans, 0, 1))
+    assert cohort.size == 2000
+    assert len(cohort._likes((b"a", b"b500"))) == len(cohort._likes((b"b500", (b"c", b"d")))) == 2
 
 
 def test_keys_only_events_have_no_values_and_reasons_come_only_where_asked_for() -> None:

@@ -9,7 +9,13 @@ from chainfire.watch.groups import Span, united
 from chainfire.watch.tree import RangeTree
 
 keys = st.binary(min_size=0, max_size=3)
-ranges = st.tuples(keys, keys).map(sorted).filter(lambda pair: pair[0] < pair[1]).map(tuple)
+few_keys = st.sampled_from([b"", b"a", b"b", b"b\0"])
+ranges = (
+    st.one_of(st.tuples(keys, keys), st.tuples(few_keys, few_keys))
+    .map(sorted)
+    .filter(lambda pair: pair[0] < pair[1])
+    .map(tuple)
+)
 
 
 @given(st.lists(st.tuples(st.booleans(), ranges), max_size=60), st.lists(keys, min_size=1))

@@ -11,8 +11,8 @@ Keys here are row keys (keyspace first), so that one index serves them all.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Protocol
 
 from chainfire.mvcc import rows
 from chainfire.mvcc.ranges import FROM_KEY, after_keyspace
@@ -20,6 +20,7 @@ from chainfire.types import Caster
 from chainfire.watch.event import Event, Flags
 from chainfire.watch.tree import RangeTree
 
+FEW_LIKES: Final = 10  # groups; to look through them is cheaper than to look for fewer
 Span = bytes | tuple[bytes, bytes]  # one row key; or lower <= row key < upper
 
 
@@ -158,26 +159,39 @@ class Cohort:
         self.members = 0  # of all groups
         self.wants_prev = False  # some group does, or did
         self.reporting: dict[Group, None] = {}  # those with PROGRESS
-        # A group that is alone, as most are, without the tuple: it is memory for each idle watcher.
-        self._exact: dict[bytes, Group | tuple[Group, ...]] = {}
+        # A group that is alone, as most are, without the dict: it is memory for each idle watcher.
+        self._exact: dict[bytes, Group | dict[Group, None]] = {}
         self._ranges: RangeTree[Group] = RangeTree()
 
     def matching(self, row_key: bytes) -> Sequence[Group]:
         """The groups that watch this key, each once."""
-        found = self._at(row_key)
+        found = self._exact.get(row_key, ())
         if self._ranges:
-            return [*found, *self._ranges.containing(row_key)]
-        return found
+            others = self._ranges.containing(row_key)
+            return [found, *others] if isinstance(found, Group) else [*found, *others]
+        return (found,) if isinstance(found, Group) else tuple(found)
 
-    def _at(self, row_key: bytes) -> tuple[Group, ...]:
+    def _at(self, row_key: bytes) -> Collection[Group]:
         found = self._exact.get(row_key, ())
         return (found,) if isinstance(found, Group) else found
 
-    def _put_at(self, row_key: bytes, groups: tuple[Group, ...]) -> None:
-        if groups:
-            self._exact[row_key] = groups[0] if len(groups) == 1 else groups
+    def _put_at(self, row_key: bytes, group: Group) -> None:
+        found = self._exact.get(row_key)
+        if found is None:
+            self._exact[row_key] = group
+        elif isinstance(found, Group):
+            self._exact[row_key] = {found: None, group: None}
         else:
+            found[group] = None
+
+    def _remove_at(self, row_key: bytes, group: Group) -> None:
+        found = self._exact[row_key]
+        if isinstance(found, Group):
             del self._exact[row_key]
+            return
+        del found[group]
+        if len(found) == 1:
+            self._exact[row_key] = next(iter(found))
 
     def few_keys(self, count_max: int) -> Sequence[bytes]:
         """All row keys that are watched; none if they are more, or ranges."""
@@ -186,7 +200,7 @@ class Cohort:
     def join(self, watcher: Watcher) -> None:
         """Into the group of its likes."""
         spans, flags = watcher.spans, watcher.flags
-        for group in self._likes(spans[0]):
+        for group in self._likes(spans):
             if group.flags == flags and group.spans == spans:
                 break
         else:
@@ -197,15 +211,21 @@ class Cohort:
         group.join(watcher)
         self.members += 1
 
-    def _likes(self, span: Span) -> Sequence[Group]:
-        if isinstance(span, bytes):
-            return self._at(span)
-        return self._ranges.at(*span)
+    def _likes(self, spans: Sequence[Span]) -> Collection[Group]:
+        """Those among which a group of the same spans is, if there is one: few, if possible."""
+        likes: Collection[Group] = ()
+        for at, span in enumerate(spans):
+            found = self._at(span) if isinstance(span, bytes) else self._ranges.at(*span)
+            if not at or len(found) < len(likes):
+                likes = found
+            if len(likes) < FEW_LIKES:
+                break
+        return likes
 
     def _add(self, group: Group) -> None:
         for span in group.spans:
             if isinstance(span, bytes):
-                self._put_at(span, (*self._at(span), group))
+                self._put_at(span, group)
             else:
                 self._ranges.add(*span, group)
         self.size += 1
@@ -228,14 +248,14 @@ class Cohort:
         self.reporting.pop(group, None)
         for span in group.spans:
             if isinstance(span, bytes):
-                self._put_at(span, tuple(other for other in self._at(span) if other is not group))
+                self._remove_at(span, group)
             else:
                 self._ranges.remove(*span, group)
 
     def adopt(self, group: Group) -> None:
         """A group that was in another cohort, with all its members."""
         self.members += len(group.members)
-        for other in self._likes(group.spans[0]):
+        for other in self._likes(group.spans):
             if other.flags == group.flags and other.spans == group.spans:
                 other.quiet = other.quiet and group.quiet
                 for watcher in group.members:
@@ -248,7 +268,7 @@ class Cohort:
         """Take some group out, with all its members."""
         if self._exact:
             key, found = self._exact.popitem()  # as a dict's first items it would be slow
-            group = found if isinstance(found, Group) else found[-1]
+            group = found if isinstance(found, Group) else next(reversed(found))
             self._exact[key] = found
         else:
             some = self._ranges.any()

@@ -7,20 +7,23 @@ ranges clients choose: nothing here is random, and recursion stays shallow.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    """One range. `items` have joined it, in no particular order."""
+    """One range. `items` have joined it, in no particular order: mostly one, which a tuple holds
+    in less memory.
+    """
 
     __slots__ = ("furthest", "height", "items", "left", "lower", "right", "upper")
 
     def __init__(self, lower: bytes, upper: bytes, item: T) -> None:
         self.lower = lower
         self.upper = upper
-        self.items: tuple[T, ...] = (item,)
+        self.items: tuple[T] | dict[T, None] = (item,)
         self.left: _Node[T] | None = None
         self.right: _Node[T] | None = None
         self.height = 1
@@ -46,8 +49,8 @@ class RangeTree(Generic[T]):
         """The item must be there."""
         self._root = _remove(self._root, lower, upper, item)
 
-    def at(self, lower: bytes, upper: bytes) -> tuple[T, ...]:
-        """The items of exactly this range."""
+    def at(self, lower: bytes, upper: bytes) -> Collection[T]:
+        """The items of exactly this range; look, and change nothing meanwhile."""
         node, bounds = self._root, (lower, upper)
         while node is not None:
             mine = (node.lower, node.upper)
@@ -71,7 +74,7 @@ class RangeTree(Generic[T]):
         return found
 
     def any(self) -> T | None:
-        return self._root.items[0] if self._root is not None else None
+        return next(reversed(self._root.items)) if self._root is not None else None
 
 
 def _add(node: _Node[T] | None, lower: bytes, upper: bytes, item: T) -> _Node[T]:
@@ -79,7 +82,11 @@ def _add(node: _Node[T] | None, lower: bytes, upper: bytes, item: T) -> _Node[T]
         return _Node(lower, upper, item)
     bounds, mine = (lower, upper), (node.lower, node.upper)
     if bounds == mine:
-        node.items = (*node.items, item)
+        items = node.items
+        if isinstance(items, dict):
+            items[item] = None
+        else:
+            node.items = {items[0]: None, item: None}
         return node
     if bounds < mine:
         node.left = _add(node.left, lower, upper, item)
@@ -96,11 +103,13 @@ def _remove(node: _Node[T] | None, lower: bytes, upper: bytes, item: T) -> _Node
     elif bounds > mine:
         node.right = _remove(node.right, lower, upper, item)
     else:
-        left = tuple(other for other in node.items if other is not item)
-        assert len(left) == len(node.items) - 1, (lower, upper)
-        if left:
-            node.items = left
+        items = node.items
+        if isinstance(items, dict):
+            del items[item]
+            if len(items) == 1:
+                node.items = (next(iter(items)),)
             return node
+        assert items[0] is item, (lower, upper)
         if node.left is None or node.right is None:
             return node.left or node.right
         first = node.right
