@@ -169,6 +169,23 @@ async def test_the_holder_may_ask_again(api: Contenders) -> None:
     assert api.keys() == [b"l/1"]
 
 
+@on_stage
+async def test_who_waits_at_a_member_that_was_far_behind_waits_on(api: Contenders) -> None:
+    """It takes a snapshot: what has happened since is compacted, and no watch tells of it."""
+    for lease in (1, 2):
+        api.grant(lease)
+    await won(api, lock(api, 1))
+    waiting = lock(api, 2)
+    await api.settled()
+    [stream] = api.services.watches._streams
+    assert stream.listener is not None
+    stream.listener.ended(2)
+    await api.settled()
+    assert not waiting.answers
+    unlock(api, b"l/1")
+    assert (await won(api, waiting)).key == b"l/2"
+
+
 # ── who goes away ───────────────────────────────────────────────────────────
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,7 @@ from chainfire.api.listening import until_deleted
 from chainfire.api.reads import wait_until
 from chainfire.api.services import NodeFace, Services
 from chainfire.command import CommandKind
-from chainfire.errors import RequestError, RequestTooLarge, SessionExpired
+from chainfire.errors import Compacted, RequestError, RequestTooLarge, SessionExpired
 from chainfire.mvcc import rows
 from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import (
@@ -141,7 +141,8 @@ async def _first(
         ahead = await _right_before(services, line_of(name), created)
         if ahead is None:
             break
-        await until_deleted(services, ahead, key)
+        with suppress(Compacted):  # this member was far behind: look again
+            await until_deleted(services, ahead, key)
         _ensure_there(services.node, key, created)
     await wait_until(services.node, LINEARIZABLE, deadline=deadline)
     _ensure_there(services.node, key, created)
