@@ -8,8 +8,10 @@
 Whoever took a call answers it, from its own apply, by command id. So nothing
 need be known here of what became of a command that is out: it is proposed
 again under the same id when the leader changes, when something for the leader
-could not be sent, when the leader refuses, and after a while of silence. The
-machine applies it once. At its deadline its outcome is unknown.
+could not be sent, when the leader refuses, and after a while of silence, each
+time later than before: what comes through late, or never got lost, is in the log
+once more, and in the way of all behind it. The machine applies it once. At its
+deadline its outcome is unknown.
 
 What waits here while nobody takes it, or would be proposed again, is dropped
 once its caller is gone (cancelled, past its own deadline): after an outage only
@@ -45,7 +47,9 @@ from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.types import Entry, Pending
 
-REPEAT_TICKS = 10  # a forwarded command that nothing was heard of is sent again; then twice as long
+# A forwarded command is sent again after so long, and then each time after twice as long:
+REPEAT_TICKS = 10  # when nothing was heard of it
+REPEAT_LOST_TICKS = 1  # when it may have been lost, or was refused
 FORWARDED_MAX = 20_000  # commands of others that wait here; more are refused
 FORWARDED_CHANGES_MAX = 100
 
@@ -54,9 +58,15 @@ FORWARDED_CHANGES_MAX = 100
 class _Out:
     """Commands that were forwarded together."""
 
-    due_tick: int
-    wait_ticks: int
+    sent_tick: int
+    waits: int  # so many times as long as after the first sending
     commands: list[Own]
+    may_be_lost: bool = False
+
+    @property
+    def due_tick(self) -> int:
+        wait = REPEAT_LOST_TICKS if self.may_be_lost else REPEAT_TICKS
+        return self.sent_tick + self.waits * wait
 
 
 class Proposer:
@@ -135,7 +145,7 @@ class Proposer:
             self._forwarded_changes.append(data)
 
     def refused(self, refusal: Refused) -> None:
-        """The leader has too much to do: send these again at the next tick.
+        """The leader has too much to do: send these again soon.
 
         No answer to a caller: an earlier copy of the command may be in the log.
         """
@@ -143,12 +153,12 @@ class Proposer:
             sequences = set(refusal.sequences)
             for out in self._out:
                 if any(own.sequence in sequences for own in out.commands):
-                    out.due_tick = self._ticks + 1
+                    out.may_be_lost = True
 
     def repeat(self) -> None:
-        """Something for the leader was lost: send all that is out again, at the next tick."""
+        """Something for the leader was lost, nobody knows what: send all that is out again soon."""
         for out in self._out:
-            out.due_tick = self._ticks + 1
+            out.may_be_lost = True
 
     def leader_changed(self) -> None:
         """What is out may be lost: all that somebody waits for is proposed again, in order."""
@@ -284,7 +294,7 @@ class Proposer:
 
     def _forward(self, leader: int) -> None:
         commands, self._queue, self._changes = [*self._queue, *self._changes], [], []
-        self._out.append(_Out(self._ticks + REPEAT_TICKS, REPEAT_TICKS, commands))
+        self._out.append(_Out(self._ticks, 1, commands))
         self._send(leader, commands)
         for own in commands:
             own.is_out = True
@@ -305,8 +315,7 @@ class Proposer:
         for out in due:
             left = self.pending.wanted(out.commands)
             if left:
-                wait = 2 * out.wait_ticks
-                self._out.append(replace(out, due_tick=self._ticks + wait, wait_ticks=wait))
+                self._out.append(_Out(self._ticks, 2 * out.waits, left))
                 self._send(leader, left)
 
     def _encoded(self, commands: Sequence[Own], term: int, clock_ms: int) -> list[bytes]:
