@@ -18,7 +18,7 @@ from chainfire.sim.check_watch import check_watches
 from chainfire.sim.clients import Call, Client
 from chainfire.sim.history import Put, PutDone, Range, RangeDone, Request, Violation
 from chainfire.sim.member import SimMember
-from chainfire.sim.pace import entries_at_best
+from chainfire.sim.pace import Lag, entries_at_best, needed_us
 from chainfire.sim.schedule import MS, SECOND
 from chainfire.sim.watching import hear_out
 from chainfire.sim.wire import current
@@ -148,37 +148,55 @@ class Course:
             self._await(self._is_level, "members lag behind")
 
     def _await(self, condition: Callable[[], bool], otherwise: str) -> None:
-        """Without load for as much longer as those who lag behind are only slow."""
+        """Once, and without load, for as much longer as those need who are only slow."""
         world = self._world
-        applied, deadline = self._applied(), world.schedule.now + PEACE_US
+        begun, taken = world.schedule.now, self._taken()
+        deadline, is_prolonged = begun + PEACE_US, False
         while not condition():
             if world.schedule.now >= deadline:
                 if self._is_quorum_lost():
                     raise _QuorumLost
-                if not self._is_only_slow(applied):
+                longer = 0 if is_prolonged else self._needed_us(taken)
+                if not longer:
                     states = [m.driver and m.driver.raft.status() for m in world.members.values()]
-                    raise Violation(f"{otherwise} after {PEACE_US // SECOND} s of peace: {states}")
+                    seconds = (world.schedule.now - begun) // SECOND
+                    raise Violation(f"{otherwise} after {seconds} s of peace: {states}")
                 world.branches["peace prolonged for who is slow"] += 1
                 for party in world.parties:
                     party.stop()
-                applied, deadline = self._applied(), world.schedule.now + PEACE_US
+                deadline, is_prolonged = world.schedule.now + longer, True
             self._leave_joint()
             world.schedule.run_until(world.schedule.now + 50 * MS)
 
-    def _applied(self) -> dict[int, int]:
-        return {id: member.applied for id, member in self._world.members.items()}
+    def _taken(self) -> dict[int, tuple[int, int]]:
+        """By member, how many entries it has acknowledged in all, and how far it has applied them."""
+        world = self._world
+        return {
+            id: (world.oracle.acknowledged[id], member.applied)
+            for id, member in world.members.items()
+        }
 
-    def _is_only_slow(self, before: dict[int, int]) -> bool:
-        """Whether some lag behind, and each of them has taken at least half of what it could since
-        `before`, PEACE_US ago."""
+    def _needed_us(self, before: dict[int, tuple[int, int]]) -> int:
+        """For how much longer some may lag behind, by what they took since `before`, PEACE_US ago.
+
+        Where the leader's own first entry lies far behind what it has inherited, nobody can apply
+        anything before most have all of that: so what counts for a log is what came into it.
+        """
         world = self._world
         leader = world.leader()
         if leader is None or leader.driver is None:
-            return False
-        config = leader.driver.raft.raft.config
-        least = entries_at_best(config, world.shape, PEACE_US) // 2
-        lagging = [m for m in self._belonging(leader.driver) if self._lags(m)]
-        return bool(lagging) and all(m.applied - before[m.id] >= least for m in lagging)
+            return 0
+        raft, lags = leader.driver.raft.raft, list[Lag]()
+        for member in self._belonging(leader.driver):
+            peer = raft.tracker.progress.get(member.id)
+            acknowledged, applied = before[member.id]
+            lacking = raft.log.last_index - (peer.match if peer is not None else 0)
+            if lacking > LAG_ENTRIES_MAX:
+                lags.append(Lag(lacking, world.oracle.acknowledged[member.id] - acknowledged))
+            elif self._lags(member):
+                lacking = world.oracle.committed - member.applied
+                lags.append(Lag(lacking, member.applied - applied))
+        return needed_us(lags, entries_at_best(raft.config, world.shape, PEACE_US), PEACE_US)
 
     def _lags(self, member: SimMember) -> bool:
         return member.applied < self._world.oracle.committed - LAG_ENTRIES_MAX

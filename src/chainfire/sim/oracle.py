@@ -79,6 +79,7 @@ class Oracle:
         self.clocks: dict[
             int, tuple[SimMember, int]
         ] = {}  # by term: who led, its lease clock ahead
+        self.acknowledged: Counter[int] = Counter()  # entries by who took them, to its leaders
         self.hashes: list[int] = [0, 0]
         self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
         self.newest_conf = (0, ConfState())  # and where it was seen
@@ -136,7 +137,10 @@ class Oracle:
             match = peer.match
             if match >= peer.next:
                 raise Violation(f"member {leader.id} sends {id} {peer.next}, it has {match}")
-            if matches.get(id) != match:
+            known = matches.get(id)
+            if known != match:
+                if known:  # else it is only found out now
+                    self.acknowledged[id] += max(0, match - known)
                 matches[id] = match
                 self._matched(leader, id, match)
 
