@@ -169,7 +169,7 @@ class Course:
             world.schedule.run_until(world.schedule.now + 50 * MS)
 
     def _taken(self) -> dict[int, tuple[int, int]]:
-        """By member, how many entries it has acknowledged in all, and how far it has applied them."""
+        """By member: how many entries it has acknowledged in all, and how far it has applied."""
         world = self._world
         return {
             id: (world.oracle.acknowledged[id], member.applied)
