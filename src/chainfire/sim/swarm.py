@@ -30,6 +30,7 @@ RARE_BRANCHES: Final = (
     "died: spared",
     "durable entries replaced",
     "elections won",
+    "lease clocks that go on with what was told",
     "leases expired",
     "leases revoked",
     "logs cut",
