@@ -10,6 +10,7 @@ import pytest
 from chainfire.api import claims
 from chainfire.api.lines import Line, Lines, line_steps
 from chainfire.api.services import Limits
+from chainfire.command import CommandKind
 from chainfire.errors import (
     EmptyKey,
     LeaseNotFound,
@@ -312,6 +313,22 @@ async def test_a_granted_lease_goes_with_a_cancelled_call(api: Contenders) -> No
     await api.settled()
     assert len(api.node.machine.leases) == 1
     assert len(api.keys()) == 1
+
+
+@on_stage
+async def test_a_call_that_is_cancelled_while_its_lease_is_granted_leaves_none(
+    api: Contenders,
+) -> None:
+    api.node.held = True
+    call = lock(api)
+    await api.settled()
+    call.cancel()
+    await api.settled()
+    api.node.held = False
+    api.node.release()
+    await api.settled()
+    assert api.node.proposed == [CommandKind.LEASE_GRANT, CommandKind.LEASE_REVOKE]
+    assert len(api.node.machine.leases) == 0
 
 
 @on_stage

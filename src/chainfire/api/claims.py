@@ -74,12 +74,20 @@ async def lease_for(services: Services, lease: int) -> AsyncIterator[int]:
         return
     node, lease = services.node, new_id()
     body = LeaseGrant(id=lease, ttl_ms=LEASE_TTL_MS).SerializeToString()
-    await propose(node, _GRANT, body)
+    try:
+        await propose(node, _GRANT, body)
+    except asyncio.CancelledError:
+        _revoke(node, lease)  # it comes behind the grant
+        raise
     try:
         yield lease
     except BaseException:
-        node.propose(_REVOKE, LeaseRevokeRequest(ID=lease).SerializeToString(), Nobody())
+        _revoke(node, lease)
         raise
+
+
+def _revoke(node: NodeFace, lease: int) -> None:
+    node.propose(_REVOKE, LeaseRevokeRequest(ID=lease).SerializeToString(), Nobody())
 
 
 async def claim(
