@@ -195,6 +195,16 @@ def test_a_malformed_request_ends_the_stream(door: GrpcDoor) -> None:
     assert status_of(lambda: call)[0] == grpc.StatusCode.INTERNAL
 
 
+def test_what_precedes_a_malformed_request_is_answered(door: GrpcDoor) -> None:
+    create = WatchRequest(create_request={"key": b"k"}).SerializeToString()
+    stream = door.channel.stream_stream(PATH)(iter([create] * 50 + [b"\xff"]), timeout=10)
+    told = [WatchResponse.FromString(next(stream)).watch_id for _ in range(50)]
+    assert told == list(range(50))
+    with pytest.raises(grpc.RpcError) as refused:
+        next(stream)
+    assert refused.value.code() is grpc.StatusCode.INTERNAL
+
+
 def test_progress_is_told_from_time_to_time_to_who_asked(kind: str) -> None:
     api = Api()
     api.services.__init__(api.node, Limits(progress_seconds=0.02))  # type: ignore[misc]

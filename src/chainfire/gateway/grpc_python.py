@@ -201,7 +201,7 @@ class GrpcServer:
         error: RequestError | None = None
         try:
             async with admitted(self._services, stream.metadata):
-                await method.stream(self._services, stream)
+                await stream.run(method.stream(self._services, stream))
         except asyncio.CancelledError:
             if not self._stopping:
                 counters.handled[Code.CANCELLED] += 1

@@ -145,7 +145,7 @@ class JsonStream(Posting):
                 else:
                     self._first = self._count(first)
                 self._opened = True
-                await handler(self._services, self)
+                await self.run(handler(self._services, self))
         except TimeoutError as exc:
             if limit.expired():
                 raise DeadlineExceeded from exc

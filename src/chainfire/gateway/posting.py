@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from chainfire.api.call import OutletUser
 from chainfire.errors import RequestError
@@ -41,13 +41,17 @@ class Posting:
         """One message at a time: the next one when it is answered."""
         async for body in self:
             self._answered.clear()
-            try:
-                hear(body)
-            except RequestError:
-                await self._all_sent()
-                raise
+            hear(body)
             await self._answered.wait()
         await self._all_sent()
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """The stream's work. Where it refuses, what it posted before leaves first."""
+        try:
+            await work
+        except RequestError:
+            await self._all_sent()
+            raise
 
     async def _all_sent(self) -> None:
         if self._poster is not None:
