@@ -111,7 +111,7 @@ def test_watches_that_make_no_sense_are_answered_as_by_etcd(
 
 
 def test_a_watch_from_a_negative_revision_is_refused(door: Server) -> None:
-    """As by today's etcd; those at hand begin at the oldest revision, or crash."""
+    """As by today's etcd; 3.5.1 makes the watch and cancels it, or has it begin now."""
     refused = watched(door, NEGATIVE)
     assert len(refused) == len(NEGATIVE)
     for answer in refused:

@@ -11,6 +11,7 @@ from chainfire.machine import giant
 from chainfire.proto import kv_pb2
 from chainfire.proto.command_pb2 import LeaseExpire, LeaseGrant
 from chainfire.proto.lease_pb2 import LeaseRevokeRequest
+from chainfire.proto.watch_pb2 import WatchCreateRequest
 from chainfire.watch import hub
 from chainfire.watch.groups import Cohort, Watcher, WatchStream
 from tests.watch.world import Client, World, delete, put, txn
@@ -209,6 +210,22 @@ def test_progress_waits_until_every_watcher_of_the_stream_has_caught_up() -> Non
         world.step()
     assert revisions(client, 1) == list(range(2, 502))
     assert client.progress() == 501
+
+
+def test_no_progress_is_told_below_where_a_watcher_of_the_future_begins() -> None:
+    """etcd #20221: a client that resumes from there hears what it did not ask for."""
+    world = World()
+    client = world.client()
+    client.watch(b"k")
+    client.watch(b"k", progress_notify=True, start_revision=5)
+    told = {}
+    for _ in range(5):
+        before = len(client.told)
+        run(world)
+        own = [r.header.revision for r in client.told[before:] if r.watch_id == 1]
+        told[world.machine.revision] = own, client.progress()
+        world.put(b"other")
+    assert told == {1: ([], None), 2: ([], None), 3: ([], None), 4: ([4], 4), 5: ([5], 5)}
 
 
 def test_periodic_progress_is_told_to_quiet_watchers_that_are_live_and_asked_for_it() -> None:
@@ -445,6 +462,18 @@ def test_the_initial_state_comes_first_then_what_changes_without_a_gap(room_byte
     later = [event for r in client.told if not r.initial for event in r.events]
     assert [event.kv.mod_revision for event in later] == [302, 303]
     assert client.told.index(initial[-1]) < len(client.told) - 1
+
+
+def test_filters_concern_what_changes_and_none_of_what_there_is() -> None:
+    """Or who wants what there is and then what goes would need two watches, with a gap."""
+    world = World()
+    world.put(b"a")
+    world.put(b"b")
+    client = world.client()
+    client.watch(b"a", b"z", send_initial=True, filters=[WatchCreateRequest.NOPUT])
+    world.put(b"c")
+    world.delete(b"a")
+    assert client.short() == ["2 a=", "3 b=", "5 a-"]
 
 
 def test_an_initial_state_that_is_compacted_meanwhile_ends_the_watch() -> None:
