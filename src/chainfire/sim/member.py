@@ -2,8 +2,8 @@
 
 Work that the driver orders takes its time here: a sync ends later, a turn
 comes a little after what causes it, messages go through the network. Between
-any two of these the member may die. What the shell and its upkeep do besides
-(state syncs, cutting the log, removing old revisions) is done as they do it.
+any two of these the member may die. What the shell does besides is done as it
+does it; its upkeep is in `member_upkeep`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFailed
-from chainfire.mvcc.compact import Compaction
 from chainfire.node.admission import Admission
 from chainfire.node.applying import HOLD_SECONDS
 from chainfire.node.driver import Driver, Limits
@@ -32,6 +31,7 @@ from chainfire.raft.ready import Role
 from chainfire.sim.disk import Disk, PowerCut, SimBackend
 from chainfire.sim.durable import DurableLog
 from chainfire.sim.history import Violation
+from chainfire.sim.member_upkeep import MemberUpkeep
 from chainfire.sim.member_watches import MemberWatches
 from chainfire.sim.opening import FOUNDED_AT, Opened, audit, begin_anew, open_member
 from chainfire.sim.schedule import MS, SECOND, Schedule, dice
@@ -40,7 +40,6 @@ from chainfire.types import Pending, Result
 
 PLENTY: Final = 1 << 40  # bytes of free disk
 STALL_RETRY_US: Final = 10 * MS
-UPKEEP_US: Final = 200 * MS
 REMOVAL_US: Final = SECOND // 2
 
 
@@ -109,9 +108,8 @@ class SimMember:
         self._shape = world.shape
         self._dice = dice(world.shape.seed, f"member {id}")
         self._turn_due = self._hold_due = self._leaving = False
-        self._sync_running = self._state_sync_running = False
-        self._compaction: Compaction | None = None
-        self._gone_to = -1
+        self._sync_running = False
+        self._upkeep: MemberUpkeep | None = None
         self._known_applied = -1  # after the last turn
         disk.power.audit = self._audit
 
@@ -162,13 +160,24 @@ class SimMember:
         self.driver.begin(self.clock.read_ms(self._schedule.now))
         self._leaving = False
         self._turn_due = self._hold_due = False
-        self._sync_running = self._state_sync_running = False
-        self._compaction, self._gone_to, self._known_applied = None, -1, -1
+        self._sync_running = False
+        self._known_applied = -1
         self.durable = DurableLog(self.opened.log)
         if self.driver.is_sole_voter:
             self.driver.raft.campaign()
         self._later(self._dice.randrange(self._tick_us()), self._tick)
-        self._later(UPKEEP_US, self._upkeep)
+        self._upkeep = MemberUpkeep(
+            self.disk,
+            self.driver,
+            self.opened.witness,
+            self.options,
+            self._shape,
+            self._dice,
+            self.branches,
+            self._later,
+            self._sync_us,
+        )
+        self._upkeep.begin()
         self._ask_at_once(self.driver)
         self.wake()
         self._world.started(self)
@@ -419,7 +428,7 @@ class SimMember:
         answers leave, and syncs begin.
         """
         driver = self.driver
-        assert driver is not None
+        assert driver is not None and self._upkeep is not None
         self._turn_due = False
         while (effects := self._take_turn(driver)).told:
             pass
@@ -428,7 +437,7 @@ class SimMember:
             self._known_applied = applied
             if applied > FOUNDED_AT and self.id not in driver.machine.members:
                 self._leave_later()
-            self._remove_old_revisions(driver)
+            self._upkeep.remove_old_revisions()
         if effects.more:
             self.wake()
         if effects.stalled:
@@ -445,7 +454,8 @@ class SimMember:
         power.turn_ended()
         if effects.installed:
             self.branches["snapshots installed"] += 1
-            self._compaction, self._gone_to = None, -1
+            assert self._upkeep is not None
+            self._upkeep.installed()
             self.durable.installed(driver.log)
         self._world.looked_at(self)
         if self.watches is not None:
@@ -510,65 +520,6 @@ class SimMember:
         else:
             self._say()
             self._mind_held(self.driver)
-
-    # ── upkeep ──────────────────────────────────────────────────────────────
-
-    def _upkeep(self) -> None:
-        driver = self.driver
-        assert driver is not None and self.opened is not None
-        self._later(UPKEEP_US, self._upkeep)
-        self.opened.witness.fsync()
-        applied = driver.machine.applied_index
-        if applied >= driver.log.state_durable + self.options.state_sync_entries or (
-            applied > driver.log.state_durable and self._dice.random() < 0.2
-        ):
-            self._sync_state(applied)
-
-    def _sync_state(self, applied: int) -> None:
-        if not self._state_sync_running:
-            self._state_sync_running = True
-            written = self.disk.state.written
-            self._later(2 * self._sync_us(), self._state_synced, applied, written)
-
-    def _state_synced(self, applied: int, written: int) -> None:
-        driver = self.driver
-        assert driver is not None
-        self._state_sync_running = False
-        if applied < driver.log.state_durable:
-            return  # of a state that a snapshot has replaced
-        self.disk.state.sync_to(written)
-        with suppress(Stalled):
-            driver.log.note_state_durable(applied)
-            catchup = self.options.catchup_entries
-            cut = min(applied, driver.machine.applied_index - catchup)
-            under_way = driver.snapshot_under_way
-            if under_way is not None:
-                cut = min(cut, under_way)
-            if cut - driver.log.first_index() >= max(1, catchup // 10):
-                driver.log.truncate_front(cut)
-                self.branches["logs cut"] += 1
-
-    def _remove_old_revisions(self, driver: Driver) -> None:
-        space = driver.machine.store.keyspace(0)
-        if self._compaction is None and space.compacted > max(space.finished, self._gone_to):
-            self._compaction = Compaction(self.disk.state, driver.machine.store, 0)
-            self._later(self._shape.turn_us, self._compact)
-
-    def _compact(self) -> None:
-        compaction, driver = self._compaction, self.driver
-        if compaction is None or driver is None:
-            return
-        try:
-            done = compaction.step(self._dice.choice((1, 3, 20)))
-        except Stalled:
-            self._compaction = None
-            return
-        if not done:
-            pace_us = self._dice.randrange(self._shape.compaction_pace_us)
-            self._later(self._shape.turn_us + pace_us, self._compact)
-            return
-        self._compaction, self._gone_to = None, compaction.revision
-        driver.duties.note_compaction_finished(compaction.revision, compaction.freed_bytes)
 
 
 class _FirstReader:
