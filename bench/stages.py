@@ -143,7 +143,7 @@ class Bench:
                 answers += driver.synced(effects.sync)
                 more |= driver.is_due
             if answers:
-                self.node._answer(answers)
+                self.node._audience.answer(answers)
         now = time.monotonic()
         if not driver.lags:
             self._held_since = 0.0
@@ -176,7 +176,7 @@ class Bench:
             (machine, "_decode", "decode"),
             (machine, "_stage", "stage"),
             (machine, "_write", "write"),
-            (node, "_answer", "answers"),
+            (node._audience, "answer", "answers"),
         ):
             setattr(owner, part, stages.timed(name, getattr(owner, part)))
 
