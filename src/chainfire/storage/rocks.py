@@ -430,6 +430,8 @@ def _cursor(family: rocksdict.Rdict, upper: bytes | None) -> rocksdict.RdictIter
         return family.iter()
     bounds = rocksdict.ReadOptions()
     bounds.set_iterate_upper_bound(upper)
+    # Else who closes the last walk over files that were merged away unlinks them: 30 ms for 64 MiB.
+    bounds.set_background_purge_on_iterator_cleanup(True)
     return family.iter(bounds)
 
 

@@ -77,8 +77,6 @@ def database_options(
     # One flushes, two compact: a long compaction (a defragment) leaves a thread to those that keep
     # writes from stalling.
     database.set_max_background_jobs(3)
-    # Who closes the last iterator over a file that is merged away unlinks it: 30 ms for 64 MiB.
-    database.set_avoid_unnecessary_blocking_io(True)
     database.set_bytes_per_sync(
         MIB
     )  # of SST files: spreads write-back, so that WAL syncs stay short
