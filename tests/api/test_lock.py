@@ -35,6 +35,18 @@ def lock(api: Contenders, lease: int = 0, name: bytes = b"l") -> Probe:
     return api.start("/v3lockpb.Lock/Lock", LockRequest(name=name, lease=lease))
 
 
+async def cancelled_on_its_way(api: Contenders, lease: int = 0) -> None:
+    """A Lock whose first command is out when its caller goes, and is carried out later."""
+    api.node.held = True
+    call = lock(api, lease)
+    await api.settled()
+    call.cancel()
+    await api.settled()
+    api.node.held = False
+    api.node.release()
+    await api.settled()
+
+
 def unlock(api: Contenders, key: bytes) -> object:
     call = api.start("/v3lockpb.Lock/Unlock", UnlockRequest(key=key))
     return UnlockResponse.FromString(call.answers[0])
@@ -209,14 +221,7 @@ async def test_a_cancelled_waiter_leaves_no_key_and_holds_up_nobody(api: Contend
 @on_stage
 async def test_who_is_gone_before_its_key_was_put_leaves_none(api: Contenders) -> None:
     api.grant(1)
-    api.node.held = True
-    call = lock(api, 1)
-    await api.settled()
-    call.cancel()
-    await api.settled()
-    api.node.held = False
-    api.node.release()
-    await api.settled()
+    await cancelled_on_its_way(api, 1)
     assert api.keys() == []
 
 
@@ -319,14 +324,7 @@ async def test_a_granted_lease_goes_with_a_cancelled_call(api: Contenders) -> No
 async def test_a_call_that_is_cancelled_while_its_lease_is_granted_leaves_none(
     api: Contenders,
 ) -> None:
-    api.node.held = True
-    call = lock(api)
-    await api.settled()
-    call.cancel()
-    await api.settled()
-    api.node.held = False
-    api.node.release()
-    await api.settled()
+    await cancelled_on_its_way(api)
     assert api.node.proposed == [CommandKind.LEASE_GRANT, CommandKind.LEASE_REVOKE]
     assert len(api.node.machine.leases) == 0
 

@@ -42,6 +42,14 @@ def reliable(packet: Packet) -> list[Packet]:
     return [packet]
 
 
+def is_a(packet: Packet, type_: MessageType) -> bool:
+    return isinstance(packet.frame, Message) and packet.frame.type is type_
+
+
+def losing(type_: MessageType) -> Network:
+    return lambda packet: [] if is_a(packet, type_) else [packet]
+
+
 class Cluster:
     """Members 1 … n. `cut` isolates members; a member that is None is down."""
 
@@ -234,7 +242,3 @@ class Cluster:
 
 def answered(*callers: Caller) -> bool:
     return all(caller.answered for caller in callers)
-
-
-def is_a(packet: Packet, type_: MessageType) -> bool:
-    return isinstance(packet.frame, Message) and packet.frame.type is type_

@@ -6,7 +6,7 @@ import pytest
 
 from chainfire.raft.ready import Role
 from chainfire.types import PutResult
-from tests.node.cluster import Cluster, Packet
+from tests.node.cluster import Cluster, Packet, reliable
 from tests.node.world import Caller, World
 
 
@@ -88,7 +88,7 @@ def test_whatever_is_lost_doubled_and_crashed_every_answered_write_is_there_once
         if puts:
             dice.choice(puts)[1].gone |= dice.random() < 0.1
         cluster.run(1)
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     for id_, before in down.items():
         cluster.restart(id_, before)
     cluster.run_until(lambda: cluster.leader is not None and cluster.all_equal())

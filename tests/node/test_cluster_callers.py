@@ -16,7 +16,7 @@ from chainfire.raft.changes import ChangeKind
 from chainfire.raft.messages import MessageType
 from chainfire.raft.ready import StepDown
 from chainfire.types import PutResult
-from tests.node.cluster import Cluster, Packet, is_a
+from tests.node.cluster import Cluster, Packet, losing, reliable
 
 
 def test_without_a_leader_a_write_times_out_as_unknown() -> None:
@@ -79,7 +79,7 @@ def test_a_forwarded_write_whose_caller_is_gone_is_not_sent_again() -> None:
     puts = [cluster.members[2].put(b"%d" % number) for number in range(2)]
     cluster.settle()
     puts[0].gone = True
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: puts[1].answered)
     assert puts[1].result == PutResult(revision=2) and leader.machine.revision == 2
 
@@ -94,12 +94,12 @@ def test_a_write_that_is_in_a_log_is_made_once_or_never_when_its_caller_is_gone(
     cluster = Cluster()
     cluster.elect()
     lost = MessageType.APPEND_REPLY if committed else MessageType.APPEND
-    cluster.network = lambda packet: [] if is_a(packet, lost) else [packet]
+    cluster.network = losing(lost)
     first = cluster.members[2].put(b"first")
     cluster.settle()
     first.gone = True
     before = cluster.crash(1)
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: cluster.leader is not None)
     second = cluster.members[2].put(b"second")
     cluster.run_until(lambda: second.answered)
@@ -130,7 +130,7 @@ def test_a_write_that_waited_through_a_change_of_leader_is_told_of_it() -> None:
     leader = cluster.elect()
     cluster.run(30)
     put = leader.put(b"k")
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    cluster.network = losing(MessageType.APPEND)
     cluster.settle()
     leader.driver.raft.step_down(StepDown.DISK_STALLS)
     cluster.settle()

@@ -7,17 +7,17 @@ from chainfire.node.frames import Forward, Refused
 from chainfire.node.proposer import FORWARDED_MAX
 from chainfire.raft.messages import Message, MessageType
 from chainfire.types import PutResult
-from tests.node.cluster import Cluster, Packet, is_a
+from tests.node.cluster import Cluster, Packet, is_a, losing, reliable
 
 
 def test_a_write_lost_with_its_leader_is_proposed_again_and_answered_at_once() -> None:
     cluster = Cluster()
     cluster.elect()
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    cluster.network = losing(MessageType.APPEND)
     put = cluster.members[2].put(b"k")
     cluster.settle()
     cluster.crash(1)
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: cluster.leader is not None)
     assert put.result == PutResult(revision=2)
 
@@ -26,11 +26,11 @@ def test_a_write_committed_by_a_leader_that_dies_is_applied_once_and_answered() 
     cluster = Cluster()
     cluster.elect()
     # Everybody holds the entry, nobody hears that it is committed.
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND_REPLY) else [packet]
+    cluster.network = losing(MessageType.APPEND_REPLY)
     put = cluster.members[2].put(b"k")
     cluster.settle()
     cluster.crash(1)
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: put.answered)
     assert put.result == PutResult(revision=2)
     cluster.run(5)
@@ -89,7 +89,7 @@ def test_a_forward_that_is_lost_without_a_word_is_sent_again() -> None:
     cluster.network = lambda packet: [] if isinstance(packet.frame, Forward) else [packet]
     put = cluster.members[2].put(b"k")
     cluster.settle()
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: put.answered, ticks_max=15)
     assert put.result == PutResult(revision=2)
 
@@ -111,7 +111,7 @@ def test_a_leader_that_takes_long_is_not_buried_in_repetitions_where_messages_ge
     """
     cluster = Cluster()
     leader = cluster.elect()
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND_REPLY) else [packet]
+    cluster.network = losing(MessageType.APPEND_REPLY)
     before = leader.log_store.last_index()
     put = cluster.members[2].put(b"k")
     for _ in range(60):  # ticks of 100 ms
@@ -119,7 +119,7 @@ def test_a_leader_that_takes_long_is_not_buried_in_repetitions_where_messages_ge
         cluster.run(1)
     # At once, after one tick, and after 2, 4, 8, 16 and more.
     assert leader.log_store.last_index() - before == 6
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: put.answered)
     assert put.result == PutResult(revision=2)
     assert leader.machine.revision == 2

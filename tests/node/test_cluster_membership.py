@@ -16,7 +16,7 @@ from chainfire.proto.cluster_pb2 import Member
 from chainfire.raft.changes import ChangeKind
 from chainfire.raft.messages import MessageType
 from chainfire.types import AckResult
-from tests.node.cluster import Cluster, Packet, is_a
+from tests.node.cluster import Cluster, Packet, losing, reliable
 from tests.node.world import PLENTY
 
 
@@ -125,7 +125,7 @@ def test_a_leader_that_is_removed_lets_another_one_lead_first(asked: int) -> Non
 def test_a_leader_that_nobody_can_follow_removes_itself_all_the_same() -> None:
     cluster = Cluster()
     leader = cluster.elect(1)
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.TIMEOUT_NOW) else [packet]
+    cluster.network = losing(MessageType.TIMEOUT_NOW)
     caller = leader.change(ChangeKind.REMOVE, 1)
     cluster.run_until(lambda: caller.answered)
     assert isinstance(caller.result, AckResult)
@@ -134,12 +134,12 @@ def test_a_leader_that_nobody_can_follow_removes_itself_all_the_same() -> None:
 def test_a_change_lost_with_its_leader_is_made_by_the_next_one() -> None:
     cluster = Cluster()
     cluster.elect()
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    cluster.network = losing(MessageType.APPEND)
     caller = cluster.members[2].change(
         ChangeKind.ADD_LEARNER, 9, Member(ID=9, peerURLs=["http://9"])
     )
     cluster.settle()
     cluster.crash(1)
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: caller.answered)
     assert isinstance(caller.result, AckResult)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chainfire.node.readgate import PATIENCE
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE
 from chainfire.raft.messages import Message, MessageType
-from tests.node.cluster import Cluster, Packet, is_a
+from tests.node.cluster import Cluster, Packet, is_a, losing, reliable
 
 
 def test_reads_of_every_level_are_served_by_every_member() -> None:
@@ -91,7 +91,7 @@ def test_a_leader_that_was_replaced_answers_no_follower_that_has_not_heard() -> 
     read = cluster.members[2].read(LINEARIZABLE)
     cluster.run(2)
     assert put.result is not None and not read.may_read
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: read.answered)
     assert read.may_read and cluster.members[2].machine.store.get_row(0, b"k") is not None
 
@@ -137,12 +137,12 @@ def test_a_min_revision_is_waited_for_on_a_follower() -> None:
 def test_a_new_leader_is_asked_again_for_reads_that_the_old_one_did_not_answer() -> None:
     cluster = Cluster()
     cluster.elect()
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.READ_INDEX_REPLY) else [packet]
+    cluster.network = losing(MessageType.READ_INDEX_REPLY)
     read = cluster.members[3].read(LINEARIZABLE)
     cluster.settle()
     assert not read.answered
     cluster.crash(1)
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: read.answered)
     assert read.may_read
 
@@ -164,7 +164,7 @@ def test_an_answer_to_a_read_of_an_earlier_start_confirms_nothing() -> None:
     before = cluster.crash(3)
     world = cluster.restart(3, before)
     cluster.run(2)
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.READ_INDEX) else [packet]
+    cluster.network = losing(MessageType.READ_INDEX)
     read = world.read(LINEARIZABLE)
     cluster.settle()
     for packet in held:

@@ -13,7 +13,7 @@ from chainfire.node.standing import Stage
 from chainfire.raft.messages import Message, MessageType
 from chainfire.raft.ready import Role, StepDown
 from chainfire.types import AckResult, ConfState, PutResult
-from tests.node.cluster import Cluster, Packet, is_a
+from tests.node.cluster import Cluster, Packet, is_a, losing, reliable
 from tests.node.world import Caller
 
 
@@ -44,7 +44,7 @@ def test_an_entire_move_is_answered_when_the_target_has_committed_an_entry_of_it
     cluster.run(3)  # heartbeats tell who leads
     assert cluster.leader is cluster.members[2] and early.answered
     assert leader.driver.raft.raft.leader == 2 and not caller.answered
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run_until(lambda: caller.answered, ticks_max=3)
     assert isinstance(caller.result, AckResult)
     assert leader.driver.raft.raft.committed_in_term
@@ -132,7 +132,7 @@ def test_a_leader_whose_disk_stalls_follows_where_nobody_can_take_over() -> None
     cluster = Cluster()
     leader = cluster.elect()
     cluster.stalled_disks = {1}
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    cluster.network = losing(MessageType.APPEND)
     leader.put(b"k")
     cluster.settle()
     core = leader.driver.raft.raft

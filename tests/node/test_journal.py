@@ -9,7 +9,7 @@ import pytest
 from chainfire.node.journal import Journal
 from chainfire.raft.messages import MessageType
 from chainfire.raft.ready import Role
-from tests.node.cluster import Cluster, is_a
+from tests.node.cluster import Cluster, losing, reliable
 from tests.node.world import Caller, World
 
 
@@ -56,7 +56,7 @@ def test_a_leader_of_an_older_term_says_so(caplog: pytest.LogCaptureFixture) -> 
     cluster.members[3].driver.raft.forget_leader()
     other.campaign()
     cluster.settle()
-    cluster.network = lambda packet: [packet]
+    cluster.network = reliable
     cluster.run(1)
     assert step_downs(journal, caplog) == [("WARNING", 1, "another member has a newer term")]
 
@@ -65,7 +65,7 @@ def test_a_leader_with_a_stalled_disk_says_so(caplog: pytest.LogCaptureFixture) 
     cluster = Cluster()
     leader, journal = led(cluster)
     cluster.stalled_disks = {1}
-    cluster.network = lambda packet: [] if is_a(packet, MessageType.APPEND) else [packet]
+    cluster.network = losing(MessageType.APPEND)
     leader.put(b"k")
     cluster.run(12)
     expected = ("WARNING", 1, "its disk has finished no sync for an election timeout")

@@ -9,7 +9,7 @@ from chainfire.node.standing import Stage
 from chainfire.proto.kv_pb2 import LOCAL, SERIALIZABLE
 from chainfire.raft.messages import Message, MessageType
 from chainfire.types import ConfState
-from tests.node.cluster import Cluster, Packet, is_a, reliable
+from tests.node.cluster import Cluster, Packet, losing, reliable
 from tests.node.world import Caller
 
 
@@ -147,7 +147,7 @@ def test_while_it_catches_up_it_shows_no_less_than_it_had_shown(level: int) -> N
     cluster = elected()
     cluster.crash(3)
     world = cluster.lose_disk(3)
-    cluster.network = lambda p: [] if is_a(p, MessageType.READ_INDEX_REPLY) else [p]
+    cluster.network = losing(MessageType.READ_INDEX_REPLY)
     cluster.run(5)
     assert world.machine.store.get_row(0, b"k0") is not None
     read = world.read(level)

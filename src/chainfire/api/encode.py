@@ -96,9 +96,9 @@ def range_reply_steps(header: bytes, result: RangeResult) -> Generator[None, Non
 
 
 class PouredReply:
-    """A RangeResponse whose first rows come one by one (`mvcc.read`, `pour`).
+    """A RangeResponse that is written while its first rows are found (`mvcc.read`, `pour`).
 
-    Public: pour(rows), end_steps(result) once.
+    `end_steps` makes it, once, with the rows that were not poured.
     """
 
     __slots__ = ("_header", "_out")
@@ -114,7 +114,6 @@ class PouredReply:
         self._out.write(b"".join(_rows(rows, _ROW_HEADS, _FIELD_2)))
 
     def end_steps(self, result: RangeResult) -> Generator[None, None, bytes]:
-        """With what was not poured, as `range_reply_steps`."""
         if self._out is None:
             return (yield from range_reply_steps(self._header, result))
         self._out.write(range_reply(b"", result))

@@ -145,9 +145,10 @@ def range_at(
         page = yield from _page(view, store, bounds, limit, at, descending, rows_per_slice)
         found, count = page.rows, page.count
     else:
-        if limit or descending or request.sort_target != RangeRequest.KEY:
-            pour = None
-        page = yield from _all(view, store, request, bounds, at, rows_per_slice, pour)
+        as_found = not (limit or descending or request.sort_target != RangeRequest.KEY)
+        page = yield from _all(
+            view, store, request, bounds, at, rows_per_slice, pour if as_found else None
+        )
         found, count = page.rows, page.count
         if descending:
             found.reverse()
