@@ -76,9 +76,8 @@ class Oracle:
         # Of committed entries, and of the chain behind them, by index; those that founded it first.
         self.terms: list[int] = [0, FOUNDED_AT]
         self.ends: dict[int, int] = {}  # by term: up to where its leader is known to have committed
-        self.clocks: dict[
-            int, tuple[SimMember, int]
-        ] = {}  # by term: who led, its lease clock ahead
+        # By term: who led, and how far its lease clock was ahead of its own.
+        self.clocks: dict[int, tuple[SimMember, int]] = {}
         self.acknowledged: Counter[int] = Counter()  # entries by who took them, to its leaders
         self.hashes: list[int] = [0, 0]
         self.confs: dict[int, ConfState] = {}  # by the index at which they were seen
