@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol
 from zlib import crc32
 
+from chainfire.machine import rows
 from chainfire.node.frames import Clock as ClockFrame
 from chainfire.node.frames import Frame
 from chainfire.raft.messages import Message, Snapshot
@@ -221,11 +222,16 @@ class World:
         return self.members[sender].disk.lost_data
 
     def send_snapshot(self, sender: SimMember, message: Message) -> None:
-        """A checkpoint of now, with its own position; it takes a while, and may be lost."""
+        """A checkpoint of now; it takes a while, and may be lost.
+
+        What it is about is read from itself, as at a receiver (`server/states.py`): the machine
+        may stand still in an entry, with its effect in memory and not yet among the rows.
+        """
         assert sender.driver is not None
-        machine, to = sender.driver.machine, message.to
-        position = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state)
-        message = replace(message, snapshot=position)
+        files, to = sender.disk.state.copy(), message.to
+        position = rows.read_position(files)
+        conf = rows.decode_conf_state(rows.required(files, rows.CONF_STATE))
+        message = replace(message, snapshot=Snapshot(position.index, position.term, conf))
         if self.cables is not None:
             message = self.cables.carry(message, sender.driver.log.record_cache)
         self.note("sends a snapshot", sender.id, f"to {to} at {position.index}")
@@ -239,7 +245,6 @@ class World:
         ):
             sender.soon(delay, sender.snapshot_sent, to, False)
             return
-        files = sender.disk.state.copy()
         self.schedule.after(
             delay, self._deliver_snapshot, sender, sender.life, peer, peer.life, message, files
         )
