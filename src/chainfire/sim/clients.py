@@ -96,8 +96,7 @@ class Call:
     # ── what the driver says ────────────────────────────────────────────────
 
     def done(self, result: Result) -> None:
-        member = self.member
-        member.shown_revision = max(member.shown_revision, result.revision)
+        self.member.shown.answered(result.revision)
         self._answer(response_of(result))
 
     def ready(self) -> None:
@@ -105,7 +104,7 @@ class Call:
         request, member = self.operation.request, self.member
         driver = member.driver
         assert isinstance(request, Range) and driver is not None
-        member.may_be_read()
+        member.shown.may_be_read(driver)
         if request.level == Level.LINEARIZABLE:
             member.must_have_applied(self._committed, "is read")
         steps = range_steps(self.member.disk.state, driver.machine.store, 0, range_of(request))
@@ -186,7 +185,7 @@ class Client:
         ]
         self._world.history.operations += [call.operation for call in calls]
         self._open.update(dict.fromkeys(calls))
-        member.soon(WIRE_US + int(self.dice.random() * WIRE_US), _arrive, calls)
+        member.later(WIRE_US + int(self.dice.random() * WIRE_US), _arrive, calls)
         return calls
 
     def single(self, member: SimMember, request: Request) -> Call:

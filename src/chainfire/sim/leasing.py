@@ -135,4 +135,4 @@ class LeaseHolder(Client):
         call = LeaseCall(lease or self._lease, self._world.schedule.now, ttl=ttl, renews=renews)
         self._world.history.leases.append(call)
         asked = LeaseAsked(self._world.schedule, call, member, self._world.committed)
-        member.soon(WIRE_US, asked.arrive)
+        member.later(WIRE_US, asked.arrive)

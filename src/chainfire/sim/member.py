@@ -11,30 +11,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from chainfire.errors import DiskFull, FatalError, RequestError, Stalled, SyncFailed
 from chainfire.node.admission import Admission
 from chainfire.node.applying import HOLD_SECONDS
-from chainfire.node.driver import Driver, Limits
-from chainfire.node.duties import Duties, DutySettings
+from chainfire.node.driver import Driver
 from chainfire.node.effects import Effects
 from chainfire.node.frames import Frame
-from chainfire.node.standing import Stage
-from chainfire.proto.kv_pb2 import LOCAL, SERIALIZABLE
 from chainfire.raft.changes import LEAVE_JOINT
-from chainfire.raft.config import Config
 from chainfire.raft.messages import Message, ProposalDropped
-from chainfire.raft.rawnode import RawNode
 from chainfire.raft.ready import Role
 from chainfire.sim.disk import Disk, PowerCut, SimBackend
 from chainfire.sim.durable import DurableLog
 from chainfire.sim.history import Violation
+from chainfire.sim.member_driver import make_driver
+from chainfire.sim.member_shown import Shown
 from chainfire.sim.member_upkeep import MemberUpkeep
 from chainfire.sim.member_watches import MemberWatches
 from chainfire.sim.opening import FOUNDED_AT, Opened, audit, begin_anew, open_member
-from chainfire.sim.schedule import MS, SECOND, Schedule, dice
+from chainfire.sim.schedule import MS, SECOND, Clock, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.types import Pending, Result
 
@@ -71,17 +67,6 @@ class World(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Clock:
-    """A member's monotonic clock: it begins somewhere, and runs at its own rate."""
-
-    offset_us: int
-    rate: float
-
-    def read_ms(self, now_us: int) -> int:
-        return int(self.offset_us + now_us * self.rate) // MS
-
-
 class SimMember:
     def __init__(self, world: World, id: int, disk: Disk, clock: Clock) -> None:
         self.id = id
@@ -100,8 +85,7 @@ class SimMember:
         self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
         self.options = world.shape.options  # from its next life on
-        self.shown_revision = 1  # to clients, in all its lives
-        self.had_shown_revision = 1  # before this one
+        self.shown = Shown(id)
         self.opened_at = 0  # what was applied when this life began
         self._world = world
         self._schedule = world.schedule
@@ -140,14 +124,16 @@ class SimMember:
         except PowerCut:
             self.end("power cut while starting", power=True)
             return
-        self.driver = self._make_driver(self.opened)
+        self.driver = make_driver(
+            self.id, self.disk, self.opened, self._shape, self.options, self._dice
+        )
+        self.driver.send_through(self._send)
         self.met.clear()
         self._admission = None
         if self.disk.lost_data:
             conf = self.opened.machine.conf_state
             self._admission = Admission(self.id, conf, lost_data=True)
         self.opened_at = self.opened.machine.applied_index
-        self.had_shown_revision = self.shown_revision
         if self.opened_at < self.opened.log.hard_state.commit:
             self.branches["starts that replay"] += 1
         if self._shape.watchers:
@@ -155,7 +141,7 @@ class SimMember:
                 self.disk.state,
                 self.opened.machine,
                 self.driver.catch_up,
-                lambda step: self._later(20, step),
+                lambda step: self.later(20, step),
             )
         self.driver.begin(self.clock.read_ms(self._schedule.now))
         self._leaving = False
@@ -165,7 +151,7 @@ class SimMember:
         self.durable = DurableLog(self.opened.log)
         if self.driver.is_sole_voter:
             self.driver.raft.campaign()
-        self._later(self._dice.randrange(self._tick_us()), self._tick)
+        self.later(self._dice.randrange(self._tick_us()), self._tick)
         self._upkeep = MemberUpkeep(
             self.disk,
             self.driver,
@@ -174,31 +160,13 @@ class SimMember:
             self._shape,
             self._dice,
             self.branches,
-            self._later,
+            self.later,
             self._sync_us,
         )
         self._upkeep.begin()
-        self._ask_at_once(self.driver)
+        self.shown.begin(self.driver)
         self.wake()
         self._world.started(self)
-
-    def _ask_at_once(self, driver: Driver) -> None:
-        """Before it has done anything: whoever needs no other member is told, or has to wait."""
-        for level in (LOCAL, SERIALIZABLE):
-            reader = _FirstReader(self)
-            if driver.read(level, 0, None, reader):
-                reader.ready()
-
-    def may_be_read(self) -> None:
-        """Raises Violation before this life knows all that earlier ones have shown."""
-        assert self.driver is not None
-        revision = self.driver.machine.revision
-        if revision < self.had_shown_revision:
-            raise Violation(
-                f"member {self.id} is read at revision {revision}, it had shown "
-                f"{self.had_shown_revision} before its last start"
-            )
-        self.shown_revision = max(self.shown_revision, revision)
 
     def must_have_applied(self, index: int, what: str) -> None:
         """Raises Violation: what was committed anywhere before a question is in its answer."""
@@ -206,53 +174,6 @@ class SimMember:
             raise Violation(
                 f"member {self.id} {what} at {self.applied}, {index} was committed before that"
             )
-
-    def _make_driver(self, opened: Opened) -> Driver:
-        shape, options, random = self._shape, self.options, self._dice
-        config = Config(
-            id=self.id,
-            draw=random.randrange,
-            election_ticks=options.election_ticks,
-            applied_index=opened.machine.applied_index,
-            async_storage_writes=True,
-            commits_wait=True,
-            first_append_waits=True,
-            asking_confirms=True,
-            rounds_ask_few=True,
-            append_bytes_max=options.append_bytes_max,
-            applying_bytes_max=options.applying_bytes_max,
-            uncommitted_bytes_max=options.uncommitted_bytes_max,
-            inflight_messages_max=options.inflight_messages_max,
-            pre_vote=options.pre_vote,
-            check_quorum=shape.check_quorum,
-            forward_proposals=False,
-        )
-        settings = DutySettings(
-            name=f"m{self.id}",
-            client_urls=(f"http://sim:{self.id}",),
-            quota_bytes=-1,
-            auto_clear_space_alarm=True,
-            disk_reserve_bytes=1000,
-            auto_compactor=None,
-        )
-        driver = Driver(
-            raft=RawNode(config, opened.log),
-            log=opened.log,
-            machine=opened.machine,
-            witness=opened.witness,
-            state_place=self.disk,
-            duties=Duties(self.id, opened.machine, settings),
-            member_id=self.id,
-            start_number=opened.start_number,
-            stage=Stage.LOST if self.disk.lost_data else Stage.FULL,
-            limits=Limits(
-                pending_max=200,
-                request_timeout_ms=options.request_timeout_ms,
-                election_timeout_ms=shape.heartbeat_ms * options.election_ticks,
-            ),
-        )
-        driver.send_through(self._send)
-        return driver
 
     def end(self, why: str, *, power: bool) -> None:
         """The process dies here and now; `power`: with its machine."""
@@ -287,7 +208,7 @@ class SimMember:
     def _look_who_leads(self) -> None:
         assert self.driver is not None
         may_leave = self.driver.knows_other_leader
-        self._later(REMOVAL_US, self.leave if may_leave else self._look_who_leads)
+        self.later(REMOVAL_US, self.leave if may_leave else self._look_who_leads)
 
     def leave(self) -> None:
         """It knows that it was removed."""
@@ -297,10 +218,6 @@ class SimMember:
     def has_removed(self, id: int) -> bool:
         """As far as it has applied the log."""
         return self.driver is not None and id in self.driver.machine.removed_members
-
-    def soon(self, delay: int, do: Callable[..., None], *args: Any) -> None:
-        """A step of this life of the member, unless it ends before."""
-        self._later(delay, do, *args)
 
     def leave_joint(self) -> None:
         """What ends a joint configuration that is not left by itself; only a leader can."""
@@ -317,7 +234,8 @@ class SimMember:
 
     # ── events ──────────────────────────────────────────────────────────────
 
-    def _later(self, delay: int, do: Callable[..., None], *args: Any) -> None:
+    def later(self, delay: int, do: Callable[..., None], *args: Any) -> None:
+        """A step of this life of the member after so many microseconds, unless it ends before."""
         self._schedule.after(delay, self._when_awake, self.life, do, args)
 
     def _when_awake(self, life: int, do: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -386,14 +304,14 @@ class SimMember:
     def wake(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self._later(int(self._shape.turn_us * self._dice.random()), self._turn)
+            self.later(int(self._shape.turn_us * self._dice.random()), self._turn)
 
     def _tick_us(self) -> int:
         return int(self._shape.heartbeat_ms * MS / self.clock.rate)
 
     def _tick(self) -> None:
         assert self.driver is not None
-        self._later(self._tick_us(), self._tick)
+        self.later(self._tick_us(), self._tick)
         if self.disk.lost_data:
             self._catch_up(self.driver)
         free = 0 if self.disk.full else PLENTY
@@ -442,7 +360,7 @@ class SimMember:
             self.wake()
         if effects.stalled:
             self.branches["turns stalled"] += 1
-            self._later(STALL_RETRY_US, self.wake)
+            self.later(STALL_RETRY_US, self.wake)
         self._mind_held(driver)
 
     def _take_turn(self, driver: Driver) -> Effects:
@@ -467,14 +385,14 @@ class SimMember:
             if self.durable.capture(driver.log):
                 self.branches["durable entries replaced"] += 1
             written = self.disk.log.written
-            self._later(self._sync_us(), self._synced, effects.sync, written)
+            self.later(self._sync_us(), self._synced, effects.sync, written)
         return effects
 
     def _mind_held(self, driver: Driver) -> None:
         if driver.lags and not self._hold_due:
             self.branches["applies put off"] += 1
             self._hold_due = True
-            self._later(int(HOLD_SECONDS * SECOND), self._let_go)
+            self.later(int(HOLD_SECONDS * SECOND), self._let_go)
 
     def _let_go(self) -> None:
         assert self.driver is not None
@@ -484,7 +402,7 @@ class SimMember:
 
     def _remind_in(self, seconds: float) -> None:
         if seconds:
-            self._later(int(seconds * SECOND), self._remind)
+            self.later(int(seconds * SECOND), self._remind)
 
     def _remind(self) -> None:
         assert self.driver is not None
@@ -520,23 +438,6 @@ class SimMember:
         else:
             self._say()
             self._mind_held(self.driver)
-
-
-class _FirstReader:
-    """A ReadPending: somebody asks a member that has just started."""
-
-    finished: Final = False
-
-    def __init__(self, member: SimMember) -> None:
-        self._member = member
-        self._life = member.life
-
-    def ready(self) -> None:
-        assert self._member.life == self._life
-        self._member.may_be_read()
-
-    def refused(self, error: RequestError) -> None:
-        pass
 
 
 def _tell(pending: Pending, result: Result | RequestError) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -19,6 +20,17 @@ SECOND: Final = 1_000_000
 def dice(seed: int, concern: str) -> random.Random:
     """The same for the same two, in every process: a str is hashed by SHA-512 here."""
     return random.Random(f"{seed} {concern}")
+
+
+@dataclass(slots=True)
+class Clock:
+    """A member's monotonic clock: it begins somewhere, and runs at its own rate."""
+
+    offset_us: int
+    rate: float
+
+    def read_ms(self, now_us: int) -> int:
+        return int(self.offset_us + now_us * self.rate) // MS
 
 
 class Schedule:

@@ -60,7 +60,7 @@ class _Stream:
         was_full = self.room <= 0
         self.room += len(body)
         if was_full and self.room > 0 and self.is_open:
-            self.member.soon(WIRE_US, self.session.room_again)
+            self.member.later(WIRE_US, self.session.room_again)
         self._client.heard(self.watch, pb.WatchResponse.FromString(body))
 
 
@@ -97,9 +97,9 @@ class WatchClient:
             self._connect()
         elif roll < 0.3:
             ask = pb.WatchRequest(progress_request=pb.WatchProgressRequest())
-            stream.member.soon(WIRE_US, stream.session.request, ask)
+            stream.member.later(WIRE_US, stream.session.request, ask)
         elif roll < 0.4 and not self._stopped:
-            stream.member.soon(WIRE_US, stream.session.close)
+            stream.member.later(WIRE_US, stream.session.close)
             self.stream = None
 
     def _connect(self) -> None:
@@ -121,7 +121,7 @@ class WatchClient:
             + [pb.WatchCreateRequest.NODELETE] * watch.no_deletes,
         )
         ask = pb.WatchRequest(create_request=create)
-        member.soon(WIRE_US, self.stream.session.request, ask)
+        member.later(WIRE_US, self.stream.session.request, ask)
 
     def heard(self, watch: Watch, response: pb.WatchResponse) -> None:
         revision = response.header.revision

@@ -25,11 +25,11 @@ from chainfire.sim.faults import Faults
 from chainfire.sim.history import History, Put, Range
 from chainfire.sim.lease_ends import LeaseEnds
 from chainfire.sim.leasing import LeaseHolder
-from chainfire.sim.member import Clock, SimMember
+from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.opening import found_member
 from chainfire.sim.oracle import Oracle
-from chainfire.sim.schedule import MS, Schedule, dice
+from chainfire.sim.schedule import MS, Clock, Schedule, dice
 from chainfire.sim.shape import Shape
 from chainfire.sim.watching import WatchClient
 from chainfire.types import ConfState
@@ -156,7 +156,7 @@ class World:
         if peer is None:
             return
         if peer.disk.lost_data and sender.met.get(to) != peer.life:  # no connection yet
-            sender.soon(1 * MS, sender.unreachable, to)
+            sender.later(1 * MS, sender.unreachable, to)
             return
         now, me = self.schedule.now, sender.id
         for frame in frames:
@@ -173,7 +173,7 @@ class World:
             if cables is not None and sender.driver is not None:
                 what = cables.pack((me, to), part, sender.driver.log.record_cache)
             if not network.send(me, to, life, (sender.life, what), self._deliver):
-                sender.soon(1 * MS, sender.unreachable, to)
+                sender.later(1 * MS, sender.unreachable, to)
 
     def _deliver(
         self, sender: int, to: int, life: int, sent: tuple[int, Packet | Sequence[Frame]]
@@ -188,7 +188,7 @@ class World:
                 return
             frames = self.cables.unpack((sender, to), what, peer.driver.log.record_cache)
             if what.is_garbled and self.members[sender].life == sender_life:
-                self.members[sender].soon(1 * MS, self.members[sender].unreachable, to)
+                self.members[sender].later(1 * MS, self.members[sender].unreachable, to)
         else:
             frames = what
         if frames:
@@ -198,7 +198,7 @@ class World:
         """As the handshake: who was removed is told so, and goes."""
         member = self.members[sender]
         if member.life == life and member.up and not self.network.is_blocked(to, sender):
-            member.soon(1 * MS, member.leave)
+            member.later(1 * MS, member.leave)
 
     def in_reach(self, member: SimMember) -> list[SimMember]:
         """Handshakes take both directions; where messages get lost, some fail."""
@@ -243,7 +243,7 @@ class World:
             or self.network.is_blocked(sender.id, to)
             or roll < self.network.weather.loss
         ):
-            sender.soon(delay, sender.snapshot_sent, to, False)
+            sender.later(delay, sender.snapshot_sent, to, False)
             return
         self.schedule.after(
             delay, self._deliver_snapshot, sender, sender.life, peer, peer.life, message, files
@@ -260,7 +260,7 @@ class World:
     ) -> None:
         arrived = peer.receive_snapshot(peer_life, message, files)
         if sender.life == life:
-            sender.soon(MS, sender.snapshot_sent, peer.id, arrived)
+            sender.later(MS, sender.snapshot_sent, peer.id, arrived)
 
     def looked_at(self, member: SimMember) -> None:
         self.oracle.look(member, self.schedule.now)
