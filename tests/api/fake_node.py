@@ -163,7 +163,7 @@ class FakeNode:
         )
 
         def enter() -> ConfState:
-            check(change, context, self.machine.members)
+            check(change, context, self.machine.members, self.machine.removed_members)
             return after(change, self.machine.conf_state)
 
         entry = Entry(self.term, self.machine.applied_index + 1, EntryType.CONF_CHANGE)

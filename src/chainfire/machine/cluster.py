@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
-from chainfire.errors import InvalidArgument, MemberExists, MemberNotFound, PeerUrlExists
+from chainfire.errors import InvalidArgument, MemberNotFound
 from chainfire.machine import rows
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
@@ -95,20 +95,6 @@ class Cluster:
             isLearner=known.isLearner,
         )
         self._put(member, staged)
-
-    def check_described(self, described: Iterable[Member]) -> None:
-        """Raise what a change is refused with that describes such members (etcd §3.13)."""
-        for member in described:
-            if member.ID in self.removed:
-                raise MemberExists(f"member {member.ID:x} was removed, its id cannot come back")
-            taken = {
-                url
-                for other in self.members.values()
-                if other.ID != member.ID
-                for url in other.peerURLs
-            }
-            if taken.intersection(member.peerURLs):
-                raise PeerUrlExists
 
     def apply_conf_change(
         self, conf_state: ConfState, described: Iterable[Member], staged: Writer

@@ -282,7 +282,6 @@ class Machine:
             try:
                 if context.sequence and not self._accept(context):
                     raise Outdated
-                self._cluster.check_described(context.members)
                 self._cluster.apply_conf_change(enter(), context.members, self._staged)
             except RequestError as error:
                 result, code = error.with_traceback(None), error.code

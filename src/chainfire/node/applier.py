@@ -59,7 +59,7 @@ class Applier:
         context = command.decode_conf_change(change.context)
 
         def enter() -> ConfState:
-            check(change, context, self._machine.members)
+            check(change, context, self._machine.members, self._machine.removed_members)
             try:
                 return self._raft.apply_conf_change(change)
             except InvalidConfChange as exc:
