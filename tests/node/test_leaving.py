@@ -23,6 +23,7 @@ class Led:
     member_id: int = 1
     best_successor: int = 0
     looks: int = 0
+    refusals: int = 0
     ends: list[FatalError] = field(default_factory=list)
 
     @property
@@ -34,8 +35,13 @@ class Led:
         self.looks += 1
         return self.looks > 5
 
+    def refuse(self) -> None:
+        assert not self.looks, "its callers hear of it first"
+        self.refusals += 1
+
     def leaving(self) -> Leaving:
-        return Leaving(cast(Driver, self), wake=lambda: None, die=self.ends.append)
+        driver = cast(Driver, self)
+        return Leaving(driver, refuse=self.refuse, wake=lambda: None, die=self.ends.append)
 
 
 @on_loop
@@ -44,11 +50,11 @@ async def test_it_stays_until_another_member_leads(monkeypatch: pytest.MonkeyPat
     led = Led(members=(2,))
     led.leaving().membership_changed()
     await until(lambda: led.ends)
-    assert led.looks == 6 and isinstance(led.ends[0], Removed)
+    assert led.looks == 6 and isinstance(led.ends[0], Removed) and led.refusals == 1
 
 
 @on_loop
 async def test_a_change_that_removes_somebody_else_is_none_of_its_business() -> None:
     led = Led(members=(1, 2))
     led.leaving().membership_changed()
-    assert led.looks == 0
+    assert led.looks == led.refusals == 0

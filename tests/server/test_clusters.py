@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from chainfire.command import CommandKind
 from chainfire.config import Config
 from chainfire.config.urls import Url, parse_url
-from chainfire.errors import ConfigError, Damaged, Removed
+from chainfire.errors import ConfigError, Damaged, Removed, Stopped
 from chainfire.node.identity import member_id
 from chainfire.node.shell import Node
 from chainfire.proto.cluster_pb2 import Member as MemberRow
-from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, PutRequest
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange
 from chainfire.raft.ready import Role
 from chainfire.server.member import Member
@@ -226,6 +227,41 @@ async def test_a_leader_that_removes_itself_lets_another_one_lead(tmp_path: Path
         other = next(iter(cluster.members))
         await put(cluster.node(other), b"k")
         assert len(cluster.node(other).machine.members) == 2
+
+
+@on_loop
+@pytest.mark.parametrize("leads", [False, True])
+async def test_who_asks_a_removed_member_is_refused_at_once_and_not_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leads: bool
+) -> None:
+    for module in ("leaving", "peering"):
+        monkeypatch.setattr(f"chainfire.node.{module}.REMOVAL_SECONDS", 3600.0)
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        leader = await cluster.agree()
+        other = next(name for name in "abc" if name != leader)
+        name, asked = (leader, other) if leads else (other, leader)
+        node = cluster.node(name)
+        waiting = []
+
+        def write() -> Caller:
+            waiting.append(Caller())
+            body = PutRequest(key=b"k", value=b"v").SerializeToString()
+            node.propose(CommandKind.PUT, body, waiting[-1])
+            return waiting[-1]
+
+        removal = asyncio.create_task(cluster.change(asked, ChangeKind.REMOVE, node.member_id))
+        await until(lambda: isinstance(write().error, Stopped))
+        await removal
+        await until(lambda: all(caller.answered for caller in waiting))
+        for level in (LINEARIZABLE, SERIALIZABLE, LOCAL):
+            reader = Caller()
+            node.read(level, 0, None, reader)
+            assert isinstance(reader.error, Stopped)
+        renewal = Caller()
+        node.renew([7], renewal)
+        assert isinstance(renewal.error, Stopped)
+        await put(cluster.node(asked), b"the others go on")
+        assert not node.failed.done(), "it may still be needed"
 
 
 @on_loop

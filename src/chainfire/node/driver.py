@@ -513,10 +513,21 @@ class Driver:
             effects.more = True
         return effects.take()
 
-    def stop(self) -> Effects:
-        """Answer everybody who waits: what is applied with its result, the rest with Stopped."""
+    def refuse_new(self) -> None:
+        """Whoever comes from now on hears Stopped: others say that this member was removed.
+
+        Who waits may still hear more, if the entry is on its way that removes it.
+        """
         self._stopped = True
-        effects = Effects(answers=self._effects.take().answers)
+
+    def stop(self) -> Effects:
+        """Answer everybody who waits: what is applied with its result, the rest with Stopped.
+
+        And whoever comes. A member that was removed takes part in Raft for a while yet.
+        """
+        self.refuse_new()
+        effects = Effects(answers=self._effects.answers)
+        self._effects.answers = []
         self._renewals.stop(Stopped())
         waiting = [*self._proposer.stop(), *self._hand_over.stop()]
         effects.answers += [Answer(pending, Stopped()) for pending in waiting]

@@ -1,4 +1,6 @@
-"""How a member goes that a membership change has removed: others hear of it first."""
+"""How a member goes that a membership change has removed: its callers hear of it at once, then
+other members, then it ends.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class Leaving:
-    """`wake` orders a turn of the driver, `die` stops the member.
+    """`refuse` answers all who wait and whoever comes, `wake` orders a turn of the driver, `die`
+    stops the member.
 
     While nobody else leads, nobody else may know: of two members the one that is left may have
     crashed with the entry in its log and without the word that it is committed. It needs the vote
@@ -23,10 +26,16 @@ class Leaving:
     """
 
     def __init__(
-        self, driver: Driver, *, wake: Callable[[], None], die: Callable[[FatalError], None]
+        self,
+        driver: Driver,
+        *,
+        refuse: Callable[[], None],
+        wake: Callable[[], None],
+        die: Callable[[FatalError], None],
     ) -> None:
         self._driver = driver
         self._machine = driver.machine
+        self._refuse = refuse
         self._wake = wake
         self._die = die
         self._loop = asyncio.get_running_loop()
@@ -37,6 +46,7 @@ class Leaving:
         mine = self._driver.member_id
         if mine in self._machine.members or self._timer is not None:
             return
+        self._refuse()  # no entry of theirs would be applied here, no round be answered
         # A leader that removed itself lets another one lead first; the rest is told by peers.
         best = self._driver.best_successor
         if best:

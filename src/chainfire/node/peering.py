@@ -175,6 +175,7 @@ class Peering:
         if denial.reason is Reason.REMOVED:
             # By others, that is, who have applied it already; this member may have to yet, and to
             # answer whoever asked for it.
+            self._driver.refuse_new()
             if self._removal_timer is None:
                 mine = removed(self._driver.member_id)
                 self._removal_timer = self._loop.call_later(REMOVAL_SECONDS, self._die, mine)

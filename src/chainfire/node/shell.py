@@ -116,7 +116,9 @@ class Node:
         self._kept_up = 0  # applied index that the upkeep knows of
         self._closed = False
         self._journal = Journal(driver, slow_turn_seconds)
-        self._leaving = Leaving(driver, wake=self._schedule_turn, die=self.halt)
+        self._leaving = Leaving(
+            driver, refuse=self._refuse_all, wake=self._schedule_turn, die=self.halt
+        )
         self._heartbeat = Heartbeat(
             driver=driver,
             upkeep=self._upkeep,
@@ -235,6 +237,9 @@ class Node:
     def _end_waits(self) -> None:
         self._upkeep.stop(Stopped())
         self._steps.close(Stopped())
+        self._refuse_all()
+
+    def _refuse_all(self) -> None:
         self._audience.answer(self._driver.stop().answers)
 
     # ── what the api asks ───────────────────────────────────────────────────

@@ -203,6 +203,7 @@ class SimMember:
         """Removed. As `node.leaving`: others may still have to hear of it, and one of them lead."""
         if not self._leaving:
             self._leaving = True
+            self._refuse_all()
             self._look_who_leads()
 
     def _look_who_leads(self) -> None:
@@ -254,10 +255,13 @@ class SimMember:
 
     def _halt(self, error: FatalError) -> None:
         """What the shell does with a FatalError of the disk: the member stops."""
+        self._refuse_all()
+        self.end(type(error).__name__, power=False)
+
+    def _refuse_all(self) -> None:
         assert self.driver is not None
         for answer in self.driver.stop().answers:
             _tell(answer.pending, answer.result)
-        self.end(type(error).__name__, power=False)
 
     def receive(self, life: int, sender: int, frames: Sequence[Frame], sender_life: int) -> None:
         if life != self.life or self.driver is None:
