@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
@@ -52,6 +52,17 @@ def call(path: str, *more: tuple[bytes, bytes]) -> bytes:
     )
 
 
+def message(body: bytes) -> bytes:
+    """As gRPC frames it within DATA."""
+    return b"\0" + len(body).to_bytes(4, "big") + body
+
+
+def unary(path: str, body: bytes, stream: int = 1) -> bytes:
+    """The frames of a whole unary call."""
+    opening = frame(HEADERS, call(path), stream, END_HEADERS)
+    return opening + frame(DATA, message(body), stream, END_STREAM)
+
+
 def connect(port: int) -> socket.socket:
     """A connection that has said hello."""
     client = socket.create_connection(("127.0.0.1", port), 10)
@@ -70,6 +81,17 @@ def send(client: socket.socket, pieces: Iterable[bytes]) -> bool:
     except OSError:
         return False
     return True
+
+
+def frames(client: socket.socket) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, flags and payload of each frame that comes, until the server closes."""
+    unread = bytearray()
+    while piece := client.recv(16384):
+        unread += piece
+        while len(unread) >= 9 and len(unread) >= (end := 9 + int.from_bytes(unread[:3], "big")):
+            kind, flags, payload = unread[3], unread[4], bytes(unread[9:end])
+            del unread[:end]
+            yield kind, flags, payload
 
 
 def is_closed(client: socket.socket, seconds: float = 5.0) -> bool:

@@ -16,6 +16,7 @@ from chainfire.errors import LeaseExists, LeaseNotFound, NotElected, SessionExpi
 from chainfire.proto import lease_pb2
 from tests.peers import need_chainfire, need_kind
 from tests.servers import Server, etcds
+from tests.waiting import until
 
 SECONDS = 20
 
@@ -39,13 +40,6 @@ def client(server: Server) -> Iterator[SyncClient]:
         for lease in client.leases():
             client.revoke(lease)
         yield client
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # ── leases ──────────────────────────────────────────────────────────────────

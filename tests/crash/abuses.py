@@ -74,7 +74,7 @@ def header_bombs() -> Iterator[bytes]:
 def narrow_windows(key: bytes) -> Iterator[bytes]:
     """A thousand calls for a key whose answers may not come, and then byte by byte."""
     request = b"\x0a" + bytes([len(key)]) + key
-    wanted = b"\0" + len(request).to_bytes(4, "big") + request
+    wanted = http2.message(request)
     streams = [2 * n + 1 for n in range(1000)]
     yield initial_window(0)
     yield from opened(len(streams), RANGE)

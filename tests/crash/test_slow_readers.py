@@ -33,11 +33,7 @@ def test_answers_that_nobody_reads_wait_their_turn_and_others_are_served(tmp_pat
             put(request.SerializeToString(), timeout=30)
         clients = [http2.connect(server.port) for _ in range(CLIENTS)]
         for client in clients:
-            message = b"\0" + len(ALL).to_bytes(4, "big") + ALL
-            client.sendall(
-                http2.frame(http2.HEADERS, http2.call(RANGE), 1, http2.END_HEADERS)
-                + http2.frame(http2.DATA, message, 1, http2.END_STREAM)
-            )
+            client.sendall(http2.unary(RANGE, ALL))
         most = 0
         until = time.monotonic() + 10
         while time.monotonic() < until:

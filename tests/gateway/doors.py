@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from types import ModuleType
@@ -16,6 +17,7 @@ from chainfire.gateway.grpc_python import GrpcServer
 from chainfire.gateway.http import HttpApp
 from chainfire.gateway.http_server import HttpServer
 from chainfire.gateway.settings import GrpcSettings
+from chainfire.proto.kv_pb2 import PutRequest, RangeRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from tests.api.fake_node import Api
 from tests.test_metrics import metrics_of
@@ -83,8 +85,13 @@ class GrpcDoor:
         except BaseException:
             self.thread.close()
             raise
-        self.target = f"127.0.0.1:{self.server.ports[0]}"
+        self.port: int = self.server.ports[0]
+        self.target = f"127.0.0.1:{self.port}"
         self.channel = grpc.insecure_channel(self.target)
+
+    def connect(self) -> socket.socket:
+        """A connection on which nothing is said yet."""
+        return socket.create_connection(("127.0.0.1", self.port), 10)
 
     def unary(self, path: str, body: bytes, **options: Any) -> bytes:
         options.setdefault("timeout", 10)
@@ -143,6 +150,10 @@ class HttpDoor:
             raise
         self.port: int = self.server.ports[0]
 
+    def connect(self) -> socket.socket:
+        """A connection on which nothing is said yet."""
+        return socket.create_connection(("127.0.0.1", self.port), 10)
+
     def ask(
         self,
         path: str,
@@ -172,6 +183,21 @@ class HttpDoor:
         self.thread.call(self.app.stop)
         self.thread.run(self.server.aclose())
         self.thread.close()
+
+
+def fill(door: GrpcDoor, rows: int, row_bytes: int) -> None:
+    """Put the keys row0000, row0001, …; `EVERY_ROW` asks for them."""
+    for n in range(rows):
+        put = PutRequest(key=b"row%04d" % n, value=bytes(row_bytes))
+        door.unary("/etcdserverpb.KV/Put", put.SerializeToString())
+
+
+EVERY_ROW = RangeRequest(key=b"row", range_end=b"rox").SerializeToString()
+
+
+def rest(client: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def status_of(work: Callable[[], object]) -> tuple[grpc.StatusCode, str]:

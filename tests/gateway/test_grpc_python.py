@@ -27,6 +27,7 @@ from chainfire.proto.kv_pb2 import (
 )
 from tests.api.fake_node import Api
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, status_of
+from tests.waiting import until
 
 PUT, RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Range"
 MIB = 1024 * 1024
@@ -60,13 +61,6 @@ def put(key: bytes, value: bytes = b"v") -> bytes:
 
 def get(key: bytes, **fields: object) -> bytes:
     return RangeRequest(key=key, **fields).SerializeToString()  # type: ignore[arg-type]
-
-
-def until(condition: object, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 # ── calls ───────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ import pytest
 
 from chainfire.gateway import descriptors
 from chainfire.gateway.http_connection import HttpConnection
-from tests.gateway.doors import HttpDoor
+from tests.gateway.doors import HttpDoor, rest
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +23,14 @@ def door() -> Iterator[HttpDoor]:
     door.close()
 
 
-def connect(door: HttpDoor) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", door.port), 10)
-
-
-def rest(client: socket.socket) -> bytes:
-    return b"".join(iter(lambda: client.recv(65536), b""))
-
-
 def test_connections_over_the_limit_are_told_so(
     door: HttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HttpConnection, "connections_max", 1)
-    with connect(door) as first:
+    with door.connect() as first:
         first.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
         assert first.recv(4096).startswith(b"HTTP/1.1 200 ")
-        with connect(door) as second:
+        with door.connect() as second:
             second.sendall(b"POST /v3/kv/range HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
             answer = rest(second)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -51,19 +43,19 @@ def test_a_head_that_does_not_come_whole_is_told_so(
     door: HttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HttpConnection, "head_seconds_max", 0.2)
-    with connect(door) as client:
+    with door.connect() as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nho")
         assert rest(client).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-    with connect(door) as client:  # the second head of a connection
+    with door.connect() as client:  # the second head of a connection
         client.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGE")
         assert b"HTTP/1.1 408 Request Timeout\r\n" in rest(client)
-    with connect(door) as silent:
+    with door.connect() as silent:
         assert rest(silent) == b""
 
 
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
 def test_a_head_that_is_too_large_is_told_so(door: HttpDoor, size: int) -> None:
-    with connect(door) as client:
+    with door.connect() as client:
         client.sendall(b"GET / HTTP/1.1\r\na: " + b"b" * size)
         assert rest(client).startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
@@ -78,20 +70,20 @@ def test_a_head_that_is_too_large_is_told_so(door: HttpDoor, size: int) -> None:
     ],
 )
 def test_a_request_that_is_broken_or_cut_off_is_told_so(door: HttpDoor, sent: bytes) -> None:
-    with connect(door) as client:
+    with door.connect() as client:
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
         assert rest(client).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 def test_a_transfer_coding_that_is_not_there_is_told_so(door: HttpDoor) -> None:
-    with connect(door) as client:
+    with door.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n")
         assert rest(client).startswith(b"HTTP/1.1 501 Not Implemented\r\n")
 
 
 def test_who_asks_to_close_is_heard_beside_an_upgrade(door: HttpDoor) -> None:
-    with connect(door) as client:
+    with door.connect() as client:
         client.sendall(
             b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: h2c\r\n\r\n"
         )
@@ -100,7 +92,7 @@ def test_who_asks_to_close_is_heard_beside_an_upgrade(door: HttpDoor) -> None:
 
 def test_who_closes_only_its_own_side_is_answered(door: HttpDoor) -> None:
     request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
-    with connect(door) as client:
+    with door.connect() as client:
         client.sendall(request * 2)
         client.shutdown(socket.SHUT_WR)
         assert rest(client).count(b"HTTP/1.1 200 OK\r\n") == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +13,9 @@ from chainfire.errors import Code, NoLeader
 from chainfire.gateway.access import Access
 from tests.api.fake_node import Api
 from tests.gateway.doors import HAS_NATIVE, HttpDoor
+from tests.waiting import until
 
 HEADER = '{"cluster_id":"14841639068965178418","member_id":"10276657743932975437",'
-DEADLINE_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module", params=["uvicorn", "native", "direct"])
@@ -38,14 +37,6 @@ def door(shared: HttpDoor) -> Iterator[HttpDoor]:
     shared.api.node = fresh.node
     yield shared
     services.node, services.counters = before
-
-
-def until(condition: object) -> None:
-    """Wait until the callable says yes."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 # ── unary calls ─────────────────────────────────────────────────────────────

@@ -64,31 +64,22 @@ def test_what_precedes_a_keep_alive_that_is_no_message_is_answered(door: GrpcDoo
     door.unary(LEASE + "LeaseGrant", grant.SerializeToString())
     good = LeaseKeepAliveRequest(ID=5).SerializeToString()
     bodies = [good, good, b"\x08\x81", good]
-    with http2.connect(door.server.ports[0]) as client:
+    with http2.connect(door.port) as client:
         client.sendall(
             http2.frame(http2.HEADERS, http2.call(LEASE + "LeaseKeepAlive"), 1, http2.END_HEADERS)
-            + http2.frame(http2.DATA, b"".join(map(message, bodies)), 1)
+            + http2.frame(http2.DATA, b"".join(map(http2.message, bodies)), 1)
         )
         told = told_until_the_end(client)
     kept = LeaseKeepAliveResponse(ID=5, TTL=60).SerializeToString()
     assert told.count(kept) == 2
 
 
-def message(body: bytes) -> bytes:
-    return b"\0" + len(body).to_bytes(4, "big") + body
-
-
 def told_until_the_end(client: socket.socket) -> bytes:
     """The bytes of stream 1, once it has ended."""
-    told, unread = b"", bytearray()
-    while True:
-        while len(unread) < 9 or len(unread) < 9 + int.from_bytes(unread[:3], "big"):
-            piece = client.recv(16384)
-            assert piece, "closed"
-            unread += piece
-        size, kind, flags = int.from_bytes(unread[:3], "big"), unread[3], unread[4]
+    told = b""
+    for kind, flags, payload in http2.frames(client):
         if kind == http2.DATA:
-            told += unread[9 : 9 + size]
-        del unread[: 9 + size]
+            told += payload
         if kind == http2.HEADERS and flags & http2.END_STREAM:
             return told
+    raise AssertionError("closed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +24,7 @@ from tests.api.fake_node import Api
 from tests.certificates import revoked
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, LoopThread, metrics_of, status_of
 from tests.pki import Pki
+from tests.waiting import until
 
 needs_native = pytest.mark.skipif(not HAS_NATIVE, reason="chainfire-native is not installed")
 STATUS = "/etcdserverpb.Maintenance/Status"
@@ -87,10 +87,7 @@ def shown(port: int, context: ssl.SSLContext | None = None) -> bytes:
 
 def wait_until_shown(port: int, pem: bytes) -> None:
     wanted = ssl.PEM_cert_to_DER_cert(pem.decode())
-    end = time.monotonic() + DEADLINE_SECONDS
-    while shown(port) != wanted:
-        assert time.monotonic() < end, "the renewed certificate is not shown"
-        time.sleep(0.05)
+    until(lambda: shown(port) == wanted, "the renewed certificate is not shown")
 
 
 def test_https_urls_serve_who_trusts_the_certificate(kind: str, pki: Pki) -> None:
@@ -130,9 +127,8 @@ def test_revoked_certificates_are_refused_as_soon_as_the_list_says_so(own_pki: P
         assert shows(door, pki, "client") is grpc.StatusCode.OK
         assert shows(door, pki, "other") is grpc.StatusCode.UNAVAILABLE
         revoked(pki.path, "client")
-        end = time.monotonic() + DEADLINE_SECONDS
-        while shows(door, pki, "client") is grpc.StatusCode.OK:
-            assert time.monotonic() < end, "the renewed list is not taken"
+        refused = lambda: shows(door, pki, "client") is not grpc.StatusCode.OK  # noqa: E731
+        until(refused, "the renewed list is not taken")
         assert shows(door, pki, "other") is grpc.StatusCode.OK
 
 
@@ -175,9 +171,8 @@ def test_another_ca_counts_without_a_restart(kind: str, own_pki: Pki) -> None:
         client2 = grpc.ssl_channel_credentials(ca, pki.read("client2.key"), pki.read("client2.pem"))
         assert status(door, client2) is grpc.StatusCode.UNAVAILABLE
         Path(pki.file("ca.pem")).write_bytes(ca2)
-        end = time.monotonic() + DEADLINE_SECONDS
-        while status(door, client2) is not grpc.StatusCode.OK:
-            assert time.monotonic() < end, "the renewed authority does not count"
+        counts = lambda: status(door, client2) is grpc.StatusCode.OK  # noqa: E731
+        until(counts, "the renewed authority does not count")
         client = grpc.ssl_channel_credentials(ca, pki.read("client.key"), pki.read("client.pem"))
         assert status(door, client) is grpc.StatusCode.UNAVAILABLE
 
@@ -310,27 +305,19 @@ def test_who_reads_slower_than_the_door_writes_gets_the_whole_answer(pki: Pki) -
 def answer_bytes(port: int, context: ssl.SSLContext, limit: int) -> int:
     """The size of the answer to a range of so many rows, read in small pieces."""
     ranged = kv_pb2.RangeRequest(key=b"row", range_end=b"rox", limit=limit).SerializeToString()
-    message = b"\0" + len(ranged).to_bytes(4, "big") + ranged
     window = (1 << 30).to_bytes(4, "big")
     opening = http2.PREFACE + http2.frame(http2.SETTINGS, b"\0\4" + window)  # for each stream
     opening += http2.frame(http2.WINDOW_UPDATE, window)
-    head = http2.call("/etcdserverpb.KV/Range")
-    opening += http2.frame(http2.HEADERS, head, 1, http2.END_HEADERS)
-    opening += http2.frame(http2.DATA, message, 1, http2.END_STREAM)
-    found, unread = 0, bytearray()
+    opening += http2.unary("/etcdserverpb.KV/Range", ranged)
+    found = 0
     with socket.socket() as plain:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         plain.settimeout(DEADLINE_SECONDS)
         plain.connect(("127.0.0.1", port))
         with context.wrap_socket(plain, server_hostname="localhost") as client:
             client.sendall(opening)
-            while True:
-                while len(unread) < 9 + int.from_bytes(unread[:3], "big"):
-                    piece = client.recv(16384)
-                    assert piece, "closed"
-                    unread += piece
-                size, kind, flags = int.from_bytes(unread[:3], "big"), unread[3], unread[4]
-                del unread[: 9 + size]
-                found += size if kind == http2.DATA else 0
+            for kind, flags, payload in http2.frames(client):
+                found += len(payload) if kind == http2.DATA else 0
                 if kind == http2.HEADERS and flags & http2.END_STREAM:
                     return found
+    raise AssertionError("closed")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,18 +16,12 @@ from chainfire.proto.kv_pb2 import PutRequest, RangeRequest, RangeResponse
 from tests import http2
 from tests.api.fake_node import Api
 from tests.gateway.doors import GrpcDoor, HttpDoor
+from tests.waiting import until
 
 RANGE = "/etcdserverpb.KV/Range"
 KEYS, VALUE = 24, bytes(1 << 20)  # more than sockets take in, and than is made at once
 ALL = RangeRequest(key=b"a", range_end=b"b")
 JSON_ALL = b'{"key":"YQ==","range_end":"Yg=="}'
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def fill(api: Api) -> None:
@@ -59,13 +52,9 @@ def test_the_portable_door_makes_no_long_answer_while_others_are_not_read(
     door = GrpcDoor()
     try:
         door.thread.call(lambda: fill(door.api))
-        client = http2.connect(door.server.ports[0])
+        client = http2.connect(door.port)
         body = ALL.SerializeToString()
-        message = b"\0" + len(body).to_bytes(4, "big") + body
-        client.sendall(
-            http2.frame(http2.HEADERS, http2.call(RANGE), 1, http2.END_HEADERS)
-            + http2.frame(http2.DATA, message, 1, http2.END_STREAM)
-        )
+        client.sendall(http2.unary(RANGE, body))
         until(lambda: door.server._unread.bytes > KEYS << 20)
         options = (("grpc.max_receive_message_length", -1),)
         with grpc.insecure_channel(door.target, options) as channel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
 from collections.abc import Iterator
 
 import grpc
@@ -15,6 +14,7 @@ from chainfire.proto.kv_pb2 import Event, PutRequest, PutResponse
 from chainfire.proto.watch_pb2 import WatchRequest, WatchResponse
 from tests.api.fake_node import Api
 from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, status_of
+from tests.waiting import until
 
 PATH = "/etcdserverpb.Watch/Watch"
 
@@ -111,16 +111,8 @@ def test_a_client_that_goes_leaves_nothing_behind(door: GrpcDoor) -> None:
     assert (statistics().streams, statistics().watchers) == (10, 10)
     for stream in streams:
         stream.call.cancel()
-    wait_until(lambda: statistics().streams == 0)
+    until(lambda: statistics().streams == 0)
     assert statistics().watchers == 0
-
-
-def wait_until(condition: object) -> None:
-    for _ in range(1000):
-        if condition():  # type: ignore[operator]
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("not within 10 s")
 
 
 def test_a_client_that_does_not_read_holds_up_nobody_and_misses_nothing(door: GrpcDoor) -> None:
@@ -132,7 +124,7 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_misses_nothing(door: Gr
         assert len(quick.revisions(1)) == 1
     assert door.api.services.watches.statistics().slow_watchers == 1
     assert slow.revisions(60) == list(range(2, 62))
-    wait_until(lambda: door.api.services.watches.statistics().slow_watchers == 0)
+    until(lambda: door.api.services.watches.statistics().slow_watchers == 0)
     put(door, b"k")
     assert slow.revisions(1) == [62]
     for watching in (slow, quick):
@@ -167,14 +159,14 @@ def test_of_many_watchers_told_together_the_slow_ones_miss_nothing(door: GrpcDoo
         for watching in quick:
             assert len(watching.revisions(2)) == 2
     statistics = door.api.services.watches.statistics
-    wait_until(lambda: statistics().slow_watchers == 6)
+    until(lambda: statistics().slow_watchers == 6)
     for watching in slow:
         told: dict[int, list[int]] = {0: [], 7: []}
         while min(map(len, told.values())) < 60:
             response = watching.next()
             told[response.watch_id] += [event.kv.mod_revision for event in response.events]
         assert told == {0: list(range(2, 62)), 7: list(range(2, 62))}
-    wait_until(lambda: statistics().slow_watchers == 0)
+    until(lambda: statistics().slow_watchers == 0)
     put(door, b"k")
     for watching in (*slow, *quick):
         assert watching.revisions(2) == [62, 62]
