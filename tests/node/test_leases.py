@@ -12,6 +12,7 @@ from chainfire.node.leases import (
     CLOCK_STAMP_MS,
     EXPIRED_PER_COMMAND_MAX,
     EXPIRED_PER_TICK_MAX,
+    LATE_TICK_MS,
     REFUSED_PAUSE_MS,
 )
 from chainfire.node.reads import ReadPending
@@ -222,6 +223,21 @@ def test_after_a_stall_renewals_that_lay_unread_come_first(world: LeaseWorld) ->
     assert renewal.result == RenewResult(world.machine.revision, [2000])
     world.pass_ms(1900)
     assert world.leases == 1
+
+
+def test_leases_end_where_every_tick_is_late(world: LeaseWorld) -> None:
+    world.granted(5, 2000)
+    world.granted(6, 2000)
+    before, granted_ms = world.machine.leader_clock_ms, world.now_ms
+    while world.now_ms < granted_ms + 4000:
+        world.stall_ms(LATE_TICK_MS + 100)
+        world.tick(world.now_ms)
+        world.renew(6)
+        world.settle()
+        assert world.leases == 2 or world.now_ms >= granted_ms + 2000
+    assert world.driver.kept([5, 6], world.now_ms).ttls_ms[0] == 0
+    assert world.leases == 1
+    assert world.machine.leader_clock_ms > before + 3000
 
 
 def test_what_is_left_survives_a_restart_and_the_time_down_does_not_count() -> None:

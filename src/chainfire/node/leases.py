@@ -27,7 +27,7 @@ from chainfire.types import Result
 EXPIRED_PER_COMMAND_MAX: Final = 20  # with a key each: a turn of 1 to 1.5 ms
 EXPIRED_PER_TICK_MAX: Final = 1000
 CLOCK_STAMP_MS: Final = 900
-LATE_TICK_MS: Final = 500  # after such a stall renewals may lie unread: judge a tick later
+LATE_TICK_MS: Final = 500  # after such a stall renewals may lie unread: judge what was over before
 REFUSED_PAUSE_MS: Final = 1000
 
 
@@ -39,6 +39,7 @@ class LeaseKeeper:
         self._clock = clock
         self._propose = propose
         self._now_ms = 0  # of the last tick
+        self._reading_ms = 0  # of the clock, then
         self._expiry_is_out = False  # a LEASE_EXPIRE of ours has no answer yet
         self._stamp_due = False
         self._allowance = 0  # leases that may be named before the next tick
@@ -50,18 +51,18 @@ class LeaseKeeper:
         self._lessor = lessor
 
     def tick(self, now_ms: int, *, leading: bool) -> None:
-        passed_ms = now_ms - self._now_ms
-        is_late = passed_ms > LATE_TICK_MS
+        passed_ms, before_ms = now_ms - self._now_ms, self._reading_ms
         self._now_ms = now_ms
         self._stamp_due, self._allowance = False, 0
         if not len(self._lessor):
             return
-        reading_ms = self._clock.reading(now_ms)
-        self._lessor.look(reading_ms)
-        if leading and not is_late and now_ms >= self._not_before_ms:
+        reading_ms = self._reading_ms = self._clock.reading(now_ms)
+        # By now is read what came before the last tick. Where no tick is in time, leases end, too.
+        self._lessor.look(reading_ms if passed_ms <= LATE_TICK_MS else before_ms)
+        if leading and now_ms >= self._not_before_ms:
             self._stamp_due = reading_ms - self._lessor.clock_ms >= CLOCK_STAMP_MS
             self._allowance = EXPIRED_PER_TICK_MAX
-            self._expire_until_ms = now_ms + passed_ms // 2
+            self._expire_until_ms = now_ms + min(passed_ms, LATE_TICK_MS) // 2
 
     def turn(self, now_ms: int, *, leading: bool) -> None:
         """Propose what is due."""
