@@ -121,7 +121,7 @@ portable: setup ## the tests that start servers, over the portable door (grpcio)
 
 three-members: setup ## the tests of one server against a cluster of three; options by ARGS
 	CHAINFIRE_TEST_MEMBERS=3 $(BIN)/python -m pytest -m 'not slow and not lone' tests/compat tests/client \
-	  tests/crash/test_kill.py tests/crash/test_leases.py tests/crash/test_abuse.py $(ARGS)
+	  $(addprefix tests/crash/test_,kill.py leases.py abuse.py giant.py full_disk.py damage.py) $(ARGS)
 
 swarm: compiled ## simulate clusters under faults for MINUTES (10) on JOBS (1) processes
 	@$(BIN)/chainfire sim swarm --minutes=$(or $(MINUTES),10) --jobs=$(or $(JOBS),1) $(ARGS)

@@ -5,6 +5,9 @@ The outcome of every damage was written down before it was tried:
     REFUSE   ends with an error that says what is wrong, and has changed nothing on the disk
     RECOVER  serves, and holds everything that was acknowledged
     DETECT   either of the two, or serves and answers with an error what the damage has touched
+
+All of it is about one member without others: one of three heals instead, which is
+tests/faults/test_matrix.py.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from tests import peers, report
 from tests.crash import damage
 from tests.crash.damage import FILES, Damage
 from tests.servers import Server
+
+pytestmark = pytest.mark.lone
 
 LAST_VALUE = b"the last acknowledged value"
 

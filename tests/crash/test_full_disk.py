@@ -1,12 +1,14 @@
 """A disk that fills up, on a small tmpfs: writes are refused, reads and deletes go on.
 
-Mounting needs root; without it the tests are skipped with that word.
+Mounting needs root; without it the tests are skipped with that word. Each member of a cluster has
+such a disk; one of three alone whose disk is full: tests/cluster/test_disks.py.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -15,7 +17,7 @@ import pytest
 from chainfire.proto import kv_pb2
 from tests import peers, report
 from tests.crash.damage import fill_with
-from tests.servers import Server
+from tests.servers import MEMBERS, Server
 from tests.small_disk import mounted
 
 DISK_MIB = 320
@@ -26,16 +28,19 @@ NO_SPACE = "etcdserver: mvcc: database space exceeded"
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", DISK_MIB) as place:
-        yield place
+    """Where the member's data directory is; those of the others have names beside it."""
+    with ExitStack() as stack:
+        for number in range(2, MEMBERS + 1):
+            stack.enter_context(mounted(tmp_path / f"disk-{number}", DISK_MIB))
+        yield stack.enter_context(mounted(tmp_path / "disk", DISK_MIB))
 
 
 @pytest.fixture
-def server(disk: Path, tmp_path: Path) -> Iterator[Server]:
+def server(disk: Path) -> Iterator[Server]:
     kind = peers.need_chainfire()
     if not kind.is_chainfire:
         pytest.skip("etcd preallocates more than this disk holds")
-    with Server(kind, disk / "data", log_to=tmp_path / "log") as running:
+    with Server(kind, disk) as running:
         yield running
 
 
@@ -92,6 +97,7 @@ def test_filling_the_disk_is_refused_before_it_hurts(server: Server) -> None:
     report.count("full disks", 1)
 
 
+@pytest.mark.lone  # the others would stop, too, and nobody would start them again
 @pytest.mark.timeout(180)
 def test_a_disk_filled_by_others_loses_nothing(server: Server, disk: Path) -> None:
     acknowledged: dict[bytes, int] = {}

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from chainfire.machine.giant import GIANT_ROWS_MIN
-from chainfire.proto import kv_pb2
+from chainfire.proto import kv_pb2, maintenance_pb2
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.rocks import RocksBackend, RocksOptions
 from tests import peers, report
@@ -40,7 +40,9 @@ def test_a_giant_delete_that_is_killed_in_the_middle_is_done_after_the_start(
             assert left in ((0,) if half_done else (0, KEYS))
             server.kill()
             server.start()
-            assert count(server) == (left, revision)
+            for member in (server, *server.beside):
+                assert count(member) == (left, revision)
+            assert len({hash_at(member, revision) for member in (server, *server.beside)}) == 1
             server.kill()
             interrupted += half_done
             if interrupted == 2:
@@ -85,3 +87,11 @@ def count(server: Server) -> tuple[int, int]:
         answer = channel.unary_unary("/etcdserverpb.KV/Range")(COUNT, timeout=30)
     reply = kv_pb2.RangeResponse.FromString(answer)
     return reply.count, reply.header.revision
+
+
+def hash_at(server: Server, revision: int) -> int:
+    request = maintenance_pb2.HashKVRequest(revision=revision)
+    with grpc.insecure_channel(server.target) as channel:
+        call = channel.unary_unary("/etcdserverpb.Maintenance/HashKV")
+        answer = call(request.SerializeToString(), timeout=30)
+    return int(maintenance_pb2.HashKVResponse.FromString(answer).hash)
