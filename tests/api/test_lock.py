@@ -7,8 +7,6 @@ from unittest import mock
 
 import pytest
 
-from chainfire.api import claims
-from chainfire.api.lines import Line, Lines, line_steps
 from chainfire.api.services import Limits
 from chainfire.command import CommandKind
 from chainfire.errors import (
@@ -22,6 +20,7 @@ from chainfire.errors import (
     Stopped,
     Timeout,
 )
+from chainfire.mvcc import read
 from chainfire.mvcc.later import Ranges
 from chainfire.proto.kv_pb2 import Compare, PutRequest, RequestOp, TxnRequest
 from chainfire.proto.lock_pb2 import LockRequest, LockResponse, UnlockRequest, UnlockResponse
@@ -377,44 +376,24 @@ async def test_of_a_line_nothing_is_read_where_a_claim_is_applied(api: Contender
     assert (await won(api, call)).key.endswith(b"/2")
 
 
+@pytest.mark.interpreted
 @on_stage
 async def test_one_walk_along_the_line_is_enough_for_all_who_come_together(api: Contenders) -> None:
     """Each has a few milliseconds at once: a thousand of them would stop the loop for seconds."""
     for lease in range(1, 21):
         api.grant(lease)
-    with mock.patch.object(claims, "line_steps", side_effect=line_steps) as walks:
+    with mock.patch.object(read, "_all", side_effect=read._all) as walks:
         api.node.held = True
         calls = [lock(api, lease) for lease in range(1, 21)]
         await api.settled()
         api.node.held = False
         api.node.release()
         await api.settled()
+        assert sum(bool(call.answers) for call in calls) == 1
+        calls[3].cancel()
+        for call in (*calls[:3], *calls[4:]):
+            unlock(api, (await won(api, call)).key)
     assert walks.call_count == 1
-    assert sum(bool(call.answers) for call in calls) == 1
-    calls[3].cancel()
-    for call in (*calls[:3], *calls[4:]):
-        unlock(api, (await won(api, call)).key)
-
-
-@pytest.mark.parametrize("asked_at", [4, 5, 6])
-def test_who_asks_later_than_the_line_was_read_has_it_read_again(asked_at: int) -> None:
-    read_at = iter((5, 9))
-
-    async def read() -> Line:
-        await asyncio.sleep(0)
-        return Line((b"l/", b"l0"), next(read_at), [2, 4], [b"l/b", b"l/a"])
-
-    async def scene() -> None:
-        lines = Lines()
-        found = await asyncio.gather(
-            lines.right_before((b"l/", b"l0"), 2, 4, read),
-            lines.right_before((b"l/", b"l0"), 3, asked_at, read),
-            lines.right_before((b"l/", b"l0"), 7, 4, read),
-        )
-        assert found == [None, b"l/b", b"l/a"]
-        assert next(read_at, 0) == (0 if asked_at > 5 else 9)
-
-    asyncio.run(scene())
 
 
 @pytest.mark.parametrize("count", [40])

@@ -36,7 +36,9 @@ from tests.machine.world import (
     as_log,
     bootstrapped,
     encode,
+    oldest_and_youngest,
     opened,
+    remember_lines,
     rows_of,
 )
 
@@ -274,6 +276,22 @@ def test_a_stalled_slice_is_written_later_and_once(
     assert len(results) == len(log)
     assert rows_of(stalling) == rows_of(backend)
     assert other.hash == machine.hash
+
+
+@every_kind
+def test_who_is_oldest_is_as_it_was_until_it_is_done(body: Message) -> None:
+    machine, log = opened(bootstrapped()), log_of(body, PutRequest(key=b"k06"))
+    remember_lines(machine)
+    machine.apply(log[:-2])
+    before = oldest_and_youngest(machine)
+    machine.apply(log[-2:-1])
+    while machine.is_unfinished:
+        assert oldest_and_youngest(machine) == before
+        machine.apply(log[-2:-1])
+    for at in (-1, None):
+        after = oldest_and_youngest(machine)
+        assert after == oldest_and_youngest(machine, by_walking=True) != before
+        machine.apply(log[-1:] if at else [])
 
 
 @pytest.mark.interpreted

@@ -25,7 +25,17 @@ from chainfire.storage.memory import MemoryBackend
 from chainfire.types import Entry
 from tests import report
 from tests.machine.test_determinism import logs
-from tests.machine.world import KIND_OF, as_log, bootstrapped, comparable, encode, opened, rows_of
+from tests.machine.world import (
+    KIND_OF,
+    as_log,
+    bootstrapped,
+    comparable,
+    encode,
+    oldest_and_youngest,
+    opened,
+    remember_lines,
+    rows_of,
+)
 
 native = pytest.importorskip("chainfire_native", reason="chainfire-native is not installed")
 if not hasattr(native, "stage_plain"):
@@ -139,9 +149,12 @@ def test_with_and_without_the_codec_a_log_leaves_the_same(log: list[Entry], at_o
     backends = bootstrapped(), bootstrapped()
     one, two = opened(backends[0]), without_codec(backends[1])
     one.keeps_changes = two.keeps_changes = True
+    remember_lines(one)
     pieces = [log] if at_once else [[entry] for entry in log]
     for piece in pieces:
+        oldest_and_youngest(one)
         assert comparable(one.apply(piece)) == comparable(two.apply(piece))
+        assert oldest_and_youngest(one) == oldest_and_youngest(two, by_walking=True)
         assert one.take_changes() == two.take_changes()
         for keyspace in (0, 3):
             assert one.store.keyspace(keyspace) == two.store.keyspace(keyspace)

@@ -10,13 +10,15 @@ from google.protobuf.message import Message
 from chainfire.command import BODY_NAMES, Envelope
 from chainfire.errors import RequestError, Stalled
 from chainfire.machine import Applied, Machine, bootstrap
+from chainfire.mvcc.lines import Lines
+from chainfire.mvcc.read import range_steps, run
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.command_pb2 import Command
-from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, TxnRequest
+from chainfire.proto.kv_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.storage.backend import STATE_FAMILIES, StorageBackend, WriteBatch
 from chainfire.storage.memory import MemoryBackend
-from chainfire.types import ConfState, Entry
+from chainfire.types import ConfState, Entry, RangeResult
 
 Rows = dict[str, list[tuple[bytes, bytes]]]
 
@@ -66,6 +68,26 @@ def applied_while_stalling(
         if not machine.is_unfinished:
             break
     return results
+
+
+def remember_lines(machine: Machine) -> None:
+    """However short they are."""
+    machine.store.lines = Lines(keys_min=0)
+
+
+def oldest_and_youngest(machine: Machine, *, by_walking: bool = False) -> list[RangeResult]:
+    """Of all keys; by what the machine remembers, if it does."""
+    store, known = machine.store, machine.store.lines
+    if by_walking:
+        store.lines = Lines()
+    found = []
+    for order in (RangeRequest.ASCEND, RangeRequest.DESCEND):
+        request = RangeRequest(
+            key=b"\0", range_end=b"\0", limit=3, sort_target=RangeRequest.CREATE, sort_order=order
+        )
+        found.append(run(range_steps(store.view, store, 0, request)))
+    store.lines = known
+    return found
 
 
 def encode(

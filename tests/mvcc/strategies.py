@@ -40,7 +40,21 @@ deletes = st.builds(
 )
 # Less than 0: so many before the newest, and one step in the future; see `aged`.
 ages = st.sampled_from((0, 0, 0, 0, -1, -2, -3, -5, -8, -12, 1))
-ranges = st.builds(
+firsts = st.builds(  # in a line
+    RangeRequest,
+    key=st.sampled_from((b"\0", b"a", b"ab")),
+    range_end=st.sampled_from((b"\0", b"b")),
+    limit=st.sampled_from((1, 1, 2, 5, 9)),
+    revision=st.one_of(st.just(0), st.just(0), ages),
+    sort_order=st.sampled_from((RangeRequest.ASCEND, RangeRequest.DESCEND)),
+    sort_target=st.just(RangeRequest.CREATE),
+    keys_only=st.booleans(),
+    count_only=st.sampled_from((False, False, False, True)),
+    max_mod_revision=st.sampled_from((0, 0, 0, 3, 6)),
+    min_create_revision=st.sampled_from((0, 0, 0, 3, 7, -1)),
+    max_create_revision=st.sampled_from((0, 0, 3, 6, 12, 20, -1)),
+)
+any_ranges = st.builds(
     RangeRequest,
     key=keys,
     range_end=range_ends,
@@ -55,6 +69,7 @@ ranges = st.builds(
     min_create_revision=st.sampled_from((0, 0, 0, 3, 7)),
     max_create_revision=st.sampled_from((0, 0, 0, 6, 12)),
 )
+ranges = st.one_of(any_ranges, any_ranges, any_ranges, firsts)
 paged_ranges = st.builds(
     RangeRequest,
     key=keys,

@@ -21,7 +21,10 @@ from chainfire.mvcc import later
 from chainfire.mvcc.compact import Compaction
 from chainfire.mvcc.count import Counts
 from chainfire.mvcc.hash import hash_kv
+from chainfire.mvcc.lines import Lines
+from chainfire.mvcc.ranges import Bounds
 from chainfire.mvcc.read import range_steps, run
+from chainfire.mvcc.rows import keyspace_prefix
 from chainfire.mvcc.spans import Spans
 from chainfire.mvcc.stream import stream_steps
 from chainfire.mvcc.syntax import check_put, check_txn
@@ -40,6 +43,7 @@ from tests.mvcc.strategies import (
     KEYS,
     aged,
     deletes,
+    firsts,
     paged_ranges,
     plain_puts,
     puts,
@@ -91,6 +95,7 @@ class StoreMachine(RuleBasedStateMachine):
     def count_everything(self) -> None:
         self.world.store.counts = Counts(rows_min=1)
         self.world.store.spans = Spans(2000)
+        self.world.store.lines = Lines(keys_min=1, bytes_max=3000)
         self.opened += 1
 
     def do(self, command: Any, twin: Any, flush: bool) -> None:
@@ -247,6 +252,18 @@ class StoreMachine(RuleBasedStateMachine):
             assert rows is None or rows == expected.rows
             report.count("small ranges", 1)
             report.count("small ranges by the short way", rows is not None)
+
+    @rule(request=firsts, often=st.integers(1, 3))
+    def first_ones(self, request: RangeRequest, often: int) -> None:
+        """Where they are in the order of creation is known from the second time on."""
+        bounds = Bounds.of(keyspace_prefix(5), request.key, request.range_end)
+        assert bounds is not None
+        request = aged(request, self.twin.revision)
+        for _ in range(often):
+            known = self.world.store.lines.find(bounds) is not None
+            found = outcome(lambda: run(self.read(request)))
+            assert found == outcome(lambda: self.twin.range(request))
+            report.count("first ones of a line that was known", known)
 
     @rule(target=pages, request=paged_ranges)
     def first_page(self, request: RangeRequest) -> RangeRequest:

@@ -13,20 +13,20 @@ linearizable read. A claim that is given up leaves no key that is surely its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from chainfire.api.awaiting import propose, steps
 from chainfire.api.lease import new_id
-from chainfire.api.lines import Bounds, Line, line_steps
 from chainfire.api.listening import until_deleted
 from chainfire.api.reads import wait_until
 from chainfire.api.services import NodeFace, Services
 from chainfire.command import CommandKind
 from chainfire.errors import Compacted, RequestError, RequestTooLarge, SessionExpired
 from chainfire.mvcc import rows
+from chainfire.mvcc.read import range_steps
 from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
@@ -48,7 +48,7 @@ _GRANT: Final = int(CommandKind.LEASE_GRANT)
 _REVOKE: Final = int(CommandKind.LEASE_REVOKE)
 
 
-def line_of(name: bytes) -> Bounds:
+def line_of(name: bytes) -> tuple[bytes, bytes]:
     """Key and range end of all claims to the name."""
     return name + b"/", name + b"0"
 
@@ -146,7 +146,7 @@ async def _first(
 ) -> int:
     """Wait until no older key is left; the revision at which that was sure."""
     while True:
-        ahead = await _right_before(services, line_of(name), created)
+        ahead = await _right_before(services, name, created)
         if ahead is None:
             break
         with suppress(Compacted):  # this member was far behind: look again
@@ -157,14 +157,26 @@ async def _first(
     return services.node.store.revision
 
 
-async def _right_before(services: Services, bounds: Bounds, created: int) -> bytes | None:
-    """The youngest key of the line that is older; None if ours is the oldest."""
-    node = services.node
+async def _right_before(services: Services, name: bytes, created: int) -> bytes | None:
+    """The youngest key of the line that is older; None if ours is the oldest.
 
-    def read() -> Awaitable[Line]:
-        return steps(node, line_steps(node.store, bounds))
-
-    return await services.lines.right_before(bounds, created, node.store.revision, read)
+    One after the other: the first one walks along the line, and the others know (mvcc.lines). A
+    thousand that come together, with a few milliseconds each, would keep all else waiting.
+    """
+    key, range_end = line_of(name)
+    request = RangeRequest(
+        key=key,
+        range_end=range_end,
+        sort_target=RangeRequest.CREATE,
+        sort_order=RangeRequest.DESCEND,
+        max_create_revision=created - 1,
+        limit=1,
+        keys_only=True,
+    )
+    async with services.line_walk:
+        store = services.node.store
+        found = await steps(services.node, range_steps(store.view, store, _KEYSPACE, request))
+    return KeyValue.FromString(found.rows[0]).key if found.rows else None
 
 
 def _ensure_there(node: NodeFace, key: bytes, created: int) -> None:

@@ -15,7 +15,6 @@ from chainfire import quota
 from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
 from chainfire.api.leaderless import Leaderless
-from chainfire.api.lines import Lines
 from chainfire.api.longreplies import LongReplies
 from chainfire.api.renewing import Renewing
 from chainfire.api.rounds import WatchRounds
@@ -227,7 +226,7 @@ class Services:
     leaderless: Leaderless = field(init=False)
     renewing: Renewing = field(init=False)
     long_replies: LongReplies = field(init=False)
-    lines: Lines = field(default_factory=Lines)  # of locks and elections
+    line_walk: asyncio.Lock = field(default_factory=asyncio.Lock)  # of locks and elections
 
     def __post_init__(self) -> None:
         node = self.node

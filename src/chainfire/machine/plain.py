@@ -190,12 +190,12 @@ class PlainCommands:
         for row_key, row, change in written:
             if row is not None:
                 store.cache.put(row_key, row)
+                if change > 0:
+                    store.keyspace(_KEYSPACE).keys += 1
+                    store.created(row_key, row)
             else:
                 store.cache.drop(row_key)
-            if change > 0:
-                store.keyspace(_KEYSPACE).keys += 1
-                store.created(row_key)
-            elif change < 0:
+            if change < 0:
                 store.keyspace(_KEYSPACE).keys -= 1
                 store.deleted(row_key)
 

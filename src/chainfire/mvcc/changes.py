@@ -137,7 +137,6 @@ class Changes:
             main = created = store.revision
             version, old_main, old_sub, old_lease = 1, 0, 0, 0
             state.keys += 1
-            store.created(row_key)
             live_bytes = len(row_key)
             history_bytes = 0
         else:
@@ -160,6 +159,8 @@ class Changes:
         row = rows.key_value_row(sub, key, created, self._mod, version, value, lease)
         staged.put(KEYS, row_key, row)
         store.cache.put(row_key, row)
+        if before is None:
+            store.created(row_key, row)
         change = rows.change_value(rows.PUT, 0, old_main, old_sub, lease, key)
         staged.put(REVISIONS, rows.change_key(prefix, main, sub), change)
         if lease != old_lease:

@@ -5,6 +5,9 @@ hash chain, and no other member. So apply reads ROWS_AT_ONCE at most; a range th
 needs more becomes a LongRange, which whoever answers the caller reads, in slices, of
 the state as the transaction saw it: a snapshot, what was staged over it, and the
 numbers. Meanwhile the store moves on, and compaction, too.
+
+A range that asks for the first ones of a line (mvcc.lines) finds them at once, or is
+read later as soon as one of them was too long: whoever reads that one walks for all.
 """
 
 from __future__ import annotations
@@ -13,8 +16,16 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from chainfire.mvcc.count import Counting
+from chainfire.mvcc.lines import Walk
 from chainfire.mvcc.ranges import HISTORY, KEYS, Bounds
-from chainfire.mvcc.read import ROWS_PER_SLICE, Moment, Steps, known_count, range_at
+from chainfire.mvcc.read import (
+    ROWS_PER_SLICE,
+    Moment,
+    Steps,
+    is_by_creation,
+    known_count,
+    range_at,
+)
 from chainfire.mvcc.state import Apart, StoreState
 from chainfire.proto.kv_pb2 import RangeRequest
 from chainfire.storage.backend import Reader
@@ -64,6 +75,8 @@ class Ranges:
         bounds: Bounds | None,
     ) -> RangeResult | None:
         """None: it takes too long. Not so without bounds: that is one key, or none."""
+        if bounds is not None and is_by_creation(request, at) and store.lines.is_walked(bounds):
+            return None
         steps = range_at(view, store, request, at)
         while bounds is None or self._rows_left > 0:
             try:
@@ -82,7 +95,7 @@ class Ranges:
 class _Later:
     """What a LongRange is read from."""
 
-    __slots__ = ("_at", "_counting", "_counts", "_request", "_store", "_view")
+    __slots__ = ("_at", "_bounds", "_counting", "_from", "_request", "_store", "_view", "_walk")
 
     def __init__(
         self, view: Reader, store: StoreState, request: RangeRequest, at: Moment, bounds: Bounds
@@ -90,18 +103,25 @@ class _Later:
         self._view = view
         self._store = Apart(store, at.keyspace)
         self._request = request
+        self._bounds = bounds
         self._at = at
-        self._counts = store.counts
+        self._from = store  # hears what was found
+        self._walk: Walk | None = None
         self._counting: Counting | None = None
-        if at.newest:
+        if is_by_creation(request, at):
+            self._walk = store.lines.begin(bounds)
+        elif at.newest:
             count = known_count(store, bounds, at)
             if count is None:
-                self._counting = self._counts.begin(bounds)
+                self._counting = store.counts.begin(bounds)
             else:
                 self._store.counts.note_rest(bounds, count)
 
     def steps(self) -> Steps[RangeResult]:
         result = yield from range_at(self._view, self._store, self._request, self._at)
         if self._counting is not None:
-            self._counts.finish(self._counting, result.count)
+            self._from.counts.finish(self._counting, result.count)
+        if self._walk is not None:
+            order = self._store.lines.find(self._bounds)
+            self._from.lines.finish(self._walk, [] if order is None else list(order))
         return result

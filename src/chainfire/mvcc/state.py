@@ -14,6 +14,7 @@ from chainfire.errors import Corrupt, UnknownFormat
 from chainfire.mvcc import rows
 from chainfire.mvcc.cache import RowCache
 from chainfire.mvcc.count import Counts
+from chainfire.mvcc.lines import Lines
 from chainfire.mvcc.ranges import Bounds, after_keyspace
 from chainfire.mvcc.spans import Spans
 from chainfire.storage.backend import Reader
@@ -68,7 +69,7 @@ def keyspace_key(keyspace: int) -> bytes:
 class StoreState:
     """What readers and Writers share."""
 
-    __slots__ = ("cache", "changed_keyspaces", "counts", "keyspaces", "revision", "spans")
+    __slots__ = ("cache", "changed_keyspaces", "counts", "keyspaces", "lines", "revision", "spans")
 
     def __init__(self, backend: Reader, cache_bytes: int, revision: int) -> None:
         """Raises UnknownFormat, Corrupt."""
@@ -80,6 +81,7 @@ class StoreState:
         self.spans = Spans(cache_bytes // SPANS_SHARE)
         self.cache = RowCache(cache_bytes - cache_bytes // SPANS_SHARE)
         self.counts = Counts()
+        self.lines = Lines()
 
     def keyspace(self, keyspace: int) -> KeyspaceState:
         """The keyspace's numbers, those of an empty one if it never was written."""
@@ -90,20 +92,23 @@ class StoreState:
             self.spans.learn(prefix, after_keyspace(prefix), ())
         return state
 
-    def created(self, row_key: bytes) -> None:
-        """Owed for every key that was not there before."""
+    def created(self, row_key: bytes, row: bytes) -> None:
+        """Owed for every key that was not there before, with its row."""
         self.counts.created(row_key)
         self.spans.created(row_key)
+        self.lines.created(row_key, row)
 
     def deleted(self, row_key: bytes) -> None:
         """Owed for every key that goes."""
         self.counts.deleted(row_key)
         self.spans.deleted(row_key)
+        self.lines.deleted(row_key)
 
     def forget_live(self) -> None:
         """Very many keys went: nothing that is known of the newest state's keys holds."""
         self.counts.forget_live()
         self.spans.clear()
+        self.lines.clear()
 
     def note_rows(self, bounds: Bounds, found: Sequence[tuple[bytes, bytes]]) -> None:
         """All rows that readers see in these bounds, just read, in order."""
@@ -121,4 +126,5 @@ class Apart(StoreState):
         self.changed_keyspaces = set()
         self.cache = RowCache(0)
         self.counts = Counts()
+        self.lines = Lines()
         self.spans = Spans(0)
