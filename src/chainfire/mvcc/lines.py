@@ -107,10 +107,10 @@ class Walk:
 
 
 class Lines:
-    __slots__ = ("_bytes", "_bytes_max", "_keys_min", "_known", "_looking", "_walked")
+    __slots__ = ("_bytes", "_bytes_max", "_known", "_looking", "_walked", "keys_min")
 
     def __init__(self, keys_min: int = KEYS_MIN, bytes_max: int = BYTES_MAX) -> None:
-        self._keys_min = keys_min
+        self.keys_min = keys_min
         self._bytes_max = bytes_max
         self.clear()
 
@@ -153,7 +153,7 @@ class Lines:
         if self._walked.get(name) is not line:
             return  # somebody was faster, or it was given up
         del self._walked[name]
-        if len(order) >= self._keys_min:
+        if len(order) >= self.keys_min:
             line.fill(order, walk.noted)
             _make_room(self._known)
             self._known[name] = line

@@ -18,7 +18,6 @@ step. Rules that surprise:
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,10 +26,18 @@ from typing import Final, TypeVar
 
 from chainfire.errors import Compacted, FutureRevision
 from chainfire.mvcc import rows
-from chainfire.mvcc.lines import ORDER_MAX, Order, taken
+from chainfire.mvcc.lines import ORDER_MAX, Order, Walk, taken
+from chainfire.mvcc.order import (
+    drop_values_steps,
+    has_filters,
+    key_order,
+    limit_before_sort,
+    passes,
+    sorted_steps,
+)
 from chainfire.mvcc.ranges import KEYS, Bounds, current_rows, key_values, rows_at, version_at
 from chainfire.mvcc.state import StoreState
-from chainfire.proto.kv_pb2 import KeyValue, RangeRequest
+from chainfire.proto.kv_pb2 import RangeRequest
 from chainfire.storage.backend import Reader
 from chainfire.types import RangeResult
 
@@ -44,13 +51,6 @@ Pour = Callable[[list[bytes]], None]  # takes KeyValues
 
 _EVERY_ROW: Final = RangeRequest()
 _OLDEST_FIRST: Final = RangeRequest(sort_target=RangeRequest.CREATE)
-
-_SORT_KEYS: dict[int, Callable[[KeyValue], int | bytes]] = {
-    RangeRequest.VERSION: lambda kv: kv.version,
-    RangeRequest.CREATE: lambda kv: kv.create_revision,
-    RangeRequest.MOD: lambda kv: kv.mod_revision,
-    RangeRequest.VALUE: lambda kv: kv.value,
-}
 
 
 def range_steps(
@@ -148,9 +148,9 @@ def range_at(
     if is_by_creation(request, at):
         return (yield from _by_creation(view, store, request, bounds, at, rows_per_slice))
     limit = max(request.limit, 0)
-    descending = _key_order(request) == RangeRequest.DESCEND
-    pageable = _limit_before_sort(request) or (descending and at.newest)
-    if limit and pageable and not _has_filters(request):
+    descending = key_order(request) == RangeRequest.DESCEND
+    pageable = limit_before_sort(request) or (descending and at.newest)
+    if limit and pageable and not has_filters(request):
         page = yield from _page(view, store, bounds, limit, at, descending, rows_per_slice)
         found, count = page.rows, page.count
     else:
@@ -163,12 +163,12 @@ def range_at(
             found.reverse()
     del page  # who makes the reply lets go of rows as it goes
     if request.sort_target != RangeRequest.KEY:
-        found = yield from _sorted_steps(found, request, rows_per_slice)
+        found = yield from sorted_steps(found, request, rows_per_slice)
     more = 0 < limit < len(found)
     if more:
         found = found[:limit]
     if request.keys_only:
-        yield from _drop_values_steps(found, rows_per_slice)
+        yield from drop_values_steps(found, rows_per_slice)
     return RangeResult(at.header_revision, found, more, count)
 
 
@@ -183,7 +183,7 @@ def _one_key(view: Reader, store: StoreState, request: RangeRequest, at: Moment)
         row = version_at(view, at.prefix, request.key, at.revision)
     if row is None:
         return RangeResult(at.header_revision, [], False, 0)
-    if request.count_only or (_has_filters(request) and not _passes(row, request)):
+    if request.count_only or (has_filters(request) and not passes(row, request)):
         return RangeResult(at.header_revision, [], False, 1)
     if request.keys_only:
         row = rows.without_value(row)
@@ -209,7 +209,7 @@ def _all(
     pour: Pour | None,
 ) -> Steps[_Found]:
     """Every row that passes the filters. Few rows are noted for whoever asks for them next."""
-    filtered = _has_filters(request)
+    filtered = has_filters(request)
     found: list[bytes] = []
     walk: Iterator[bytes]
     if at.newest and not filtered:
@@ -225,7 +225,7 @@ def _all(
         walk = at.rows(view, bounds)
     seen, size = len(found), 0
     for row in walk:
-        if not filtered or _passes(row, request):
+        if not filtered or passes(row, request):
             found.append(row)
         seen += 1
         size += len(row)
@@ -317,25 +317,55 @@ def _by_creation(
         found = [_row(view, store, row_key) for row_key in row_keys]
         count = len(known)
     else:
-        walk = store.lines.begin(bounds)
-        page = yield from _all(view, store, _EVERY_ROW, bounds, at, rows_per_slice, None)
-        oldest_first = yield from _sorted_steps(page.rows, _OLDEST_FIRST, rows_per_slice)
-        count = page.count
-        by_row: Order = []
-        by_key: Order = []
-        for number, row in enumerate(oldest_first, 1):
-            kv = rows.decode(row)
-            by_row.append((kv.create_revision, row))
-            if count <= ORDER_MAX:
-                by_key.append((kv.create_revision, bounds.prefix + kv.key))
-            if number % rows_per_slice == 0:
-                yield
-        if count <= ORDER_MAX:
-            store.lines.finish(walk, by_key)
-        found, more = _first(by_row, request)
+        walked = yield from _walk_line(view, store, bounds, at, rows_per_slice)
+        found, more = _first(walked, request)
+        count = len(walked)
     if request.keys_only:
         found = [rows.without_value(row) for row in found]
     return RangeResult(at.header_revision, found, more, count)
+
+
+def _walk_line(
+    view: Reader, store: StoreState, bounds: Bounds, at: Moment, rows_per_slice: int
+) -> Steps[Order]:
+    """All rows in the order of creation, noted for whoever asks for them next."""
+    lines = store.lines
+    walking = _all(view, store, _EVERY_ROW, bounds, at, rows_per_slice, None)
+    walk: Walk | None = None  # from before the first pause on
+    try:
+        next(walking)
+    except StopIteration as end:
+        page: _Found = end.value
+        if page.count >= lines.keys_min:
+            walk = lines.begin(bounds)
+    else:
+        walk = lines.begin(bounds)
+        yield
+        page = yield from walking
+    by_row = yield from _order_steps(page.rows, rows_per_slice)
+    if walk is not None and page.count <= ORDER_MAX:
+        by_key: Order = []
+        for created, row in by_row:
+            by_key.append((created, bounds.prefix + rows.decode(row).key))
+            if len(by_key) % rows_per_slice == 0:
+                yield
+        lines.finish(walk, by_key)
+    return by_row
+
+
+def _order_steps(found: Sequence[bytes], rows_per_slice: int) -> Steps[Order]:
+    """The rows in the order of creation."""
+    are_many = len(found) > rows_per_slice
+    if are_many:
+        found = yield from sorted_steps(found, _OLDEST_FIRST, rows_per_slice)
+    order: Order = []
+    for row in found:
+        order.append((rows.decode(row).create_revision, row))
+        if len(order) % rows_per_slice == 0:
+            yield
+    if not are_many:
+        order.sort(key=itemgetter(0))
+    return order
 
 
 def _first(order: Order, request: RangeRequest) -> tuple[list[bytes], bool]:
@@ -389,71 +419,3 @@ def count_steps(
     if at.settled:
         counts.note_settled(bounds, at.revision, count)
     return count
-
-
-# ── filters and order ───────────────────────────────────────────────────────
-
-
-def _has_filters(request: RangeRequest) -> bool:
-    return bool(
-        request.min_mod_revision
-        or request.max_mod_revision
-        or request.min_create_revision
-        or request.max_create_revision
-    )
-
-
-def _passes(row: bytes, request: RangeRequest) -> bool:
-    kv = rows.decode(row)
-    mod, create = kv.mod_revision, kv.create_revision
-    return not (
-        (request.max_mod_revision and mod > request.max_mod_revision)
-        or (request.min_mod_revision and mod < request.min_mod_revision)
-        or (request.max_create_revision and create > request.max_create_revision)
-        or (request.min_create_revision and create < request.min_create_revision)
-    )
-
-
-def _key_order(request: RangeRequest) -> int | None:
-    """The order of keys that is asked for; None if something else is sorted by."""
-    if request.sort_target != RangeRequest.KEY:
-        return None
-    if request.sort_order == RangeRequest.DESCEND:
-        return RangeRequest.DESCEND
-    return RangeRequest.ASCEND
-
-
-def _limit_before_sort(request: RangeRequest) -> bool:
-    """Whether etcd cuts before it sorts."""
-    return request.sort_order == RangeRequest.NONE or _key_order(request) == RangeRequest.ASCEND
-
-
-def _sorted_steps(
-    found: Sequence[bytes], request: RangeRequest, rows_per_slice: int
-) -> Steps[list[bytes]]:
-    """Runs of a slice each are sorted, and then merged; both keep the order of equal keys."""
-    key_of = _SORT_KEYS[request.sort_target]
-    descending = request.sort_order == RangeRequest.DESCEND
-    by_key = itemgetter(0)
-    runs = []
-    for first in range(0, len(found), rows_per_slice):
-        run = [(key_of(rows.decode(row)), row) for row in found[first : first + rows_per_slice]]
-        run.sort(key=by_key, reverse=descending)
-        runs.append(run)
-        if len(run) == rows_per_slice:
-            yield
-    merged: list[bytes] = []
-    for _, row in heapq.merge(*runs, key=by_key, reverse=descending):
-        merged.append(row)
-        if len(merged) % rows_per_slice == 0:
-            yield
-    return merged
-
-
-def _drop_values_steps(found: list[bytes], rows_per_slice: int) -> Steps[None]:
-    """In place."""
-    for first in range(0, len(found), rows_per_slice):
-        part = slice(first, first + rows_per_slice)
-        found[part] = map(rows.without_value, found[part])
-        if len(found) > rows_per_slice:
-            yield
