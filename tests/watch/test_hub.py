@@ -4,6 +4,8 @@ between live and behind, progress only of what was told, and word of compactions
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from chainfire.command import CommandKind
@@ -79,6 +81,42 @@ def test_a_future_start_hears_nothing_older_even_within_one_turn() -> None:
     world.put(b"k")
     assert revisions(client) == [4, 5, 6, 7]
     assert client.progress() == 7
+
+
+@pytest.mark.parametrize("start", [3, 4, 5, 6])
+@pytest.mark.parametrize("room_bytes", [1, 1 << 20])
+def test_a_future_start_that_one_turn_reaches_and_compacts_is_told(
+    start: int, room_bytes: int
+) -> None:
+    """Puts may be answered before they are applied: a client that waits for each comes so far."""
+    world = World()
+    client = world.client(room_bytes)
+    client.watch(b"k", start_revision=start)
+    other = world.client()
+    other.watch(b"k")
+    client.read()
+    compact = CommandKind.COMPACT, kv_pb2.CompactionRequest(revision=6).SerializeToString()
+    world.apply(put(b"k"), put(b"k"), delete(b"k"), put(b"k"), put(b"k"), compact)  # 2 to 6
+    assert revisions(client) == list(range(start, 7))
+    assert revisions(other) == [2, 3, 4, 5, 6]
+    client.read()
+    world.put(b"k")
+    assert revisions(client) == list(range(start, 8))
+    assert not any(response.canceled for response in client.told)
+
+
+def test_watchers_of_a_future_that_never_comes_leave_nothing_behind() -> None:
+    world = World()
+    kept = world.client()
+    kept.watch(b"k", start_revision=3)
+    for _ in range(1000):
+        client = world.client()
+        client.watch(b"k", start_revision=(1 << 63) - 1)
+        client.session.close()
+    gc.collect()
+    assert sum(isinstance(thing, Watcher) for thing in gc.get_objects()) < 10
+    world.apply(put(b"k"), put(b"k"))
+    assert revisions(kept) == [3]
 
 
 def test_a_revision_is_never_split_and_a_turn_is_joined_up_to_a_limit() -> None:

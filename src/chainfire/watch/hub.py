@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import Final
 
 from chainfire.errors import Compacted
@@ -34,6 +33,7 @@ from chainfire.storage.staged import Change
 from chainfire.watch.behind import Behind, keyspace_of
 from chainfire.watch.event import Event, prefix
 from chainfire.watch.events import bodies, first_revision, note, sort_out
+from chainfire.watch.future import NEVER, Future
 from chainfire.watch.groups import Audience, Cohort, Group, Span, Watcher, WatchStream
 from chainfire.watch.initial import Initial, Source
 from chainfire.watch.responses import canceled_fields, compacted_fields
@@ -45,7 +45,6 @@ ROWS_PER_SLICE: Final = 200
 FAR: Final = 2 * ROWS_PER_CHUNK  # revisions; then a few keys are followed by their own versions
 FEW_KEYS: Final = 20
 GROUPS_PER_SLICE: Final = 100
-_WAITS: Final = -1  # `Watcher.at` of those in the heap of the future
 _ALL_KEYSPACES: Final = -1
 
 
@@ -85,8 +84,7 @@ class Hub:
         self._live = Cohort(_ALL_KEYSPACES, 0)
         self._behind = Behind()
         self._replaying = False
-        self._future: list[tuple[int, int, Watcher]] = []
-        self._order = 0  # of entries in the future with equal revisions
+        self._future = Future()
         self._initials: dict[Watcher, Initial] = {}
         self._full: dict[WatchStream, None] = {}  # to be blocked at the end of this dispatch
         self._streams: dict[WatchStream, None] = {}
@@ -148,6 +146,7 @@ class Hub:
             return False
         del stream.watchers[watcher.id]
         self._initials.pop(watcher, None)
+        self._future.discard(watcher)
         self._watchers -= 1
         return True
 
@@ -173,10 +172,8 @@ class Hub:
             self._live.join(watcher)
         elif watcher.next <= self.revision:
             self._behind.at(keyspace_of(watcher.spans), watcher.next).join(watcher)
-        elif watcher.at != _WAITS:
-            watcher.at = _WAITS
-            self._order += 1
-            heappush(self._future, (watcher.next, self._order, watcher))
+        else:
+            self._future.add(watcher)
 
     def _leave(self, watcher: Watcher) -> None:
         """Out of its group, with `next` where the group stands."""
@@ -191,12 +188,8 @@ class Hub:
 
     def _arrive(self) -> None:
         """Those of the future whose time has come."""
-        future = self._future
-        while future and future[0][0] <= self.revision + 1:
-            watcher = heappop(future)[2]
-            watcher.at = 0
-            if watcher.stream.watchers.get(watcher.id) is watcher:
-                self._place(watcher)
+        for watcher in self._future.take(self.revision + 1):
+            self._place(watcher)
 
     def block(self, stream: WatchStream) -> None:
         """Its outlet has no room: tell it nothing until `unblock`."""
@@ -223,35 +216,48 @@ class Hub:
 
     @property
     def wants_changes(self) -> bool:
-        return self._live.size > 0
+        return self._live.size > 0 or self._future.first < NEVER
 
     def applied(self, changes: Sequence[Sequence[Change]], revision: int) -> None:
         """What the entries of a turn have changed, in their order; it is written."""
-        if self._live.size and revision > self.revision and not self._tell_live(changes, revision):
+        wanted = self.wants_changes and revision > self.revision
+        if wanted and not self._tell_live(changes, revision):
             self.restored(revision)
             return
         self.revision = revision
         if self._full:
             self._block_full()
-        if self._future:
-            self._arrive()
+        self._arrive()
         self._replay_if_needed()
 
     def _tell_live(self, changes: Sequence[Sequence[Change]], revision: int) -> bool:
-        """False, and nobody was told, where some revision is missing: it is in the store only."""
+        """False where some revision is missing: it is in the store only. Told was `self.revision`.
+
+        Whoever starts in the midst of a turn is live from there on: in the store it may be
+        compacted by the same turn.
+        """
         first = last = self.revision + 1
+        starts = self._future.first
         touched: dict[Group, list[Event]] = {}
         for entry in changes:
             begins = first_revision(entry)
             if begins:
                 if begins != last:
                     return False
+                if starts <= begins:
+                    self._tell_touched(touched, first)
+                    first, touched, self.revision = begins, {}, begins - 1
+                    self._arrive()
+                    starts = self._future.first
                 last = sort_out(entry, self._live.matching, touched) + 1
         if last != revision + 1:
             return False
+        self._tell_touched(touched, first)
+        return True
+
+    def _tell_touched(self, touched: dict[Group, list[Event]], first: int) -> None:
         for group, events in touched.items():
             self._tell(group, events, 0, again_from=first)
-        return True
 
     def restored(self, revision: int) -> None:
         """The store is at `revision`, by a snapshot perhaps: who was live is behind.
