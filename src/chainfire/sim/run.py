@@ -17,7 +17,6 @@ from chainfire.sim.world import World
 COUNTING_PROPOSALS_PER_SECOND = 50
 COUNTING_EVENTS_PER_HOUR = 1_000_000
 HOUR_US = 3600 * SECOND
-YOUNG_OBJECTS_MAX = 1_000_000
 
 
 @dataclass(slots=True)
@@ -58,8 +57,8 @@ class Outcome:
 def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
     world = World(shape, traced=traced)
     outcome = Outcome(shape)
-    collector = gc.get_threshold()
-    gc.set_threshold(YOUNG_OBJECTS_MAX)  # nearly all that is made lives as long as the run
+    collects = gc.isenabled()
+    gc.disable()  # nearly all that is made lives as long as the run
     try:
         Course(world).run()
     except Violation as violation:
@@ -68,7 +67,8 @@ def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
         outcome.broken = f"{type(exc).__name__}: {exc}"
         outcome.traceback = traceback.format_exc()
     finally:
-        gc.set_threshold(*collector)
+        if collects:
+            gc.enable()
     outcome.digest = world.digest & 0xFFFFFFFFFFFFFFFF
     outcome.events = world.schedule.events
     outcome.chaos_events = world.events
