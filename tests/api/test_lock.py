@@ -238,6 +238,69 @@ async def test_a_call_that_is_cancelled_takes_no_key_away_that_was_there(api: Co
 
 
 @on_stage
+async def test_a_call_that_is_cancelled_leaves_its_place_to_another_of_its_session(
+    api: Contenders,
+) -> None:
+    """Its client has lost patience and asked again, before this member heard that it had."""
+    for lease in (1, 2, 3):
+        api.grant(lease)
+    await won(api, lock(api, 1))
+    first = lock(api, 2)
+    await api.settled()
+    third, again = lock(api, 3), lock(api, 2)
+    await api.settled()
+    first.cancel()
+    await api.settled()
+    unlock(api, b"l/1")
+    assert (await won(api, again)).key == b"l/2"
+    assert not third.answers
+    unlock(api, b"l/2")
+    assert (await won(api, third)).key == b"l/3"
+    assert len(api.services.places) == 0
+
+
+@on_stage
+async def test_who_got_it_keeps_it_when_another_call_of_its_session_is_cancelled(
+    api: Contenders,
+) -> None:
+    for lease in (1, 2):
+        api.grant(lease)
+    await won(api, lock(api, 1))
+    first = lock(api, 2)
+    await api.settled()
+    unlock(api, b"l/1")
+    api.node.held = True  # the linearizable read of the first one takes its time
+    await api.settled()
+    assert not first.answers
+    api.node.held = False
+    again = lock(api, 2)
+    assert (await won(api, again)).key == b"l/2"
+    first.cancel()
+    await api.settled()
+    assert api.keys() == [b"l/2"]
+
+
+@on_stage
+async def test_the_last_call_of_a_session_that_is_cancelled_removes_the_key(
+    api: Contenders,
+) -> None:
+    for lease in (1, 2):
+        api.grant(lease)
+    await won(api, lock(api, 1))
+    first = lock(api, 2)
+    await api.settled()
+    again = lock(api, 2)
+    await api.settled()
+    first.cancel()
+    await api.settled()
+    assert api.keys() == [b"l/1", b"l/2"]
+    again.cancel()
+    await api.settled()
+    assert api.keys() == [b"l/1"]
+    assert len(api.services.places) == 0
+
+
+@on_stage
 async def test_nobody_waits_longer_than_its_deadline(api: Contenders) -> None:
     api.grant(1)
     api.grant(2)

@@ -97,7 +97,7 @@ async def claim(
 
     Raises SessionExpired, LeaseNotFound, and what commands and reads are
     refused with. When it raises, or is cancelled, its key is removed, unless
-    it was there before, or may have been.
+    it was there before, or may have been, or another call stands there, too.
     """
     entry = _Entry(services, name, key_of(name, lease), lease, value or b"")
     try:
@@ -115,6 +115,7 @@ async def claim(
     except BaseException:
         entry.withdraw()
         raise
+    entry.won()
     return Claim(entry.key, created, revision)
 
 
@@ -206,6 +207,7 @@ class _Entry:
         self.key = key
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._node = services.node
+        self._places = services.places
         line, range_end = line_of(name)
         # Nobody has a key that was created at 0: the first that is found says no. A walk to the
         # oldest one would be made where the transaction is applied, by every member.
@@ -220,6 +222,7 @@ class _Entry:
         body = request.SerializeToString()
         if len(body) > services.limits.max_request_bytes:
             raise RequestTooLarge
+        self._places.enter(key)
         self._node.propose(_TXN, body, self)
 
     @property
@@ -227,14 +230,23 @@ class _Entry:
         return False  # it is withdrawn only once it is known what became of it
 
     def done(self, result: Result) -> None:
+        assert isinstance(result, TxnResult)
+        if result.succeeded:  # else it was there before
+            self._places.made(self.key, result.revision)
         if self.result.cancelled():  # withdrawn before it was known
-            self._remove(result)
+            self._leave()
         else:
             self.result.set_result(result)
 
     def refused(self, error: RequestError) -> None:
-        if not self.result.cancelled():
+        if self.result.cancelled():
+            self._leave()
+        else:
             self.result.set_exception(error)
+
+    def won(self) -> None:
+        self._places.won(self.key)
+        self._places.leave(self.key)
 
     def withdraw(self) -> None:
         """Remove the key, now or when it is known that it was put.
@@ -244,11 +256,11 @@ class _Entry:
         """
         if not self.result.done():
             self.result.cancel()
-        elif not self.result.cancelled() and self.result.exception() is None:
-            self._remove(self.result.result())
+        elif not self.result.cancelled():
+            self._leave()
 
-    def _remove(self, result: Result) -> None:
-        assert isinstance(result, TxnResult)
-        if result.succeeded:  # else it was there before
-            body = if_created(self.key, result.revision, delete(self.key))
+    def _leave(self) -> None:
+        made = self._places.leave(self.key)
+        if made:
+            body = if_created(self.key, made, delete(self.key))
             self._node.propose(_TXN, body, Nobody())  # the lease's end does the same

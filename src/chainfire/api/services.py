@@ -16,6 +16,7 @@ from chainfire.api.counters import ApiCounters
 from chainfire.api.encode import Headers
 from chainfire.api.leaderless import Leaderless
 from chainfire.api.longreplies import LongReplies
+from chainfire.api.places import Places
 from chainfire.api.renewing import Renewing
 from chainfire.api.rounds import WatchRounds
 from chainfire.errors import FatalError, Stopped
@@ -227,6 +228,7 @@ class Services:
     renewing: Renewing = field(init=False)
     long_replies: LongReplies = field(init=False)
     line_walk: asyncio.Lock = field(default_factory=asyncio.Lock)  # of locks and elections
+    places: Places = field(default_factory=Places)
 
     def __post_init__(self) -> None:
         node = self.node
