@@ -77,6 +77,9 @@ class Client:
     def events(self, watch_id: int = 0) -> list[kv_pb2.Event]:
         return [event for r in self.told if r.watch_id == watch_id for event in r.events]
 
+    def revisions(self, watch_id: int = 0) -> list[int]:
+        return [event.kv.mod_revision for event in self.events(watch_id)]
+
     def short(self, watch_id: int = 0) -> list[str]:
         """Events as "revision key=value", a delete as "revision key-"."""
         return [in_short(event) for event in self.events(watch_id)]
