@@ -1,7 +1,9 @@
-"""Measures Chainfire against a real etcd on this machine: `python -m bench.run`.
+"""Measures Chainfire on this machine, most of it beside a real etcd (docs/benchmarks.md).
 
+Each program says at its top what it measures, and is started as `python -m bench.many`. They share:
+
+contest.py  who is compared, whose turn it is, how figures are told
+table.py    medians, ratios and the machine, as text and as Markdown
+puts.py     puts in the background, while something else is measured
 h2load.py   one run of h2load with a gRPC request, and what it measured
-run.py      servers, order of runs, checks before and after
-contest.py  who is compared, and how the figures are handed over
-table.py    medians, ratios and the machine, as text and as markdown
 """

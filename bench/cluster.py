@@ -13,14 +13,12 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from bench import contest
-from bench.h2load import Sample
-from bench.run import WrongAnswer, numbers
+from bench.contest import WrongAnswer, numbers, some_of
 from bench.table import Measured, Row
 from chainfire.cli.bench import Bench
 from chainfire.cli.bench_figures import Figures
@@ -39,40 +37,21 @@ TARGETS = ("leader", "follower")
 WARM_UP_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A load at the leader or at a follower, and what was measured of it."""
-
-    load: str
-    at: str
-    row: Row
-
-
 def main() -> int:
     options = _options()
-    found = contest.systems(options.peer)
-    if found is None:
-        return 2
-    peer, ours = found
-    lines = [
-        Line(load, at, Row(f"{load} at {at}", n))
-        for load in options.loads
-        for at in options.at
-        for n in options.in_flight
-    ]
+    peer, ours = found = contest.systems(options.peer)
+    places = {f"{load} at {at}": (load, at) for load in options.loads for at in options.at}
+    rows = [Row(name, n) for name in places for n in options.in_flight]
     scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
     try:
         with ExitStack() as stack:
             one, two = (_started(kind, scratch, options, stack) for kind in (peer, ours))
-            for turn in range(options.rounds):
-                for line in lines:
-                    sides = [(one, line.row.peer), (two, line.row.ours)]
-                    for cluster, runs in sides if turn % 2 == 0 else reversed(sides):
-                        runs.append(_run(cluster, line, options))
-                        _tell(turn, cluster, line, runs[-1])
+            for turn, cluster, row, runs in contest.turns(options.rounds, one, two, rows):
+                runs.append(_run(cluster, row, *places[row.load], options))
+                contest.tell(turn, cluster.kind.name, row, runs[-1])
         contest.report(
             "cluster",
-            [line.row for line in lines],
+            rows,
             found,
             scratch,
             options.markdown,
@@ -92,21 +71,19 @@ def _started(kind: Kind, scratch: Path, options: argparse.Namespace, stack: Exit
     return cluster
 
 
-def _run(cluster: Cluster, line: Line, options: argparse.Namespace) -> Measured:
+def _run(cluster: Cluster, row: Row, load: str, at: str, options: argparse.Namespace) -> Measured:
+    """`load`, at the leader or at a follower."""
     leader = cluster.leader()
     followers = [member for member in cluster.members if member is not leader]
-    member = leader if line.at == "leader" else followers[0]
-    workload, consistency = LOADS[line.load]
+    member = leader if at == "leader" else followers[0]
+    workload, consistency = LOADS[load]
     task = _task(workload, options, consistency)
-    figures = _bench(task).measure(_system(cluster, member), line.row.in_flight)
+    figures = _bench(task).measure(_system(cluster, member), row.in_flight)
     if cluster.leader() is not leader:
-        raise WrongAnswer(f"{cluster.kind.name}: another leader after {line.row.load}")
+        raise WrongAnswer(f"{cluster.kind.name}: another leader after {row.load}")
     _check(cluster.kind.name, figures)
-    times = next((a for a in figures.answers if a.name == "range"), figures.answers[0]).latencies
-    sample = Sample(
-        figures.answered, figures.per_second, times.quantile_ms(0.5), times.quantile_ms(0.99), 0
-    )
-    return Measured(sample, figures.server_cpu_us or 0.0)
+    answers = next((a for a in figures.answers if a.name == "range"), figures.answers[0])
+    return contest.measured(figures, answers.latencies)
 
 
 def _task(workload: str, options: argparse.Namespace, consistency: str = "linearizable") -> Task:
@@ -148,42 +125,18 @@ def _check(name: str, figures: Figures) -> None:
         raise WrongAnswer(f"{what}: {puts} puts, {figures.revisions} revisions")
 
 
-def _tell(turn: int, cluster: Cluster, line: Line, run: Measured) -> None:
-    print(
-        f"round {turn + 1}  {line.row.load:30} {line.row.in_flight:4} in flight  "
-        f"{cluster.kind.name:12}{run.sample.per_second:10,.0f}/s  "
-        f"p50 {run.sample.p50_ms:7.2f} ms  p99 {run.sample.p99_ms:7.2f} ms  "
-        f"{run.cpu_us:6.0f} µs CPU",
-        flush=True,
-    )
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each run (default 2)")
     parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
     parser.add_argument("--keys", type=int, default=100_000)
-    parser.add_argument("--loads", type=_known(LOADS), default=list(LOADS), help=", ".join(LOADS))
-    parser.add_argument("--at", type=_known(TARGETS), default=list(TARGETS), help="leader,follower")
-    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
-    parser.add_argument("--directory", type=Path, help="where both keep their data")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    parser.add_argument("--loads", type=some_of(LOADS), default=list(LOADS), help=", ".join(LOADS))
+    parser.add_argument(
+        "--at", type=some_of(TARGETS), default=list(TARGETS), help="leader,follower"
+    )
+    contest.add_options(parser)
     return parser.parse_args()
-
-
-def _known(names: Collection[str]) -> Callable[[str], list[str]]:
-    """A type of arguments: some of these, with commas."""
-
-    def parse(text: str) -> list[str]:
-        found = [part.strip() for part in text.split(",")]
-        if unknown := set(found) - set(names):
-            raise argparse.ArgumentTypeError(
-                f"unknown: {', '.join(unknown)}; known: {', '.join(names)}"
-            )
-        return found
-
-    return parse
 
 
 if __name__ == "__main__":

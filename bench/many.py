@@ -24,8 +24,8 @@ from statistics import median
 from typing import Any
 
 from bench import contest, table
+from bench.contest import WrongAnswer, numbers, some_of
 from bench.h2load import Sample
-from bench.run import WrongAnswer, numbers
 from bench.table import Measured, Row
 from tests.servers import Server
 
@@ -44,10 +44,7 @@ DELETED_SHARE = 2  # so much of the keys at most is deleted by a run, each once
 
 def main() -> int:
     options = _options()
-    found = contest.systems(options.peer)
-    if found is None:
-        return 2
-    peer, ours = found
+    peer, ours = found = contest.systems(options.peer)
     rows = [Row(load, n) for load in options.loads for n in options.in_flight]
     scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
     try:
@@ -91,13 +88,11 @@ def _measure(
     options: argparse.Namespace,
 ) -> None:
     """All rows in turns; those that have a rate in open loop."""
-    for turn in range(options.rounds):
-        for row in rows:
-            sides = [(one, row.peer), (two, row.ours)]
-            for server, runs in sides if turn % 2 == 0 else reversed(sides):
-                rate = rates.get((row.load, row.in_flight))
-                runs.append(_run(server, row, rate, options))
-                _tell(turn, server, row, rate, runs[-1])
+    for turn, server, row, runs in contest.turns(options.rounds, one, two, rows):
+        rate = rates.get((row.load, row.in_flight))
+        runs.append(_run(server, row, rate, options))
+        pace = f"{rate:,.0f}/s due" if rate else ""
+        contest.tell(turn, server.kind.name, row, runs[-1], pace)
 
 
 def _shared_rate(row: Row, share: float) -> float:
@@ -140,7 +135,7 @@ def _run(server: Server, row: Row, rate: float | None, options: argparse.Namespa
         raise WrongAnswer(f"{server.kind.name}: {answers} answers, {run['revisions']} revisions")
     latency = run["latency"]
     sample = Sample(answers, run["per_second"], latency["p50"], latency["p99"], 0)
-    return Measured(sample, run["server_cpu_us"])
+    return Measured(sample, run["server_cpu_us"] or 0.0)
 
 
 def _bench(server: Server, arguments: Sequence[str]) -> dict[str, Any]:
@@ -154,40 +149,21 @@ def _bench(server: Server, arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _tell(turn: int, server: Server, row: Row, rate: float | None, run: Measured) -> None:
-    pace = f"{rate:,.0f}/s due" if rate else f"{row.in_flight} in flight"
-    print(
-        f"round {turn + 1}  {row.load:18} {pace:>14}  {server.kind.name:12}"
-        f"{run.sample.per_second:10,.0f}/s  p50 {run.sample.p50_ms:7.2f} ms  "
-        f"p99 {run.sample.p99_ms:7.2f} ms  {run.cpu_us:6.0f} µs CPU",
-        flush=True,
-    )
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.many", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run (default 3)")
     parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
     parser.add_argument("--keys", type=int, default=100_000)
-    parser.add_argument("--loads", type=_loads, default=list(LOADS), help=", ".join(LOADS))
+    parser.add_argument("--loads", type=some_of(LOADS), default=list(LOADS), help=", ".join(LOADS))
     parser.add_argument(
         "--share",
         type=float,
         default=0.7,
         help="in open loop, of the rate of the slower one; 0: no open loop (default 0.7)",
     )
-    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
-    parser.add_argument("--directory", type=Path, help="where both keep their data")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    contest.add_options(parser)
     return parser.parse_args()
-
-
-def _loads(text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",")]
-    if unknown := set(names) - set(LOADS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {list(LOADS)}")
-    return names
 
 
 if __name__ == "__main__":

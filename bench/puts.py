@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import chainfire_native as native
 
-from bench.run import WrongAnswer
+from bench.contest import WrongAnswer
 from chainfire.cli.bench_figures import Histogram
 from chainfire.cli.bench_load import Shape, put
 from tests.servers import Server

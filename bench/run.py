@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 
 from bench import contest, h2load
+from bench.contest import WrongAnswer, numbers, some_of
 from bench.table import Measured, Row
 from chainfire.proto import kv_pb2
 from tests.servers import Kind, Server
@@ -57,22 +58,15 @@ LOADS = {
 }
 
 
-class WrongAnswer(Exception):
-    """The server did not do what it was asked; its speed means nothing."""
-
-
 def main() -> int:
     options = _options()
     found = contest.systems(options.peer)
-    if found is None:
-        return 2
-    peer, ours = found
     if not h2load.installed():
         print("cannot measure: h2load (Debian: nghttp2-client) is missing")
         return 2
     scratch = Path(tempfile.mkdtemp(prefix="chainfire-bench-", dir=options.directory))
     try:
-        rows = measure((peer, ours), options, scratch)
+        rows = measure(found, options, scratch)
         note = "CPU µs: server CPU per request, all threads. ratio: Chainfire / etcd, per round."
         contest.report("run", rows, found, scratch, options.markdown, note=note)
     finally:
@@ -84,12 +78,9 @@ def measure(kinds: tuple[Kind, Kind], options: argparse.Namespace, scratch: Path
     rows = [Row(load, n) for load in options.loads for n in options.in_flight]
     one, two = (Server(kind, scratch / str(i)) for i, kind in enumerate(kinds))
     with one, two:
-        for turn in range(options.rounds):
-            for row in rows:
-                sides = [(one, row.peer), (two, row.ours)]
-                for server, runs in sides if turn % 2 == 0 else reversed(sides):
-                    runs.append(run_once(server, LOADS[row.load], row.in_flight, options, scratch))
-                    _tell(turn, server, row, runs[-1])
+        for turn, server, row, runs in contest.turns(options.rounds, one, two, rows):
+            runs.append(run_once(server, LOADS[row.load], row.in_flight, options, scratch))
+            contest.tell(turn, server.kind.name, row, runs[-1])
     return rows
 
 
@@ -132,36 +123,16 @@ def _check(
         )
 
 
-def _tell(turn: int, server: Server, row: Row, run: Measured) -> None:
-    print(
-        f"round {turn + 1}  {row.load:18} {row.in_flight:4} in flight  {server.kind.name:12}"
-        f"{run.sample.per_second:10,.0f}/s  p50 {run.sample.p50_ms:7.2f} ms  "
-        f"p99 {run.sample.p99_ms:7.2f} ms  {run.cpu_us:6.0f} µs CPU",
-        flush=True,
-    )
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run (default 3)")
     parser.add_argument("--in-flight", type=numbers, default=[1, 100, 500])
-    parser.add_argument("--loads", type=_loads, default=list(LOADS), help="put,linearizable range")
-    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
-    parser.add_argument("--directory", type=Path, help="where both keep their data")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    parser.add_argument(
+        "--loads", type=some_of(LOADS), default=list(LOADS), help="put,linearizable range"
+    )
+    contest.add_options(parser)
     return parser.parse_args()
-
-
-def numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def _loads(text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",")]
-    if unknown := set(names) - set(LOADS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {list(LOADS)}")
-    return names
 
 
 if __name__ == "__main__":

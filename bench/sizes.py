@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 
 from bench import contest, table
+from bench.contest import numbers
 from bench.puts import Puts, fill
-from bench.run import numbers
 from chainfire.cli.bench_load import Shape
 from tests.servers import Kind, Server
 
@@ -83,10 +83,7 @@ class Subject:
 
 def main() -> int:
     options = _options()
-    found = contest.systems(options.peer)
-    if found is None:
-        return 2
-    peer, ours = found
+    peer, ours = contest.systems(options.peer)
     kinds = [kind for kind in (peer, ours) if options.only in ("", kind.name.split()[0])]
     with ExitStack() as stack:
         scratch = Path(
@@ -136,9 +133,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
     parser.add_argument("--only", choices=("", "etcd", "chainfire"), default="")
-    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
-    parser.add_argument("--directory", type=Path, help="where they keep their data")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    contest.add_options(parser)
     return parser.parse_args()
 
 

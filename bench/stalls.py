@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import contest, table
+from bench.contest import WrongAnswer, some_of
 from bench.puts import Course, Puts, fill, overwrite
-from bench.run import WrongAnswer
 from chainfire.cli.bench_load import Shape
 from tests.servers import Kind, Server
 
@@ -119,10 +119,7 @@ WORKS: dict[str, tuple[Callable[[Subject], None], Callable[[Subject], None]]] = 
 
 def main() -> int:
     options = _options()
-    found = contest.systems(options.peer)
-    if found is None:
-        return 2
-    peer, ours = found
+    peer, ours = contest.systems(options.peer)
     etcdctl = shutil.which("etcdctl", path="/usr/bin:/usr/local/bin")
     if etcdctl is None:
         print("cannot measure: etcdctl (Debian: etcd-client) is missing")
@@ -199,23 +196,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--revisions", type=int, default=500_000, help="that a compaction removes")
     parser.add_argument("--rate", type=float, default=4000.0, help="puts a second in open loop")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run, at least")
-    parser.add_argument("--works", type=_names(WORKS), default=list(WORKS))
-    parser.add_argument("--loops", type=_names(["open", "closed"]), default=["open", "closed"])
+    parser.add_argument("--works", type=some_of(WORKS), default=list(WORKS))
+    parser.add_argument("--loops", type=some_of(["open", "closed"]), default=["open", "closed"])
     parser.add_argument("--only", choices=("", "etcd", "chainfire"), default="")
-    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
-    parser.add_argument("--directory", type=Path, help="where both keep their data")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    contest.add_options(parser)
     return parser.parse_args()
-
-
-def _names(known: Sequence[str] | dict[str, object]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        if unknown := set(names) - set(known):
-            raise argparse.ArgumentTypeError(f"unknown: {sorted(unknown)}; known: {list(known)}")
-        return names
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -62,11 +62,11 @@ def _figures(runs: Sequence[Measured]) -> list[str]:
         f"{median(run.sample.per_second for run in runs):,.0f}",
         f"{median(run.sample.p50_ms for run in runs):.2f}",
         f"{median(run.sample.p99_ms for run in runs):.2f}",
-        _microseconds(median(run.cpu_us for run in runs)),
+        microseconds(median(run.cpu_us for run in runs)),
     ]
 
 
-def _microseconds(value: float) -> str:
+def microseconds(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 

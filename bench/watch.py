@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import contest
-from bench.h2load import Sample
-from bench.run import WrongAnswer
+from bench.contest import WrongAnswer
 from bench.table import Measured, Row
 from chainfire.cli.bench import Bench
 from chainfire.cli.bench_figures import Figures
@@ -61,10 +60,7 @@ def _task(workload: str, **parameters: Any) -> Task:
 
 def main() -> int:
     options = _options()
-    found = contest.systems(options.peer)
-    if found is None:
-        return 2
-    peer, ours = found
+    peer, ours = found = contest.systems(options.peer)
     known = loads()
     wanted = [name for name in known if any(part in name for part in options.loads)]
     rows = [Row(name, n) for name in wanted for n in known[name][0]]
@@ -73,13 +69,9 @@ def main() -> int:
         with Server(peer, scratch / "peer") as one, Server(ours, scratch / "ours") as two:
             for server in (one, two):
                 _fill(server, known["keepalive"][1])
-            for turn in range(options.rounds):
-                for row in rows:
-                    task = known[row.load][1]
-                    sides = [(one, row.peer), (two, row.ours)]
-                    for server, runs in sides if turn % 2 == 0 else reversed(sides):
-                        runs.append(_run(server, row, task, options.seconds))
-                        _tell(turn, server, row, runs[-1])
+            for turn, server, row, runs in contest.turns(options.rounds, one, two, rows):
+                runs.append(_run(server, row, known[row.load][1], options.seconds))
+                contest.tell(turn, server.kind.name, row, runs[-1])
         contest.report(
             "watch",
             rows,
@@ -102,11 +94,7 @@ def _run(server: Server, row: Row, task: Task, seconds: float) -> Measured:
     bench = _bench(replace(task, seconds=seconds))
     figures = bench.measure(System.at(server.url, None), row.in_flight)
     _check(server.kind.name, figures)
-    times = figures.latencies
-    sample = Sample(
-        figures.answered, figures.per_second, times.quantile_ms(0.5), times.quantile_ms(0.99), 0
-    )
-    return Measured(sample, figures.server_cpu_us or 0.0)
+    return contest.measured(figures, figures.latencies)
 
 
 def _bench(task: Task) -> Bench:
@@ -121,15 +109,6 @@ def _check(name: str, figures: Figures) -> None:
         raise WrongAnswer(f"{what}: leases that should be there are gone")
 
 
-def _tell(turn: int, server: Server, row: Row, run: Measured) -> None:
-    print(
-        f"round {turn + 1}  {row.load:30} {row.in_flight:4} in flight  {server.kind.name:12}"
-        f"{run.sample.per_second:10,.0f}/s  p50 {run.sample.p50_ms:7.2f} ms  "
-        f"p99 {run.sample.p99_ms:7.2f} ms  {run.cpu_us:6.1f} µs CPU",
-        flush=True,
-    )
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.watch", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
@@ -141,9 +120,7 @@ def _options() -> argparse.Namespace:
         default=[""],
         help=f"parts of names, with semicolons between them: {names}",
     )
-    parser.add_argument("--peer", help="minor version of the etcd, such as 3.5; default: newest")
-    parser.add_argument("--directory", type=Path, help="where both keep their data")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    contest.add_options(parser)
     return parser.parse_args()
 
 
