@@ -24,6 +24,13 @@ from tests.proxy import Proxies, Proxy
 from tests.servers import READY_SECONDS, Kind, Server, ServerFailed, free_port
 
 TOKEN = "test-cluster"
+REDIALLING = (  # options of a channel that tries again soon, and shares no connection
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from chainfire.cli.main import main
-from tests.peers import need_kind
+from tests.peers import need_kind, need_tool
 from tests.servers import Server, etcds
 
 
@@ -44,3 +45,23 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     kind = need_kind(next(reversed(etcds()), None), "etcd")
     with Server(kind, tmp_path_factory.mktemp("etcd") / "data") as server:
         yield server
+
+
+@pytest.fixture
+def endpoint(etcd: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That of the etcd, which `chainfire …` asks."""
+    monkeypatch.setenv("CHAINFIRE_ENDPOINTS", etcd.target)
+    return etcd.target
+
+
+def ran_etcdctl(
+    endpoint: str, *arguments: str, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [need_tool("etcdctl"), f"--endpoints={endpoint}", *arguments],
+        input=stdin,
+        capture_output=True,
+        env={"ETCDCTL_API": "3"},
+        timeout=20,
+        check=False,
+    )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from chainfire.cli.table import bytes_text, table
-from tests.cli.conftest import Run
-from tests.peers import need_tool
-from tests.servers import Server, free_port
+from tests.cli.conftest import Run, ran_etcdctl
+from tests.servers import free_port
 
 RESET = b'\nput a 1\nput b "2 \\xff"\nput c ""\n\n'
 
@@ -19,25 +17,9 @@ Etcdctl = Callable[..., bytes]
 
 
 @pytest.fixture
-def endpoint(etcd: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CHAINFIRE_ENDPOINTS", etcd.target)
-    return etcd.target
-
-
-@pytest.fixture
 def etcdctl(endpoint: str) -> Etcdctl:
-    path = need_tool("etcdctl")
-
     def run(*arguments: str, stdin: bytes = b"") -> bytes:
-        done = subprocess.run(
-            [path, f"--endpoints={endpoint}", *arguments],
-            input=stdin,
-            capture_output=True,
-            env={"ETCDCTL_API": "3"},
-            timeout=20,
-            check=False,
-        )
-        return done.stdout
+        return ran_etcdctl(endpoint, *arguments, stdin=stdin).stdout
 
     return run
 

@@ -15,24 +15,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, ran_etcdctl
 from tests.peers import need_tool
-from tests.servers import Server
 
 SECONDS = 30
 GRANTED = re.compile(rb"lease ([0-9a-f]{16}) granted with TTL\(100s\)\n")
 
 
 @pytest.fixture(autouse=True)
-def endpoint(etcd: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CHAINFIRE_ENDPOINTS", etcd.target)
+def endpoint(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of every process that a test starts."""
     monkeypatch.setenv("ETCDCTL_API", "3")
-    return etcd.target
-
-
-def etcdctl(endpoint: str, *arguments: str) -> bytes:
-    command = [need_tool("etcdctl"), f"--endpoints={endpoint}", *arguments]
-    return subprocess.run(command, capture_output=True, timeout=20, check=False).stdout
+    return endpoint
 
 
 def test_lease_commands_print_what_etcdctl_prints(run: Run, endpoint: str) -> None:
@@ -46,7 +40,7 @@ def test_lease_commands_print_what_etcdctl_prints(run: Run, endpoint: str) -> No
         ("lease", "timetolive", lease),
         ("lease", "timetolive", lease, "--keys"),
     ):
-        ours, theirs = run(*command).out, etcdctl(endpoint, *command)
+        ours, theirs = run(*command).out, ran_etcdctl(endpoint, *command).stdout
         assert re.sub(rb"remaining.\d+", b"", ours) == re.sub(rb"remaining.\d+", b"", theirs)
     assert run("lease", "revoke", lease).out == b"lease %s revoked\n" % lease.encode()
     for command in (
@@ -55,7 +49,7 @@ def test_lease_commands_print_what_etcdctl_prints(run: Run, endpoint: str) -> No
         ("lease", "keep-alive", lease),
         ("lease", "timetolive", lease),
     ):
-        assert run(*command).out == etcdctl(endpoint, *command)
+        assert run(*command).out == ran_etcdctl(endpoint, *command).stdout
     gone = run("lease", "revoke", lease)
     assert (gone.code, gone.err) == (1, "Error: etcdserver: requested lease not found\n")
     assert run("get", "k").out == b""
@@ -131,7 +125,8 @@ def process(*arguments: str) -> Iterator[Process]:
 
 
 def until_in_line(endpoint: str, name: str, count: int) -> None:
-    while len(etcdctl(endpoint, "get", f"{name}/", "--prefix", "--keys-only").split()) != count:
+    line = ("get", f"{name}/", "--prefix", "--keys-only")
+    while len(ran_etcdctl(endpoint, *line).stdout.split()) != count:
         pass
 
 
@@ -175,7 +170,7 @@ def test_a_program_runs_under_the_lock(run: Run, endpoint: str) -> None:
     ran = run("lock", "program", *program)
     assert ran.code == 7
     assert re.fullmatch(rb"program/[0-9a-f]+ \d+\n", ran.out)
-    assert etcdctl(endpoint, "get", "program/", "--prefix") == b""
+    assert ran_etcdctl(endpoint, "get", "program/", "--prefix").stdout == b""
     assert run("lock", "program", "no-such-program").code == 126
 
 

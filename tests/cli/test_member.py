@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.cli.conftest import Run
-from tests.peers import need_tool
-from tests.servers import Server, free_port
+from tests.cli.conftest import Run, ran_etcdctl
+from tests.servers import free_port
 
 Ctl = Callable[..., tuple[int, bytes]]
 # Padded where a command prints it so, and mostly as long as can be.
@@ -22,23 +20,9 @@ _PORT = re.compile(rb"://h:\d+")
 
 
 @pytest.fixture
-def endpoint(etcd: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CHAINFIRE_ENDPOINTS", etcd.target)
-    return etcd.target
-
-
-@pytest.fixture
 def etcdctl(endpoint: str) -> Ctl:
-    path = need_tool("etcdctl")
-
     def run(*arguments: str) -> tuple[int, bytes]:
-        done = subprocess.run(
-            [path, f"--endpoints={endpoint}", *arguments],
-            capture_output=True,
-            env={"ETCDCTL_API": "3"},
-            timeout=20,
-            check=False,
-        )
+        done = ran_etcdctl(endpoint, *arguments)
         # etcdctl 3.4 tells of health on standard error.
         return done.returncode, done.stdout or done.stderr.replace(b"\r", b"")
 

@@ -29,19 +29,12 @@ from chainfire.sim.history import (
 from tests import report
 from tests.cluster.feed import feed
 from tests.cluster.wire import Request, ask
-from tests.clusters import Cluster
+from tests.clusters import REDIALLING, Cluster
 from tests.servers import ServerFailed
 
 CALL_SECONDS = 1.0  # what hangs on a member that is cut off is given up soon, as unknown
 KEYS = 24
 CLIENTS = 6
-_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 
 
 class Load:
@@ -69,7 +62,7 @@ class Load:
 
     async def _client(self, client: int) -> None:
         targets = self._cluster.endpoints
-        channels = [grpc.aio.insecure_channel(target, _OPTIONS) for target in targets]
+        channels = [grpc.aio.insecure_channel(target, REDIALLING) for target in targets]
         try:
             while self.running:
                 member = self._random.randrange(len(channels))

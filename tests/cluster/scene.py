@@ -37,7 +37,7 @@ from tests.cluster.judging import Led, Record
 from tests.cluster.lessees import SERVICE, Lessee
 from tests.cluster.watching import ALL, Tally, Taste, Watcher
 from tests.cluster.wire import Request, ask
-from tests.clusters import Cluster
+from tests.clusters import REDIALLING, Cluster
 from tests.servers import ServerFailed
 
 ASK_SECONDS = 1.5
@@ -50,14 +50,7 @@ BIG_BYTES = 100_000
 LAGS = (20, 20, 4000)  # revisions that compaction leaves, each for a while
 LAG_SECONDS = 4.0
 NOPUT, NODELETE = WatchCreateRequest.NOPUT, WatchCreateRequest.NODELETE
-_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_receive_message_length", -1),
-)
+_OPTIONS = (*REDIALLING, ("grpc.max_receive_message_length", -1))
 _SMALL_WINDOWS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16))
 
 SOME, HALF, ONE, BIG = (b"k", b"l"), (b"k", b"k24"), (b"k07", b""), (b"big/", b"big0")

@@ -20,7 +20,7 @@ from chainfire.client import connect_sync
 from chainfire.proto import kv_pb2
 from tests import report
 from tests.cluster.judging import LATE_NS_MAX, NS, standstill
-from tests.clusters import Cluster, Member
+from tests.clusters import REDIALLING, Cluster, Member
 from tests.peers import need_chainfire
 
 TTL_SECONDS = 10
@@ -28,12 +28,6 @@ KILLS = 2
 AFTER_STAMP_SECONDS = 0.7
 SLACK_NS = NS // 2  # pauses of a busy machine that are too short to be told from work
 KEY = b"held"
-_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 
 
 class Reader(threading.Thread):
@@ -48,7 +42,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         request = kv_pb2.RangeRequest(key=KEY).SerializeToString()
-        with grpc.insecure_channel(self._target, _OPTIONS) as channel:
+        with grpc.insecure_channel(self._target, REDIALLING) as channel:
             ask = channel.unary_unary("/etcdserverpb.KV/Range")
             while not self.is_over:
                 with suppress(grpc.RpcError):

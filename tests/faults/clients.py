@@ -42,19 +42,13 @@ from chainfire.sim.history import (
     WatchResponse,
 )
 from tests.cluster.wire import ask, event_of
+from tests.clusters import REDIALLING
 
 CALL_SECONDS: Final = 1.0  # what hangs on a member that is cut off is given up soon, as unknown
 REGISTERS: Final = 24
 MEMBERS_MAX: Final = 16
 LEASE_SECONDS: Final = (2, 3, 5)
 _NANOSECONDS: Final = 1_000_000_000
-_OPTIONS: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 
 
 @dataclass(slots=True, frozen=True)
@@ -420,7 +414,7 @@ class _Client:
         member = self._random.randrange(len(targets))
         target = targets[member]
         if target not in self._channels:
-            self._channels[target] = grpc.aio.insecure_channel(target, _OPTIONS)
+            self._channels[target] = grpc.aio.insecure_channel(target, REDIALLING)
         return member, self._channels[target]
 
     async def _call(self, channel: grpc.aio.Channel, path: str, message: Any, reply: Any) -> Any:

@@ -6,7 +6,8 @@ import asyncio
 import http.client
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -174,6 +175,16 @@ class HttpDoor:
         """With `_` for `-` in headers."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.ask(path, "POST", body, named)[:2]
+
+    @contextmanager
+    def over_a_fresh_member(self) -> Iterator[HttpDoor]:
+        """The same server, for a while over another member, without a past."""
+        fresh, services = Api(), self.api.services
+        before = services.node, services.counters
+        services.node, services.counters = fresh.services.node, fresh.services.counters
+        self.api.node = fresh.node
+        yield self
+        services.node, services.counters = before
 
     def alarm(self, alarm: AlarmType) -> None:
         request = AlarmRequest(action=AlarmRequest.ACTIVATE, memberID=1, alarm=alarm)

@@ -26,18 +26,11 @@ from chainfire.proto.kv_pb2 import (
     RangeStreamResponse,
 )
 from tests.api.fake_node import Api
-from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, status_of
+from tests.gateway.doors import GrpcDoor, status_of
 from tests.waiting import until
 
 PUT, RANGE = "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Range"
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    if request.param == "native" and not HAS_NATIVE:
-        pytest.skip("chainfire-native is not installed")
-    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from chainfire.api.counters import ApiCounters
 from chainfire.proto.kv_pb2 import PutRequest
 from tests.api.fake_node import Api
-from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, HttpDoor
+from tests.gateway.doors import GrpcDoor, HttpDoor
 
 PUT = "/etcdserverpb.KV/Put"
 
@@ -24,10 +24,7 @@ def extensive() -> Api:
     return api
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_grpc_calls_are_measured(kind: str) -> None:
-    if kind == "native" and not HAS_NATIVE:
-        pytest.skip("the native door is not installed")
     door = GrpcDoor(extensive(), kind=kind)
     try:
         door.unary(PUT, PutRequest(key=b"k").SerializeToString())

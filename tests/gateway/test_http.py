@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chainfire.errors import ConfigError, NoLeader
 from chainfire.proto.maintenance_pb2 import CORRUPT, NOSPACE
-from tests.api.fake_node import Api
 from tests.gateway.doors import HttpDoor
 
 TEXT = "text/plain; charset=utf-8"
@@ -27,14 +26,8 @@ def shared() -> Iterator[HttpDoor]:
 
 @pytest.fixture
 def door(shared: HttpDoor) -> Iterator[HttpDoor]:
-    """The shared server over a fresh member."""
-    fresh = Api()
-    services = shared.api.services
-    before = services.node, services.counters
-    services.node, services.counters = fresh.services.node, fresh.services.counters
-    shared.api.node = fresh.node
-    yield shared
-    services.node, services.counters = before
+    with shared.over_a_fresh_member() as door:
+        yield door
 
 
 # ── /health ─────────────────────────────────────────────────────────────────

@@ -11,7 +11,6 @@ import pytest
 
 from chainfire.errors import Code, NoLeader
 from chainfire.gateway.access import Access
-from tests.api.fake_node import Api
 from tests.gateway.doors import HAS_NATIVE, HttpDoor
 from tests.waiting import until
 
@@ -29,14 +28,8 @@ def shared(request: pytest.FixtureRequest) -> Iterator[HttpDoor]:
 
 @pytest.fixture
 def door(shared: HttpDoor) -> Iterator[HttpDoor]:
-    """The shared server over a fresh member."""
-    fresh = Api()
-    services = shared.api.services
-    before = services.node, services.counters
-    services.node, services.counters = fresh.services.node, fresh.services.counters
-    shared.api.node = fresh.node
-    yield shared
-    services.node, services.counters = before
+    with shared.over_a_fresh_member() as door:
+        yield door
 
 
 # ── unary calls ─────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from chainfire.proto.kv_pb2 import PutRequest
 from chainfire.proto.lease_pb2 import LeaseGrantRequest, LeaseKeepAliveRequest
 from chainfire.proto.watch_pb2 import WatchRequest
 from tests.api.fake_node import Api
-from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, status_of
+from tests.gateway.doors import GrpcDoor, status_of
 
 REQUIRES_LEADER = (("hasleader", "true"),)
 NO_LEADER = (grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
@@ -27,17 +27,15 @@ STREAMS = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def opened(request: pytest.FixtureRequest) -> Iterator[Callable[[float], GrpcDoor]]:
+@pytest.fixture
+def opened(kind: str) -> Iterator[Callable[[float], GrpcDoor]]:
     """A door of a member that lets streams go on so long without a leader."""
-    if request.param == "native" and not HAS_NATIVE:
-        pytest.skip("the native wheel is not installed")
     doors: list[GrpcDoor] = []
 
     def make(seconds: float) -> GrpcDoor:
         api = Api()
         api.services.__init__(api.node, Limits(leaderless_seconds=seconds))  # type: ignore[misc]
-        door = GrpcDoor(api, kind=request.param)
+        door = GrpcDoor(api, kind=kind)
         doors.append(door)
         door.unary("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest(ID=7).SerializeToString())
         put = PutRequest(key=b"e/1", value=b"v")

@@ -22,20 +22,13 @@ from chainfire.proto import kv_pb2
 from tests import http2
 from tests.api.fake_node import Api
 from tests.certificates import revoked
-from tests.gateway.doors import HAS_NATIVE, KINDS, GrpcDoor, LoopThread, metrics_of, status_of
+from tests.gateway.doors import HAS_NATIVE, GrpcDoor, LoopThread, metrics_of, status_of
 from tests.pki import Pki
 from tests.waiting import until
 
 needs_native = pytest.mark.skipif(not HAS_NATIVE, reason="chainfire-native is not installed")
 STATUS = "/etcdserverpb.Maintenance/Status"
 DEADLINE_SECONDS = 20.0
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    if request.param == "native" and not HAS_NATIVE:
-        pytest.skip("chainfire-native is not installed")
-    return str(request.param)
 
 
 @pytest.fixture(scope="module")
