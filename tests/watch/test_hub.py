@@ -60,11 +60,11 @@ def test_a_future_start_that_one_turn_reaches_and_compacts_is_told(
     client.read()
     compact = CommandKind.COMPACT, kv_pb2.CompactionRequest(revision=6).SerializeToString()
     world.apply(put(b"k"), put(b"k"), delete(b"k"), put(b"k"), put(b"k"), compact)  # 2 to 6
-    assert revisions(client) == list(range(start, 7))
-    assert revisions(other) == [2, 3, 4, 5, 6]
+    assert client.revisions() == list(range(start, 7))
+    assert other.revisions() == [2, 3, 4, 5, 6]
     client.read()
     world.put(b"k")
-    assert revisions(client) == list(range(start, 8))
+    assert client.revisions() == list(range(start, 8))
     assert not any(response.canceled for response in client.told)
 
 
@@ -79,7 +79,7 @@ def test_watchers_of_a_future_that_never_comes_leave_nothing_behind() -> None:
     gc.collect()
     assert sum(isinstance(thing, Watcher) for thing in gc.get_objects()) < 10
     world.apply(put(b"k"), put(b"k"))
-    assert revisions(kept) == [3]
+    assert kept.revisions() == [3]
 
 
 def test_a_revision_is_never_split_and_a_turn_is_joined_up_to_a_limit() -> None:
