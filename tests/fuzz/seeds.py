@@ -72,6 +72,7 @@ _HELLO = Hello(
     start_number=4,
     life=5,
     lost_data=True,
+    log_end=6,
     version="0.1.0",
 )
 _REJOIN = Rejoin(

@@ -40,6 +40,7 @@ class Ears:
         self.snapshots: list[tuple[Message, Path]] = []
         self.damages: list[Corrupt] = []
         self.sent: list[tuple[int, bool]] = []
+        self.applied_index = 0  # that any peer is known to have applied
 
     def received(self, sender: int, frames: Sequence[Frame]) -> None:
         self.reads.append(len(frames))
@@ -50,6 +51,9 @@ class Ears:
 
     def denied(self, peer: int, denial: Denial) -> None:
         self.denials.append((peer, denial))
+
+    def applied(self, peer: int) -> int:
+        return self.applied_index
 
     def unreachable(self, peer: int) -> None:
         self.unreachables.append(peer)
@@ -125,6 +129,7 @@ class Station:
             start_number=0,
             life=0,
             lost_data=False,
+            log_end=0,
             version="1",
         )
         self.transport: Transport

@@ -21,6 +21,7 @@ MINE = Hello(
     start_number=1,
     life=111,
     lost_data=False,
+    log_end=0,
     version="0.1",
 )
 THEIRS = Hello(
@@ -31,6 +32,7 @@ THEIRS = Hello(
     start_number=3,
     life=222,
     lost_data=False,
+    log_end=0,
     version="0.1",
 )
 MET = Met(22, 3, 222)
@@ -44,6 +46,7 @@ def reason(
     was_removed: bool = False,
     met: Met | None = MET,
     met_speaks: bool = False,
+    applied: int = 0,
 ) -> Reason | None:
     denial = judge(
         mine,
@@ -52,6 +55,7 @@ def reason(
         was_removed=was_removed,
         met=met,
         met_speaks=met_speaks,
+        applied=applied,
     )
     return None if denial is None else denial.reason
 
@@ -86,6 +90,14 @@ def test_a_copy_of_a_directory_whose_process_runs_is_told_apart_from_an_older_on
     assert reason(replace(THEIRS, start_number=4, life=9), met_speaks=True) is None
 
 
+def test_a_restart_whose_log_ends_before_what_was_applied_is_an_older_copy() -> None:
+    restarted = replace(THEIRS, start_number=4, life=9, log_end=40)
+    assert reason(restarted, applied=40) is None
+    assert reason(restarted, applied=41) is Reason.OLDER_COPY
+    assert reason(replace(restarted, lost_data=True, log_end=0), applied=41) is None
+    assert reason(replace(THEIRS, log_end=40), applied=41) is None, "it has gone on in this life"
+
+
 def test_a_format_that_both_speak_is_enough() -> None:
     assert reason(replace(THEIRS, format_oldest=1, format_newest=9)) is None
 
@@ -101,7 +113,9 @@ def test_somebody_else_at_the_peers_address_is_noticed_by_the_one_who_dialled() 
 
 def test_a_wiped_member_is_told_which_commands_bring_it_back() -> None:
     wiped = replace(THEIRS, incarnation=5)
-    denial = judge(MINE, wiped, is_member=True, was_removed=False, met=MET, met_speaks=False)
+    denial = judge(
+        MINE, wiped, is_member=True, was_removed=False, met=MET, met_speaks=False, applied=0
+    )
     assert denial is not None
     assert "member remove 2" in denial.text
     assert "--initial-cluster-state=existing" in denial.text
@@ -114,11 +128,11 @@ def test_only_what_changes_is_news() -> None:
 
 
 def test_hello_is_pinned() -> None:
-    hello = replace(THEIRS, lost_data=True, channel=Channel.BULK)
+    hello = replace(THEIRS, lost_data=True, channel=Channel.BULK, log_end=5)
     body = bytes.fromhex(
         "40 43465031 01 01 02 01"
         "0000000000000007 0000000000000002 0000000000000001"
-        "0000000000000016 0000000000000003 00000000000000de"
+        "0000000000000016 0000000000000003 00000000000000de 0000000000000005"
         "302e31"
     )
     assert handshake.encode_hello(HELLO, hello) == body

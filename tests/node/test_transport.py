@@ -359,13 +359,31 @@ async def test_a_port_that_is_taken_is_named() -> None:
 
 
 @on_servers_loop
-async def test_a_lost_disk_is_told_in_the_handshake() -> None:
-    async with stations() as (one, two):
-        one.transport.set_lost_data(True)
+async def test_a_lost_disk_is_told_in_the_handshake_and_that_it_was_made_good() -> None:
+    async with stations(1) as (two,):
+        one = Station(7, free_port())
+        one.hello = replace(one.hello, lost_data=True)
+        await one.begin()
         two.sees(one)
         one.sees(two)
         await until(lambda: two.ears.hellos)
         assert two.ears.hellos[0][1].lost_data
+        one.transport.made_good(40)
+        await until(lambda: not two.ears.hellos[-1][1].lost_data)
+        assert two.ears.hellos[-1][1].log_end == 40
+        await one.end()
+
+
+@on_servers_loop
+async def test_a_restart_whose_log_ends_before_what_was_applied_is_turned_away() -> None:
+    async with connected() as (one, two):
+        await two.end()
+        one.ears.applied_index = 7
+        two.hello = replace(two.hello, log_end=6)
+        await two.begin()
+        two.sees(one)
+        await until(lambda: two.ears.denials)
+        assert two.ears.denials[0][1].reason is Reason.OLDER_COPY
 
 
 @on_servers_loop

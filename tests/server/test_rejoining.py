@@ -212,6 +212,39 @@ async def test_a_copy_made_in_the_life_before_is_found_by_what_the_leader_was_pr
 
 
 @on_loop
+async def test_a_copy_made_in_the_life_before_is_found_by_what_a_follower_has_heard(
+    tmp_path: Path,
+) -> None:
+    """The leader that it had answered is gone: the other one knows, as long as it runs."""
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        await lead(cluster, "a")
+        await put(cluster.node("a"), b"k")
+        await until(cluster.is_even)
+        shutil.copytree(tmp_path / "c", tmp_path / "copy")
+        await put(cluster.node("a"), b"later")
+        await until(cluster.is_even)
+        c, b = cluster.node("c"), cluster.node("b")
+        applied = c.machine.applied_index
+        await until(lambda: b.peering.applied(c.member_id) >= applied)
+        await kill(cluster, "a")
+        await kill(cluster, "c")
+        shutil.rmtree(tmp_path / "c")
+        (tmp_path / "copy").rename(tmp_path / "c")
+        older = Member(cluster.configs["c"])
+        with pytest.raises(OlderCopy, match="and had applied entry"):
+            await end_of(older)
+        assert older.starts_anew
+        again = asyncio.create_task(cluster.start("c"))
+        await cluster.start("a")
+        await again
+        await until(lambda: not registry_of(cluster, "c").has_lost_data)
+        await until(cluster.is_even)
+        await cluster.stop("c")
+        await cluster.start("c")
+        await until(cluster.is_even)
+
+
+@on_loop
 async def test_who_runs_beside_a_newer_copy_of_its_directory_is_refused(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         await put(cluster.node("a"), b"k")

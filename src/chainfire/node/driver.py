@@ -265,7 +265,8 @@ class Driver:
                 case Clock(term, reading_ms):
                     self.lease_clock.heard(term, reading_ms)
                     continue
-                case Chain():
+                case Chain(index):
+                    self.reports.heard_applied(sender, index)
                     self._divergence.heard(sender, frame)
                 case Forward(commands):
                     self._proposer.forwarded(sender, commands)

@@ -10,7 +10,14 @@ or replaced by an older copy, finds out here and not by damage:
     another incarnation            its data is gone: it must come back under a new id
     a smaller start number, or     an older copy of its disk; or, while the life that was met
     the same one in another life   still speaks, two processes on copies of it
-    a later start number           a restart: the life before it has ended
+    a later start number           a restart: the life before it has ended;
+    with a log that ends before    or an older copy, made in the very life that ran last
+    what it is known to have applied
+
+Peers know the last from what it told them (`reports`), in memory, as long as they
+run: a member applies what its own disk holds durably, so its log never ends
+before that again. Nobody can tell of what it told nobody, or of what all who
+heard it have forgotten with their processes.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ FORMAT_OLDEST: Final = 1  # of those that this version speaks
 FORMAT_NEWEST: Final = 1
 HELLO_BYTES_MAX: Final = 4096  # also of a Denied
 
-_HELLO = struct.Struct(">BIBBBB6Q")
+_HELLO = struct.Struct(">BIBBBB7Q")
 _LOST_DATA = 1
 _PING = struct.Struct(">BQ")
 _START_NUMBER = struct.Struct(">Q")
@@ -79,6 +86,7 @@ class Hello:
     start_number: int
     life: int  # random, per process: tells a reconnect from a second start with the same number
     lost_data: bool  # it has lost what it had acknowledged: a leader resets its progress
+    log_end: int  # index up to which its log held entries when this life began, or had caught up
     version: str
     channel: Channel = Channel.URGENT
     format_oldest: int = FORMAT_OLDEST
@@ -109,16 +117,18 @@ def judge(
     was_removed: bool,
     met: Met | None,
     met_speaks: bool,
+    applied: int,
 ) -> Denial | None:
     """None: they may talk to us. `met` is what we remember of their id.
 
     `mine.to` is whom we dialled, 0 when they dialled us. `met_speaks`: the life that was met
-    has a connection to us on which it was heard a moment ago.
+    has a connection to us on which it was heard a moment ago. `applied`: the highest index that
+    they are known to have applied.
     """
     return (
         _other_cluster(mine, theirs)
         or _other_member(mine, theirs, is_member=is_member, was_removed=was_removed)
-        or _other_disk(theirs, met, met_speaks=met_speaks)
+        or _other_disk(theirs, met, met_speaks=met_speaks, applied=applied)
     )
 
 
@@ -182,7 +192,7 @@ def _other_member(
     return None
 
 
-def _other_disk(theirs: Hello, met: Met | None, *, met_speaks: bool) -> Denial | None:
+def _other_disk(theirs: Hello, met: Met | None, *, met_speaks: bool, applied: int) -> Denial | None:
     if met is None:
         return None
     if theirs.incarnation != met.incarnation:
@@ -206,13 +216,23 @@ def _other_disk(theirs: Hello, met: Met | None, *, met_speaks: bool) -> Denial |
                 f"{numbers} and still runs: two processes run on copies of one data directory. "
                 "Leave the one with the larger number; stop the other",
             )
-        return Denial(
-            Reason.OLDER_COPY,
-            f"{numbers}: its data directory is an older copy. Start it with the newest directory; "
-            "if that is lost, remove the member and add it anew",
-            met.start_number,
+        return _older_copy(numbers, met)
+    if theirs.log_end < applied and theirs.life != met.life and not theirs.lost_data:
+        return _older_copy(
+            f"member {theirs.sender:x} comes with a log that ends at entry {theirs.log_end}, and "
+            f"had applied entry {applied} before",
+            met,
         )
     return None
+
+
+def _older_copy(found: str, met: Met) -> Denial:
+    return Denial(
+        Reason.OLDER_COPY,
+        f"{found}: its data directory is an older copy. Start it with the newest directory; if "
+        "that is lost, remove the member and add it anew",
+        met.start_number,
+    )
 
 
 # ── bytes ───────────────────────────────────────────────────────────────────
@@ -235,6 +255,7 @@ def encode_hello(kind: int, hello: Hello) -> bytes:
             h.incarnation,
             h.start_number,
             h.life,
+            h.log_end,
         )
         + h.version.encode()
     )
@@ -246,7 +267,7 @@ def decode_hello(kind: int, body: bytes) -> Hello:
         found, magic, oldest, newest, channel, flags, *ids = _HELLO.unpack_from(body)
         if (found, magic) != (kind, MAGIC):
             raise BadFrame("a connection that does not begin with a Chainfire member's hello")
-        cluster_id, sender, to, incarnation, start_number, life = ids
+        cluster_id, sender, to, incarnation, start_number, life, log_end = ids
         return Hello(
             cluster_id=cluster_id,
             sender=sender,
@@ -255,6 +276,7 @@ def decode_hello(kind: int, body: bytes) -> Hello:
             start_number=start_number,
             life=life,
             lost_data=bool(flags & _LOST_DATA),
+            log_end=log_end,
             version=body[_HELLO.size :].decode(),
             channel=Channel(channel),
             format_oldest=oldest,

@@ -124,7 +124,7 @@ class Peering:
             self._driver.standing.become_full()
             log.info("caught up: this member votes again")
             if self._transport is not None:
-                self._transport.set_lost_data(False)
+                self._transport.made_good(self._driver.machine.applied_index)
         self._follow_membership()
 
     def _follow_membership(self) -> None:
@@ -183,6 +183,9 @@ class Peering:
             self._die(OlderCopy(f"member {peer:x} says: {denial.text}", denial.start_number))
         elif denial.reason in FATAL_REASONS:
             self._die(Damaged(f"member {peer:x} says: {denial.text}"))
+
+    def applied(self, peer: int) -> int:
+        return self._driver.reports.applied(peer)
 
     def unreachable(self, peer: int) -> None:
         self._driver.unreachable(peer)

@@ -37,6 +37,10 @@ class PeerHandler(Protocol):
         """The peer does not speak with us; asked again later. FATAL_REASONS do not mend."""
         ...
 
+    def applied(self, peer: int) -> int:
+        """The highest index that this peer is known to have applied, in whatever life; 0: none."""
+        ...
+
     def unreachable(self, peer: int) -> None:
         """Something for this peer was dropped: it is not connected, or too much waits for it."""
         ...
@@ -99,8 +103,9 @@ class PeerTransport(Protocol):
         """
         ...
 
-    def set_lost_data(self, lost: bool) -> None:
-        """What is said of this member from now on: connections are made anew to say it."""
+    def made_good(self, log_end: int) -> None:
+        """This member holds what it had lost, its log reaches so far: connections are made anew to
+        say it."""
         ...
 
     def statistics(self) -> TransportStatistics: ...

@@ -45,6 +45,7 @@ class Reports:
         self._machine = machine
         self._effects = effects
         self._peers: dict[int, _Peer] = {}
+        self._applied: dict[int, int] = {}  # the highest index that each has said to have applied
         self._due_ms = 0
 
     def heard(self, sender: int, report: Report, now_ms: int) -> None:
@@ -52,6 +53,19 @@ class Reports:
         unbroken = known is not None and not known.is_gone and now_ms - known.at_ms <= LOST_MS
         first_ms = known.first_ms if known is not None and unbroken else now_ms
         self._peers[sender] = _Peer(report, now_ms, first_ms)
+        self.heard_applied(sender, report.applied_index)
+
+    def heard_applied(self, sender: int, index: int) -> None:
+        """It has applied the entry at this index, and with it all before."""
+        if index > self._applied.get(sender, 0):
+            self._applied[sender] = index
+
+    def applied(self, peer: int) -> int:
+        """The highest index that it is known to have applied, in whatever life; 0: none.
+
+        A log never ends before what was applied of it: the entry was durable there by then.
+        """
+        return self._applied.get(peer, 0)
 
     def gone(self, peer: int) -> None:
         """Its process has ended: it is not there, as of now."""
@@ -70,6 +84,7 @@ class Reports:
                 self._effects.send(peer, report)
         for gone in sorted(self._peers.keys() - members.keys()):
             del self._peers[gone]
+            self._applied.pop(gone, None)
 
     def own(self) -> Report:
         core, machine = self._core, self._machine

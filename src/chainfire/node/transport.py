@@ -164,9 +164,9 @@ class Transport:
                     self._dialer(id, Channel.URGENT, urls), self._dialer(id, Channel.BULK, urls)
                 )
 
-    def set_lost_data(self, lost: bool) -> None:
+    def made_good(self, log_end: int) -> None:
         """What handshakes say about this member from now on; peers hear it at once."""
-        self.hello = replace(self.hello, lost_data=lost)
+        self.hello = replace(self.hello, lost_data=False, log_end=log_end)
         for peer in self._peers.values():
             peer.urgent.redial()
             peer.bulk.redial()
@@ -271,6 +271,7 @@ class Transport:
                 was_removed=self._registry.was_removed(theirs.sender),
                 met=met,
                 met_speaks=met is not None and self._accepting.speaks(theirs.sender, met.life),
+                applied=self._handler.applied(theirs.sender),
             )
             if denial is not None:
                 return denial

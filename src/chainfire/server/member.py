@@ -235,6 +235,7 @@ def make_transport(config: Config, opened: Opened, registry: Registry, node: Nod
         start_number=opened.start_number,
         life=secrets.randbits(64),
         lost_data=registry.has_lost_data,
+        log_end=opened.log.last_index(),
         version=VERSION,
     )
     snapshots = Snapshots(

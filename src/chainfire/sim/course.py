@@ -76,7 +76,7 @@ class Course:
         is_rolled_out = is_rolled_out or "exile" in world.shape.faults
         if is_rolled_out:
             self._complete_rollout()
-        whose = {"membership", "join", "remove", "lose_disk"}
+        whose = {"membership", "join", "remove", "lose_disk", "set_back"}
         alone = world.chance.random() < 0.6 or is_rolled_out
         if alone and not whose & {*world.shape.faults}:
             self._heal_a_majority(they_differ=is_rolled_out or world.chance.random() < 0.7)

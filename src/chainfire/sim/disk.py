@@ -209,6 +209,24 @@ class Disk:
         self.lost_data = True
         self._attach()
 
+    # ── copies ──────────────────────────────────────────────────────────────
+
+    def image(self) -> Disk:
+        """What a copy of all its files would hold."""
+        assert self.witness is not None
+        copy = Disk(self._dice)
+        copy.log, copy.state, copy.live = self.log.copy(), self.state.copy(), self.live
+        copy.witness = SimWitness(copy.power, self.witness.promise)
+        return copy
+
+    def set_back(self, image: Disk) -> None:
+        """While its member is down: it holds what it held when that copy was made."""
+        assert image.witness is not None
+        self.log, self.state, self.live = image.log, image.state, image.live
+        self.witness = SimWitness(self.power, image.witness.promise)
+        self.staged.clear()
+        self._attach()
+
     # ── failures ────────────────────────────────────────────────────────────
 
     def set_full(self, full: bool) -> None:

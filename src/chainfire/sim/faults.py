@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
+from chainfire.node.logstore import LogMeta, last_position
 from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transition
 from chainfire.raft.ready import Role
 from chainfire.sim.cables import Cables
+from chainfire.sim.disk import Disk
 from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.opening import described, may_begin_anew, stored_conf
@@ -243,18 +245,45 @@ class Faults:
     def _lose_disk(self, member: SimMember) -> bool:
         """One at a time, and only where the others are a quorum, as it knows them: whom it knew
         tells it how new its promises can be. The membership may change afterwards."""
-        others = [other for other in self._world.members.values() if other is not member]
-        if any(other.disk.lost_data for other in others) or not may_begin_anew(member.disk):
-            return False
-        if stored_conf(member.disk) != self._world.newest_conf:
-            return False
-        if member.disk.full or member.disk.stalled:
+        if not self._may_lose(member, member.disk):
             return False
         self._world.note("loses its disk", member.id)
         if member.up:
             member.end("lost its disk", power=self._dice.random() < 0.5)
         member.lose_disk()
         return True
+
+    def _set_back(self, member: SimMember) -> bool:
+        """A copy of its disk is made, and takes its place a while later, in the same life."""
+        if not member.up or member.disk.lost_data:
+            return False
+        self._world.note("is copied", member.id)
+        copy, delay = member.disk.image(), self._ms(20, 5000)
+        self._later(delay, self._come_back_older, member, member.life, copy)
+        return True
+
+    def _come_back_older(self, member: SimMember, life: int, copy: Disk) -> None:
+        """If somebody who is up knows that it has applied more since: nobody else can tell."""
+        last_index, _ = last_position(copy.log, LogMeta.read(copy.log))
+        if (
+            member.life == life
+            and self._may_lose(member, copy)
+            and any(
+                other.driver is not None and other.driver.reports.applied(member.id) > last_index
+                for other in self._world.members.values()
+            )
+        ):
+            self._world.note("comes back older", member.id)
+            member.come_back_older(copy)
+
+    def _may_lose(self, member: SimMember, disk: Disk) -> bool:
+        """Whether it may begin anew, as a member that knows of the others what this disk holds."""
+        others = [other for other in self._world.members.values() if other is not member]
+        if any(other.disk.lost_data for other in others) or not may_begin_anew(disk):
+            return False
+        if stored_conf(disk) != self._world.newest_conf:
+            return False
+        return not (member.disk.full or member.disk.stalled)
 
     # ── the network ─────────────────────────────────────────────────────────
 

@@ -81,6 +81,7 @@ class SimMember:
         self.power_losses = 0
         self.durable = DurableLog()
         self.forgotten: DurableLog | None = None  # what it had on a disk that is lost
+        self.is_set_back = False  # it is being started on an older copy of its disk
         self.met: dict[int, int] = {}  # whose life, of those that have lost their disk
         self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
@@ -164,7 +165,8 @@ class SimMember:
             self._sync_us,
         )
         self._upkeep.begin()
-        self.shown.begin(self.driver)
+        if not self.is_set_back:  # it may well show less, until somebody tells it
+            self.shown.begin(self.driver)
         self.wake()
         self._world.started(self)
 
@@ -195,6 +197,25 @@ class SimMember:
         assert self.driver is None
         begin_anew(self.disk)
         self.forgotten, self.durable = self.forgotten or self.durable, DurableLog()
+
+    def come_back_older(self, copy: Disk) -> None:
+        """Killed, and started on a copy of its disk; somebody who is up knows it for an older one
+        (`takes_for_older_copy`), so that it begins anew."""
+        held, self.is_set_back = self.durable, True
+        self.end("set back", power=False)
+        self.disk.set_back(copy)
+        self.start()
+        self.is_set_back = False
+        if self.driver is not None:
+            raise Violation(f"member {self.id} runs on an older copy of its disk")
+        self.forgotten = held
+        self.branches["older copies found"] += 1
+
+    def takes_for_older_copy(self, other: SimMember) -> bool:
+        """As the handshake does with a member that has been started."""
+        if self.driver is None or other.opened is None or other.disk.lost_data:
+            return False
+        return other.opened.log.last_index() < self.driver.reports.applied(other.id)
 
     def _restart_later(self) -> None:
         self._schedule.after(SECOND, self.start)

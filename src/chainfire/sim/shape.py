@@ -49,6 +49,7 @@ RARER_FAULTS: Final = {
     "flood": 20,  # a leader is cut off, and called all the more
     "garble": 20,  # bits flip, or bytes are missing, between two members
     "clock_jump": 10,  # a member's clock is suddenly later
+    "set_back": 10,  # a member comes back with a copy of its disk that its last life has made
 }
 # The worst that can be thought of, each drawn by every fourth seed.
 PLOTS: Final = {

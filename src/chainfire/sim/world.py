@@ -22,7 +22,7 @@ from chainfire.sim.cables import Cables, Packet
 from chainfire.sim.clients import Client, Compactor, Feeder
 from chainfire.sim.disk import Disk, SimBackend
 from chainfire.sim.faults import Faults
-from chainfire.sim.history import History, Put, Range
+from chainfire.sim.history import History, Put, Range, Violation
 from chainfire.sim.lease_ends import LeaseEnds
 from chainfire.sim.leasing import LeaseHolder
 from chainfire.sim.member import SimMember
@@ -271,6 +271,13 @@ class World:
         self.digest = hash((self.digest, self.schedule.now, machine.applied_index, machine.hash))
 
     def started(self, member: SimMember) -> None:
+        """Raises Violation when it is taken for an older copy of itself, and is none."""
+        if any(other.takes_for_older_copy(member) for other in self.members.values()):
+            if not member.is_set_back:
+                raise Violation(f"member {member.id} was restarted, and taken for an older copy")
+            member.end("is an older copy", power=False)
+            member.lose_disk()
+            return
         for client in self.clients[: self.shape.clients]:
             client.started(member)
 
