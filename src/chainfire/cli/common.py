@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chainfire.cli.failures import explain
+from chainfire.errors import ChainfireError
+
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from chainfire.client.calls import Call
     from chainfire.client.sync import SyncClient
     from chainfire.client.tls import Tls
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound="Message")
 DEFAULT_ENDPOINT = "127.0.0.1:2379"
 
 
@@ -137,6 +144,22 @@ class Options:
             return client.endpoints
         members = client.call(member_list_call()).members
         return tuple(dict.fromkeys(url for member in members for url in member.clientURLs))
+
+    def ask_each(
+        self, call: Call[R], what: str, *, cluster: bool
+    ) -> tuple[list[tuple[str, R]], int]:
+        """What each target answers, and the exit code: 1 if one does not, which is printed."""
+        replies: list[tuple[str, R]] = []
+        code = 0
+        with self.client() as client:
+            for endpoint in self.targets(client, cluster=cluster):
+                try:
+                    replies.append((endpoint, client.call_at(endpoint, call)))
+                except ChainfireError as exc:
+                    text = explain(exc).text
+                    click.echo(f"Failed to get {what} of endpoint {endpoint} ({text})", err=True)
+                    code = 1
+        return replies, code
 
     def tls(self) -> Tls | None:
         """What the files say; None: none is given. Raises InvalidArgument."""

@@ -121,16 +121,7 @@ def hashkv(shared: Options, rev: int, cluster: bool) -> int:
     write_out = shared.write_out("simple", "fields", "json", "table")
     request = pb.HashKVRequest(revision=rev)
     call = maintenance_call("HashKV", request, pb.HashKVResponse, is_read=True)
-    replies: list[tuple[str, pb.HashKVResponse]] = []
-    code = 0
-    with shared.client() as client:
-        for endpoint in shared.targets(client, cluster=cluster):
-            try:
-                replies.append((endpoint, client.call_at(endpoint, call)))
-            except ChainfireError as exc:
-                text = explain(exc).text
-                click.echo(f"Failed to get the hash of endpoint {endpoint} ({text})", err=True)
-                code = 1
+    replies, code = shared.ask_each(call, "the hash", cluster=cluster)
     write(_hash_lines(replies, write_out, hex=shared.hex))
     return code
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from chainfire.cli.common import Options, client_command
-from chainfire.cli.failures import explain
 from chainfire.cli.output import Fields, Json, write
 from chainfire.cli.table import bytes_text, table
-from chainfire.errors import ChainfireError
 from chainfire.proto import maintenance_pb2
 
 EPILOG = """\b
@@ -36,16 +32,7 @@ def show(shared: Options, *, default: str, cluster: bool) -> int:
     from chainfire.client.calls import status_call
 
     write_out = shared.write_out("table", "simple", "fields", "json", default=default)
-    replies: list[tuple[str, maintenance_pb2.StatusResponse]] = []
-    code = 0
-    with shared.client() as client:
-        for endpoint in shared.targets(client, cluster=cluster):
-            try:
-                replies.append((endpoint, client.call_at(endpoint, status_call())))
-            except ChainfireError as exc:
-                text = explain(exc).text
-                click.echo(f"Failed to get the status of endpoint {endpoint} ({text})", err=True)
-                code = 1
+    replies, code = shared.ask_each(status_call(), "the status", cluster=cluster)
     write(_lines(replies, write_out, hex=shared.hex))
     return code
 
