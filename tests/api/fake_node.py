@@ -88,6 +88,7 @@ class FakeNode:
         self.leader_id = MEMBER_ID
         self.is_learner = False
         self.held = False
+        self.is_barred = False  # reads wait, as while the disk does not take the state
         self.refusal: RequestError | None = None  # every command and read gets it
         self.proposed: list[int] = []  # kinds
         self.levels: list[int] = []  # of reads
@@ -187,7 +188,7 @@ class FakeNode:
         self.levels.append(level)
         if self.refusal is not None:
             pending.refused(self.refusal)
-        elif self.held or min_revision > self.machine.revision:
+        elif self.held or self.is_barred or min_revision > self.machine.revision:
             self._reads.append((min_revision, pending))
         else:
             pending.ready()

@@ -1,4 +1,4 @@
-"""What a coroutine hears of sliced work."""
+"""What a coroutine hears of sliced work, and when it may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any, cast
 import pytest
 
 from chainfire.api.awaiting import steps
+from chainfire.api.reads import wait_until
 from chainfire.api.services import NodeFace
+from chainfire.node.reads import ReadPending
+from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL
 
 
 class Runner:
@@ -47,5 +50,34 @@ def test_work_may_end_just_as_its_caller_goes(fails: bool) -> None:
         with pytest.raises(asyncio.CancelledError):
             await caller
         assert runner.cancelled == 1
+
+    asyncio.run(scene())
+
+
+class Reading:
+    """The part of a node that says when the store may be read."""
+
+    def __init__(self) -> None:
+        self.is_barred = False
+        self.asked: list[tuple[int, int, ReadPending]] = []
+
+    def read(self, level: int, min_revision: int, deadline: object, pending: ReadPending) -> None:
+        self.asked.append((level, min_revision, pending))
+
+
+def test_a_turn_between_the_word_that_one_may_read_and_its_hearer_may_take_it_back() -> None:
+    async def scene() -> None:
+        node = Reading()
+        caller = asyncio.create_task(wait_until(cast(NodeFace, node), LINEARIZABLE, 7))
+        await asyncio.sleep(0)
+        node.asked[0][2].ready()
+        node.is_barred = True
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [asked[:2] for asked in node.asked] == [(LINEARIZABLE, 7), (LOCAL, 0)]
+        assert not caller.done()
+        node.is_barred = False
+        node.asked[1][2].ready()
+        await caller
 
     asyncio.run(scene())

@@ -91,6 +91,26 @@ async def test_it_is_handed_over_in_the_order_of_the_line(api: Contenders) -> No
 
 
 @on_stage
+async def test_nobody_looks_along_the_line_while_the_store_may_not_be_read(
+    api: Contenders,
+) -> None:
+    for lease in (1, 2):
+        api.grant(lease)
+    await won(api, lock(api, 1))
+    looks = len(api.node.work)
+    api.node.is_barred = True
+    second = lock(api, 2)
+    await api.settled()
+    assert (api.node.machine.revision, len(api.node.work)) == (3, looks)
+    api.node.is_barred = False
+    api.node.release()
+    await api.settled()
+    assert len(api.node.work) > looks
+    unlock(api, b"l/1")
+    await won(api, second)
+
+
+@on_stage
 async def test_locks_of_other_names_are_other_locks(api: Contenders) -> None:
     for lease in (1, 2, 3):
         api.grant(lease)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
-from chainfire.api.longreplies import AT_ONCE, FIRST_STEPS, LongReplies
+from chainfire.api.longreplies import AT_ONCE, FIRST_STEPS, LOOK_AGAIN_SECONDS, LongReplies
 from chainfire.errors import Stopped
 from chainfire.node.steps import StepRunner, Steps
 from tests.node.running import on_loop, until
@@ -40,14 +40,16 @@ class Caller:
     failed = fail = done
 
 
-def replies_and_waiters() -> tuple[LongReplies, dict[object, Callable[[], None]]]:
+def replies_and_waiters(
+    is_barred: Callable[[], bool] = lambda: False,
+) -> tuple[LongReplies, dict[object, Callable[[], None]]]:
     runner = StepRunner(asyncio.get_running_loop())
     waiters: dict[object, Callable[[], None]] = {}
 
     def run_steps(work: Any, on_done: Any, on_error: Any) -> Steps:
         return runner.run(work, on_done, on_error)
 
-    return LongReplies(run_steps, waiters), waiters
+    return LongReplies(run_steps, waiters, is_barred=is_barred), waiters
 
 
 @on_loop
@@ -90,6 +92,20 @@ async def test_who_has_not_read_earlier_answers_waits_and_holds_up_no_other() ->
     assert not slow.finished
     slow.room = True
     await until(lambda: slow.answer == b"answer")
+
+
+@on_loop
+async def test_none_begins_anew_while_the_store_may_not_be_read() -> None:
+    barred = [True]
+    replies, _ = replies_and_waiters(lambda: bool(barred))
+    callers = [Caller(replies, FIRST_STEPS + 1) for _ in range(AT_ONCE + 1)]
+    for caller in callers:
+        caller.may_end = True
+    await until(lambda: all(caller.finished for caller in callers[:-1]))
+    await asyncio.sleep(2 * LOOK_AGAIN_SECONDS)  # it had looked by then
+    assert callers[-1].begun == 1
+    barred.clear()
+    await until(lambda: callers[-1].answer == b"answer")
 
 
 @on_loop

@@ -30,6 +30,7 @@ from chainfire.mvcc.read import range_steps
 from chainfire.proto.command_pb2 import LeaseGrant
 from chainfire.proto.kv_pb2 import (
     LINEARIZABLE,
+    LOCAL,
     Compare,
     DeleteRangeRequest,
     KeyValue,
@@ -175,6 +176,7 @@ async def _right_before(services: Services, name: bytes, created: int) -> bytes 
         keys_only=True,
     )
     async with services.line_walk:
+        await wait_until(services.node, LOCAL)
         store = services.node.store
         found = await steps(services.node, range_steps(store.view, store, _KEYSPACE, request))
     return KeyValue.FromString(found.rows[0]).key if found.rows else None

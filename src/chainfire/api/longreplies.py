@@ -2,7 +2,8 @@
 
 The first slice of an answer is made at once, and most end with it. One that does not starts over
 when its turn has come: when fewer than `AT_ONCE` are being made and there is room, because its
-client, and all of them together, have read enough of earlier answers (`Call.has_room`). Who waits
+client, and all of them together, have read enough of earlier answers (`Call.has_room`), and not
+while the store may not be read (`NodeFace.is_barred`). Who waits
 holds a request and nothing else; after a transaction that was applied, what is to be read, pinned
 in the store (`mvcc/later.py`). Nobody is refused: a deadline or a cancellation ends the wait.
 """
@@ -55,10 +56,17 @@ class Caller(Protocol):
 
 
 class LongReplies:
-    def __init__(self, run_steps: RunSteps, stoppable: dict[object, Callable[[], None]]) -> None:
+    def __init__(
+        self,
+        run_steps: RunSteps,
+        stoppable: dict[object, Callable[[], None]],
+        *,
+        is_barred: Callable[[], bool],
+    ) -> None:
         """`stoppable`: who waits, and what ends the wait when the member stops."""
         self.run_steps = run_steps
         self.under_way = 0
+        self._is_barred = is_barred
         self._stoppable = stoppable
         self._queue: deque[_LongReply] = deque()
         self._is_scheduled = False
@@ -116,6 +124,8 @@ class LongReplies:
         for _ in range(min(len(self._queue), LOOKS_MAX)):
             if self.under_way >= AT_ONCE:
                 return  # the end of one brings the next turn
+            if self._is_barred():
+                break
             reply = self._queue[0]
             if reply.call.has_room():
                 self.leave(reply)

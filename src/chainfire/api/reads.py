@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from chainfire.api.services import NodeFace
 from chainfire.errors import RequestError
-from chainfire.proto.kv_pb2 import SERIALIZABLE, RangeRequest
+from chainfire.proto.kv_pb2 import LOCAL, SERIALIZABLE, RangeRequest
 
 
 def level_of(request: RangeRequest) -> int:
@@ -30,9 +30,13 @@ async def wait_until(
     node: NodeFace, level: int, min_revision: int = 0, deadline: float | None = None
 ) -> None:
     """Return when the store may be read at this level. Raises what the node refuses it with."""
-    waiter = _Waiter(asyncio.get_running_loop().create_future())
-    node.read(level, min_revision, deadline, waiter)
-    await waiter.future
+    while True:
+        waiter = _Waiter(asyncio.get_running_loop().create_future())
+        node.read(level, min_revision, deadline, waiter)
+        await waiter.future
+        if not node.is_barred:
+            return
+        level, min_revision = LOCAL, 0  # a turn came between the word and its hearer
 
 
 class _Waiter:

@@ -147,6 +147,11 @@ class NodeFace(Protocol):
         """`pending.ready()` once the store may be read at this level, at once where possible."""
         ...
 
+    @property
+    def is_barred(self) -> bool:
+        """Nothing may be read now, as while the disk does not take the state; see `read`."""
+        ...
+
     def run_steps(
         self,
         work: Generator[None, None, T],
@@ -232,7 +237,9 @@ class Services:
 
     def __post_init__(self) -> None:
         node = self.node
-        self.long_replies = LongReplies(node.run_steps, self.serving.waiting)
+        self.long_replies = LongReplies(
+            node.run_steps, self.serving.waiting, is_barred=lambda: node.is_barred
+        )
         self.headers = Headers(node.cluster_id, node.member_id)
         self.watches = Hub(
             node.machine_as_applied,

@@ -246,7 +246,7 @@ class Driver:
             self._now_ms,
             deadline_ms,
             pending,
-            barred=self._barred,
+            barred=self.is_barred,
         )
 
     def received(self, sender: int, frames: Iterable[Frame]) -> bool:
@@ -357,7 +357,7 @@ class Driver:
 
         UNWRITTEN in the place of a TTL: ask `renew`. So it is for all unless a sole voter is asked.
         """
-        if self._stopped or self._divergence.is_found or not self._gate.is_current(self._barred):
+        if self._stopped or self._divergence.is_found or not self._gate.is_current(self.is_barred):
             ttls_ms = [UNWRITTEN] * len(ids)
         else:
             ttls_ms = self._renewals.kept(keyspace, ids, now_ms)
@@ -470,7 +470,7 @@ class Driver:
         said = Effects(effects.frames, effects.snapshots)
         effects.frames, effects.snapshots = {}, []
         if gate.reads.waiting:
-            if not self._barred:
+            if not self.is_barred:
                 said.reads = gate.ready()
             said.more = bool(gate.reads.waiting)
         said.remind_after = gate.begin_wait()
@@ -536,12 +536,12 @@ class Driver:
             reader.refused(Stopped())
         return effects
 
-    # ── inside a turn ───────────────────────────────────────────────────────
-
     @property
-    def _barred(self) -> bool:
-        """Whether nothing may be read now."""
+    def is_barred(self) -> bool:
+        """Nothing may be read now: memory is ahead of the rows, or a change is half done."""
         return self._stalled or not self.machine.may_be_read
+
+    # ── inside a turn ───────────────────────────────────────────────────────
 
     @property
     def _stalled(self) -> bool:

@@ -352,6 +352,11 @@ class Node:
             self._round_scheduled = True
             self._loop.call_soon(self._begin_round)
 
+    @property
+    def is_barred(self) -> bool:
+        """Nothing may be read now, at no level; `read` tells when again."""
+        return self._driver.is_barred
+
     def run_steps(
         self,
         work: Generator[None, None, T],
