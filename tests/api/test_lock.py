@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 
+from chainfire.api.places import Places
 from chainfire.api.services import Limits
 from chainfire.command import CommandKind
 from chainfire.errors import (
@@ -318,6 +319,36 @@ async def test_the_last_call_of_a_session_that_is_cancelled_removes_the_key(
     await api.settled()
     assert api.keys() == [b"l/1"]
     assert len(api.services.places) == 0
+
+
+@on_stage
+async def test_a_call_that_is_given_up_late_takes_nothing_from_one_at_another_member(
+    api: Contenders,
+) -> None:
+    """Its member was cut off: what it has its key removed with arrives when the line has moved."""
+    for lease in (1, 2, 3):
+        api.grant(lease)
+    await won(api, lock(api, 1))
+    first = lock(api, 2)
+    await api.settled()
+    third = lock(api, 3)
+    await api.settled()
+    api.services.places = Places()  # as at another member
+    again = lock(api, 2)
+    await api.settled()
+    api.node.held = True
+    first.cancel()
+    await api.settled()
+    [removal] = api.node._commands
+    api.node._commands.clear()
+    api.node.held = False
+    unlock(api, b"l/1")
+    assert (await won(api, again)).revision == 3
+    api.node._commands = [removal]
+    api.node.release()
+    await api.settled()
+    assert api.keys() == [b"l/2", b"l/3"]
+    assert not third.answers
 
 
 @on_stage

@@ -88,13 +88,21 @@ def lock_alone(do: Client) -> list[object]:
     return [
         do(LOCK + "Lock", LockRequest(name=b"l", lease=0x11)),
         do(KV + "Range", RangeRequest(key=b"l/11")),
-        do(LOCK + "Lock", LockRequest(name=b"l", lease=0x11)),
         do(LOCK + "Unlock", UnlockRequest(key=b"l/11")),
         do(LOCK + "Unlock", UnlockRequest(key=b"l/11")),
         do(LOCK + "Unlock", UnlockRequest()),
         do(LOCK + "Lock", LockRequest(name=b"l", lease=0x77)),
         do(KV + "Range", RangeRequest(key=b"l/", range_end=b"l0")),
     ]
+
+
+def lock_asked_again(do: Client) -> list[object]:
+    """The last play: ours writes the key once more, so that revisions differ from then on."""
+    do(LEASE + "LeaseGrant", LeaseGrantRequest(ID=0x12, TTL=100))
+    asked = [do(LOCK + "Lock", LockRequest(name=b"a", lease=0x12)) for _ in range(3)]
+    do(LEASE + "LeaseRevoke", LeaseRevokeRequest(ID=0x12))
+    left = do(KV + "Range", RangeRequest(key=b"a/", range_end=b"a0"))
+    return [*(answer.key for answer in asked), left.count]  # type: ignore[attr-defined]
 
 
 def lock_in_line(do: Client) -> list[object]:
@@ -173,7 +181,10 @@ def observed(do: Client) -> list[object]:
     return heard
 
 
-@pytest.mark.parametrize("play", [lock_alone, lock_in_line, lease_lost_in_line, election, observed])
+PLAYS = [lock_alone, lock_in_line, lease_lost_in_line, election, observed, lock_asked_again]
+
+
+@pytest.mark.parametrize("play", PLAYS)
 def test_answers_are_etcds(play: Play, clients: tuple[Client, Client]) -> None:
     ours, theirs = (play(client) for client in clients)
     assert ours == theirs

@@ -8,6 +8,10 @@ A claim waits for the key right before its own, and for its own: who has lost
 its key or lease while it waited is never told that it has won (etcd#11456).
 Before anybody who waited is told so, its key is looked for once more, by a
 linearizable read. A claim that is given up leaves no key that is surely its own.
+
+A session may ask again, through another member, while an earlier call of its waits at one that is
+cut off, and is given up there, or heard of, much later. So who finds its key there writes it once
+more before it is told that it has won, and who gives up removes only what is as it was left here.
 """
 
 from __future__ import annotations
@@ -105,26 +109,25 @@ async def claim(
         entered = await entry.result
         assert isinstance(entered, TxnResult)
         created = revision = entered.revision
-        if not entered.succeeded:
+        is_written = entered.succeeded
+        if not is_written:
             mine = _kv_of(entered.results[0])
             assert mine is not None
             created = mine.create_revision
             if value not in (None, mine.value):
-                await _put_value(services.node, entry.key, created, value or b"", lease)
+                put = PutRequest(key=entry.key, value=value or b"", lease=lease)
+                await entry.write(put, created)
+                is_written = True
         if not _was_alone(entered):
             revision = await _first(services, name, entry.key, created, deadline)
+        if not is_written:
+            put = PutRequest(key=entry.key, ignore_value=True, ignore_lease=True)
+            revision = await entry.write(put, created)
     except BaseException:
         entry.withdraw()
         raise
     entry.won()
     return Claim(entry.key, created, revision)
-
-
-async def _put_value(node: NodeFace, key: bytes, created: int, value: bytes, lease: int) -> None:
-    result = await propose(node, _TXN, proclamation(key, created, value, lease))
-    assert isinstance(result, TxnResult)
-    if not result.succeeded:
-        raise SessionExpired
 
 
 def proclamation(key: bytes, created: int, value: bytes, lease: int) -> bytes:
@@ -246,6 +249,16 @@ class _Entry:
         else:
             self.result.set_exception(error)
 
+    async def write(self, put: PutRequest, created: int) -> int:
+        """Write the key once more, if it is still that one; the revision. Raises SessionExpired."""
+        body = if_created(self.key, created, RequestOp(request_put=put))
+        result = await propose(self._node, _TXN, body)
+        assert isinstance(result, TxnResult)
+        if not result.succeeded:
+            raise SessionExpired
+        self._places.written(self.key, result.revision)
+        return result.revision
+
     def won(self) -> None:
         self._places.won(self.key)
         self._places.leave(self.key)
@@ -262,7 +275,8 @@ class _Entry:
             self._leave()
 
     def _leave(self) -> None:
-        made = self._places.leave(self.key)
-        if made:
-            body = if_created(self.key, made, delete(self.key))
-            self._node.propose(_TXN, body, Nobody())  # the lease's end does the same
+        written = self._places.leave(self.key)
+        if written:
+            as_left = Compare(key=self.key, target=Compare.MOD, mod_revision=written)
+            request = TxnRequest(compare=[as_left], success=[delete(self.key)])
+            self._node.propose(_TXN, request.SerializeToString(), Nobody())  # as the lease's end

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 
 class _Place:
-    __slots__ = ("calls", "made")
+    __slots__ = ("calls", "written")
 
     def __init__(self) -> None:
         self.calls = 0
-        self.made = 0  # when a call here has made the key; 0: it was there, or somebody has won
+        self.written = 0  # when a call here that has made the key, or one after it, wrote it last;
+        # 0: it was there before, or somebody has won
 
 
 class Places:
@@ -32,17 +33,23 @@ class Places:
 
     def made(self, key: bytes, revision: int) -> None:
         """One of the calls has made the key."""
-        self._places[key].made = revision
+        self._places[key].written = revision
+
+    def written(self, key: bytes, revision: int) -> None:
+        """One of the calls has written the key that was there."""
+        place = self._places[key]
+        if place.written:
+            place.written = revision
 
     def won(self, key: bytes) -> None:
         """One of the calls is told that it has what the line is for."""
-        self._places[key].made = 0
+        self._places[key].written = 0
 
     def leave(self, key: bytes) -> int:
-        """The revision at which the key was made that is to be removed now; 0 if none is."""
+        """The revision at which the key was written that is to be removed now; 0 if none is."""
         place = self._places[key]
         place.calls -= 1
         if place.calls:
             return 0
         del self._places[key]
-        return place.made
+        return place.written
