@@ -54,7 +54,7 @@ def should_clear(usage: int, quota: int) -> bool:
 
 
 def has_put(txn: TxnRequest) -> bool:
-    """Whether any branch, taken or not, nested or not, puts (etcd §3.12: NOSPACE refuses it)."""
+    """Whether any branch, taken or not, nested or not, puts: NOSPACE refuses it, as in etcd."""
     return _txn_cost(txn) > 0
 
 

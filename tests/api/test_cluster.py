@@ -1,4 +1,4 @@
-"""The Cluster service and MoveLeader: etcd's checks, texts and answers (etcd §3.13)."""
+"""The Cluster service and MoveLeader: etcd's checks, texts and answers."""
 
 from __future__ import annotations
 

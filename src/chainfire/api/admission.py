@@ -1,4 +1,7 @@
-"""What a request's metadata may ask for, looked at once before its handler (etcd §1.10)."""
+"""What a request's metadata may ask for, looked at once before its handler.
+
+etcd: v3rpc/interceptor.go.
+"""
 
 from __future__ import annotations
 

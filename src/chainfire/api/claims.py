@@ -131,7 +131,10 @@ async def claim(
 
 
 def proclamation(key: bytes, created: int, value: bytes, lease: int) -> bytes:
-    """Give the claim another value, if it is still that one. Lease 0: the one that it has."""
+    """A transaction that gives the claim another value, if it is still the one of `created`.
+
+    Lease 0: the one that it has.
+    """
     put = PutRequest(key=key, value=value, lease=lease, ignore_lease=not lease)
     return if_created(key, created, RequestOp(request_put=put))
 
@@ -141,7 +144,7 @@ def delete(key: bytes) -> RequestOp:
 
 
 def if_created(key: bytes, created: int, op: RequestOp) -> bytes:
-    """Do something to the claim, if it is still that one."""
+    """A TxnRequest that does something to the claim, if it is still the one of `created`."""
     is_it = Compare(key=key, target=Compare.CREATE, create_revision=created)
     return TxnRequest(compare=[is_it], success=[op]).SerializeToString()
 

@@ -1,4 +1,4 @@
-"""The Cluster service: who the members are, and changing that (etcd §3.13).
+"""The Cluster service: who the members are, and changing that (etcd: v3rpc/member.go).
 
 Checks stand in two places. What protects a quorum (`--strict-reconfig-check`)
 and what only a leader knows is looked at here, on what this member knows, as

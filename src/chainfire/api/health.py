@@ -1,4 +1,4 @@
-"""grpc.health.v1, and the checks behind /health, /livez and /readyz (etcd §6.1)."""
+"""grpc.health.v1, and the checks behind /health, /livez and /readyz (etcd: etcdhttp/health.go)."""
 
 from __future__ import annotations
 
@@ -148,6 +148,8 @@ CHECKS: dict[str, dict[str, _Check]] = {
 
 @dataclass(slots=True, frozen=True)
 class Verdict:
+    """What /livez or /readyz answers."""
+
     ok: bool
     report: str  # a line per check
 

@@ -16,6 +16,8 @@ LOOKS_PER_LIMIT: Final = 10  # for a leader: so exact is the end of the time wit
 
 
 class Leaderless:
+    """Streams of one member that end once no leader was known for `seconds_max`."""
+
     def __init__(self, seconds_max: float, has_leader: Callable[[], bool]) -> None:
         self._seconds_max = seconds_max
         self._has_leader = has_leader
@@ -25,7 +27,7 @@ class Leaderless:
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:
-        """What is awaited in here ends with NoLeader after that long without a leader."""
+        """What is awaited in here ends with NoLeader after `seconds_max` without a leader."""
         limit = asyncio.timeout(None)
         try:
             async with limit:

@@ -56,6 +56,8 @@ class Caller(Protocol):
 
 
 class LongReplies:
+    """Those of one member, whatever door they leave by."""
+
     def __init__(
         self,
         run_steps: RunSteps,
@@ -73,6 +75,7 @@ class LongReplies:
 
     @property
     def waiting(self) -> int:
+        """Answers whose turn has not come."""
         return len(self._queue)
 
     def run(self, call: Caller, make: Make) -> None:

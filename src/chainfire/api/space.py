@@ -1,4 +1,4 @@
-"""Whether a request fits into this member's quota (etcd §3.11, §3.12).
+"""Whether a request fits into this member's quota (etcd: v3rpc/quota.go).
 
 The quota is each member's own, so it is looked at before the log; what
 refuses writes on every member is the alarm that is raised here.

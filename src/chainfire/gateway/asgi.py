@@ -19,6 +19,8 @@ Application = Callable[
 
 @dataclass(slots=True, frozen=True)
 class RequestHead:
+    """What stands before the body."""
+
     method: str
     target: str  # path and query
     version: str  # of HTTP

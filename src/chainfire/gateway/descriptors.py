@@ -20,7 +20,7 @@ def raise_limit() -> None:
 
 
 def connections_max() -> int:
-    """Half of the descriptors at least, where there are very few."""
+    """As many as descriptors are left beside our own files; where these are few, half of them."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX

@@ -1,4 +1,7 @@
-"""What HTTP and gRPC call the same things: statuses, errors, metadata, timeouts (etcd §6.2)."""
+"""What HTTP and gRPC call the same things: statuses, errors, metadata, timeouts.
+
+Statuses: grpc-gateway's runtime/errors.go. Timeouts: the header Grpc-Timeout as gRPC has it.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,8 @@ class BadHeader(RequestError):
 
 
 class DeadlineExceeded(RequestError):
+    """The timeout that the request came with is over."""
+
     code = Code.DEADLINE_EXCEEDED
     text = "context deadline exceeded"
 
@@ -57,7 +62,7 @@ class MessageTooLarge(RequestError):
 
 
 def error_body(error: RequestError) -> str:
-    """The fields of etcd 3.5 and of 3.6 together."""
+    """The JSON of an answer that is an error: the fields of etcd 3.5 and of 3.6 together."""
     text = write_text(error.message)
     return f'{{"error":{text},"code":{int(error.code)},"message":{text},"details":[]}}'
 

@@ -74,6 +74,7 @@ _STREAM_ERROR: Final = {
 
 @cache
 def document() -> bytes:
+    """As JSON; made by the first call."""
     schemas: _Json = {"Error": _ERROR, "StreamError": _STREAM_ERROR}
     paths = {path: {"post": _operation(route, schemas)} for path, route in ROUTES.items()}
     return json.dumps(

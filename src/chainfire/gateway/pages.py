@@ -1,4 +1,4 @@
-"""What HTTP serves beside the JSON gateway: health, version, metrics, a few facts (etcd §6.1).
+"""What HTTP serves beside the JSON gateway: health, version, metrics, a few facts (etcd: etcdhttp).
 
 Paths, statuses and bodies are etcd's, down to the line ends that Go writes.
 """

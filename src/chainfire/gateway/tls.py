@@ -45,6 +45,8 @@ _VERSIONS: Final = {
 
 @dataclass(slots=True, frozen=True)
 class Pem:
+    """What was in the files when they were last read and fitted."""
+
     certificate: bytes
     key: bytes
     client_ca: bytes | None  # given: clients must show a certificate

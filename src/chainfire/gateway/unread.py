@@ -11,6 +11,8 @@ LARGE_BYTES_MIN: Final = 64 << 10  # smaller ones are not worth counting one by 
 
 
 class Unread:
+    """The bytes of one door's answers that are on their way."""
+
     def __init__(self) -> None:
         self.bytes = 0
 

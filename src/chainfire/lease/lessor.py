@@ -1,6 +1,6 @@
 """Grants, renewals and ends of leases, on the replicated clock.
 
-Pure: `clock_ms` is what applied commands brought along (design: lease clock),
+Pure: `clock_ms` is what applied commands brought along (`node.leaseclock`),
 and only goes forward. Effects go to the staged rows at once, as in mvcc; what
 is kept in memory is what a million leases may cost: one integer each for what
 they are called, and the bytes of their rows for what they are, so that a start
@@ -65,11 +65,13 @@ def may_be_granted(lease: int, ttl_ms: int) -> bool:
 
 @dataclass(slots=True, frozen=True)
 class Lease:
+    """What a lease was granted, and until when that counts."""
+
     ttl_ms: int
     deadline_ms: int  # on the replicated clock; as `lease.spare` says
 
     def left_ms(self, clock_ms: int) -> int:
-        """Of its TTL, as its holder counts it; at 0 it may live a moment longer."""
+        """What is left of its TTL, as its holder counts it; at 0 it may live a moment longer."""
         return max(0, self.deadline_ms - spare_ms(self.ttl_ms) - clock_ms)
 
 
@@ -85,6 +87,8 @@ class _Anew:
 
 
 class Lessor:
+    """All leases of all keyspaces, where the replicated clock reads `clock_ms`."""
+
     __slots__ = ("_deadlines", "_leases", "_overdue", "_renewed", "clock_ms")
 
     def __init__(self, reader: Reader, counts: Iterable[tuple[int, int]], clock_ms: int) -> None:
@@ -170,7 +174,7 @@ class Lessor:
     # ── what commands do: the same on every member ──────────────────────────
 
     def grant(self, staged: Writer, keyspace: int, lease: int, ttl_ms: int) -> None:
-        """Raises LeaseExists, InvalidArgument, with nothing changed."""
+        """Raises LeaseExists, InvalidArgument, with nothing changed. The TTL begins now."""
         if not may_be_granted(lease, ttl_ms):
             raise InvalidArgument(f"no lease can have id {lease} and a TTL of {ttl_ms} ms")
         name = _name(keyspace, lease)
@@ -182,7 +186,7 @@ class Lessor:
         self._deadlines.add(name, until_ms, self.clock_ms)
 
     def renew(self, staged: Staged, keyspace: int, ids: Sequence[int]) -> list[int]:
-        """Let these TTLs begin anew, and return them in order; 0 = there is no such lease."""
+        """Let these TTLs begin anew, and return them (ms) in order; 0 = there is no such lease."""
         leases, clock_ms, base = self._leases, self.clock_ms, keyspace << _ID_BITS
         overdue = self._overdue
         ttls_ms: list[int] = []
@@ -227,7 +231,7 @@ class Lessor:
         return row is not None and _deadline_of(row) <= self.clock_ms
 
     def remove(self, staged: Writer, keyspace: int, lease: int) -> None:
-        """End the lease; its keys are deleted, and so detached, before."""
+        """End the lease, which exists; its keys are deleted, and so detached, before."""
         name = _name(keyspace, lease)
         del self._leases[name]
         self._overdue.pop(name, None)
@@ -247,7 +251,7 @@ class Lessor:
     def kept(
         self, keyspace: int, ids: Iterable[int], now_ms: int, ahead: dict[int, None]
     ) -> list[int]:
-        """TTLs of leases whose deadlines are late enough for a renewal at `now_ms`, in order.
+        """TTLs in ms of leases whose deadlines are late enough for a renewal at `now_ms`, in order.
 
         0 = there is no such lease, UNWRITTEN = the log is to renew it. `ahead` gets those that
         had better be written soon, so that the next renewal finds the same.
@@ -284,6 +288,7 @@ class Lessor:
 
     @property
     def overdue_count(self) -> int:
+        """How many `look` has found that were neither removed nor renewed since."""
         return len(self._overdue)
 
     def overdue(self, now_ms: int, count_max: int) -> tuple[int, list[int]]:

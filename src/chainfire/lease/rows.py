@@ -42,16 +42,17 @@ def lease_bounds(keyspace: int) -> tuple[bytes, bytes]:
 
 
 def encode_lease(ttl_ms: int, deadline_ms: int) -> bytes:
+    """A row: TTL, and deadline on the replicated clock."""
     return _LEASE.pack(_FORMAT, ttl_ms, deadline_ms)
 
 
 def lease_times(row: bytes) -> tuple[int, int]:
-    """TTL and deadline that a row says."""
+    """TTL and deadline that a row says, in ms; a row whose format was looked at before."""
     return _TIMES.unpack_from(row)
 
 
 def ids_and_deadlines(keys: Sequence[bytes], values: Sequence[bytes]) -> tuple[Numbers, Numbers]:
-    """Ids, as 64 bits without a sign, and deadlines of some rows, each in their order.
+    """Ids, as 64 bits without a sign, and deadlines in ms of some rows, each in their order.
 
     Many at a time, in two calls: a start may have a million of them. Raises UnknownFormat, Corrupt.
     """

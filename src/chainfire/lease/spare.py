@@ -21,9 +21,10 @@ ANSWER_MS: Final = 100  # of it are left for the way of an answer that is not wr
 
 
 def spare_ms(ttl_ms: int) -> int:
+    """How far behind its TTL the deadline of such a lease lies."""
     return GRACE_MS + min(SPARE_MS_MAX, ttl_ms >> 5)
 
 
 def deadline_ms(clock_ms: int, ttl_ms: int) -> int:
-    """Of what is granted or renewed at this reading of the clock."""
+    """Of what is granted or renewed where the clock reads `clock_ms`; on that clock."""
     return clock_ms + ttl_ms + spare_ms(ttl_ms)

@@ -66,7 +66,10 @@ class Handlers:
         self.compactions = 0
 
     def check_alarms(self, command: Command) -> None:
-        """Raise what a command of this kind is refused with while alarms are on (etcd §3.12)."""
+        """Raise what a command of this kind is refused with while alarms are on.
+
+        etcd: applierV3Capped, applierV3Corrupt.
+        """
         cluster, name = self._cluster, command.WhichOneof("body")
         if name in _DATA_COMMANDS and cluster.has_alarm(AlarmType.CORRUPT):
             raise CorruptCluster

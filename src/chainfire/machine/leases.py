@@ -2,7 +2,7 @@
 
 `lease` knows who holds what until when, `mvcc` the keys; neither knows the
 other. A lease that ends takes its keys along: one main revision, keys in
-order, as if deleted by one request (etcd §3.9). Where one command ends several
+order, as if deleted by one request (etcd: lessor.Revoke). Where one command ends several
 leases, each has a revision of its own.
 """
 

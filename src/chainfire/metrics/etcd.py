@@ -1,4 +1,4 @@
-"""etcd's metrics: names, types, labels and buckets as in its own `/metrics` (etcd §6.3)."""
+"""etcd's metrics: names, types, labels and buckets as in its own `/metrics`."""
 
 from __future__ import annotations
 

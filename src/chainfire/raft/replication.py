@@ -131,7 +131,7 @@ def send_heartbeats(raft: Raft, ids: Iterable[int]) -> None:
         peer = raft.tracker.progress.get(id)
         if peer is None or id == raft.id:
             continue
-        # Capped by match: beyond it the follower's log is not verified (reliability §1.4).
+        # Capped by match: beyond it the follower's log is not verified (atomix/copycat#265).
         commit = min(peer.match, committed)
         raft.messages.append(
             Message(

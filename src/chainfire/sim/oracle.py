@@ -5,7 +5,7 @@ After every turn, before anybody hears of it:
 
     election safety         one leader per term
     leader completeness     who leads has all that was committed before
-    own term                who leads commits by counting what is of its own term (§5.4.2)
+    own term                who leads commits by counting what is of its own term (Raft §5.4.2)
     committed on a quorum   durable on a majority of each half of the configuration
     committed for good      nobody holds another entry at a committed index
     one history             equal hash chains and configurations at equal indexes

@@ -12,6 +12,8 @@ _WAITS: Final = -1  # `Watcher.at` of those that are here
 
 
 class Future:
+    """By their starts; those with equal starts in the order in which they came."""
+
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Watcher]] = []  # by start; may hold some that have left
         self._order = 0  # of those with equal starts

@@ -92,6 +92,8 @@ class Watcher:
 
 
 class Group:
+    """Watchers of the same keys with the same flags, who stand at the same place."""
+
     __slots__ = ("audience", "cohort", "flags", "members", "quiet", "spans")
 
     def __init__(self, cohort: Cohort, spans: tuple[Span, ...], flags: int) -> None:

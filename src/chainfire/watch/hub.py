@@ -5,7 +5,7 @@ them between two turns of the machine:
 
     live      told of every turn's changes as soon as they are written
     behind    in a cohort: all that stand at the same revision; told from the
-              store (watch.replay), a slice at a time
+              store (mvcc.history, mvcc.versions), a slice at a time
     future    its start revision is not reached yet
     parked    its stream's client reads too slowly: told nothing until it has
               read; then behind, or live if nothing has happened
@@ -50,6 +50,8 @@ _ALL_KEYSPACES: Final = -1
 
 @dataclass(slots=True, frozen=True)
 class WatchStatistics:
+    """What metrics pull."""
+
     streams: int
     watchers: int
     slow_watchers: int  # those that are not live
@@ -58,6 +60,8 @@ class WatchStatistics:
 
 
 class Hub:
+    """One for a member; used on the machine's thread."""
+
     def __init__(
         self,
         source: Source,
@@ -69,7 +73,7 @@ class Hub:
         catch_up: Callable[[], None],
         fragment_bytes_max: int,
     ) -> None:
-        """`header` makes the field of a response; `run` drives sliced work to its end.
+        """`header` makes the field of a response, given its revision; `run` drives sliced work.
 
         `may_read`: whether the store is at one revision, not between two of them. `catch_up`
         brings it, and this hub, to all that callers were told of.
@@ -104,6 +108,7 @@ class Hub:
     # ── streams and watchers ────────────────────────────────────────────────
 
     def open(self, stream: WatchStream) -> None:
+        """A stream without watchers; it owes a `close`."""
         self._streams[stream] = None
 
     def close(self, stream: WatchStream) -> None:
@@ -216,6 +221,7 @@ class Hub:
 
     @property
     def wants_changes(self) -> bool:
+        """Whether `applied` needs its changes: there is somebody to be told of them."""
         return self._live.size > 0 or self._future.first < NEVER
 
     def applied(self, changes: Sequence[Sequence[Change]], revision: int) -> None:

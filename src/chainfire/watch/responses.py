@@ -8,6 +8,7 @@ NOBODY = -1  # the watch id of answers that concern no watcher
 
 
 def created_fields(watch_id: int) -> bytes:
+    """The answer to a create request: what the watcher is told follows."""
     return WatchResponse(watch_id=watch_id, created=True).SerializeToString()
 
 
@@ -19,6 +20,7 @@ def refused_fields(reason: str) -> bytes:
 
 
 def canceled_fields(watch_id: int, reason: str = "") -> bytes:
+    """The last that is said under this id."""
     return WatchResponse(watch_id=watch_id, canceled=True, cancel_reason=reason).SerializeToString()
 
 

@@ -34,7 +34,7 @@ _NO = {WatchCreateRequest.NOPUT: Flags.NO_PUT, WatchCreateRequest.NODELETE: Flag
 
 
 class Session:
-    """`close` when the stream ends."""
+    """Of one stream, from its begin on; owes a `close` when that ends."""
 
     def __init__(
         self, hub: Hub, outlet: Outlet, *, keyspace: int = 0, permit: Permit | None = None
@@ -47,6 +47,7 @@ class Session:
         hub.open(self._stream)
 
     def close(self) -> None:
+        """Nobody is told anything more."""
         self._hub.close(self._stream)
 
     def room_again(self) -> None:
@@ -58,6 +59,7 @@ class Session:
         self._hub.block(self._stream)
 
     def request(self, request: WatchRequest) -> None:
+        """What the client says next. Answers go to the outlet; an empty message has none."""
         match request.WhichOneof("request_union"):
             case "create_request":
                 self._create(request.create_request)

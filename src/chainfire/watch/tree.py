@@ -74,6 +74,7 @@ class RangeTree(Generic[T]):
         return found
 
     def any(self) -> T | None:
+        """Some item; None: there is none."""
         return next(reversed(self._root.items)) if self._root is not None else None
 
 
