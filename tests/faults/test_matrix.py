@@ -1,6 +1,6 @@
 """One of three members comes back with a damaged file: it heals by itself, serving nothing wrong.
 
-The eight damages of etcd's matrix (reliability study, §7.5), done to our files; the outcome of each
+The eight damages of etcd's matrix, done to our files; the outcome of each
 was written down beforehand. For one member alone they stand in tests/crash/test_damage.py, among
 others: there each is refused with an explanation, or harmless.
 

@@ -1,6 +1,6 @@
 """A checker that finds nothing proves nothing: bugs are planted, and the random clusters must trip.
 
-Each planted bug is one that somebody shipped (reliability.md §3).
+Each planted bug is one that somebody shipped.
 """
 
 from __future__ import annotations

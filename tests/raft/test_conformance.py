@@ -1,4 +1,4 @@
-"""etcd/raft's own scripts, read where they lie (grammar and shapes: reliability.md §2).
+"""etcd/raft's own scripts, read where they lie.
 
 The folder is named by CHAINFIRE_RAFT_SCRIPTS; otherwise ../shared/data/raft is tried. Its scripts
 may lie in folders of any name: what a script is about, its verbs tell. Log lines, which narrate

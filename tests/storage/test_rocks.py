@@ -1,6 +1,6 @@
 """What RocksDB and its binding do when files are damaged, and what this backend makes of it.
 
-Each test pins one row of the traps in docs and design: when a new version of the binding
+Each test pins one trap: when a new version of the binding
 behaves differently, the test that fails says which rule of rocks.py may go.
 """
 
