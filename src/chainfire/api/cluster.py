@@ -56,6 +56,7 @@ _ChangeReply = MemberRemoveResponse | MemberUpdateResponse | MemberPromoteRespon
 
 
 def member_list(services: Services, call: Call) -> None:
+    """As this member knows them; with `linearizable`, as the cluster does."""
     request = decode(MemberListRequest, call.request)
     call.resume = _member_list_ready
     level = LINEARIZABLE if request.linearizable else LOCAL
@@ -79,6 +80,10 @@ def _reply(call: Call, reply: MemberListResponse | MemberAddResponse | _ChangeRe
 
 
 def member_add(services: Services, call: Call) -> None:
+    """A member that does not run yet. Refused with MemberBadUrls, PeerUrlExists, TooManyLearners.
+
+    With `strict_reconfig_check` also with NotEnoughStartedMembers, Unhealthy.
+    """
     request = decode(MemberAddRequest, call.request)
     urls = sorted(_peer_urls(request.peerURLs))  # as the id is made from them
     # As etcd: no token, but the time, so that a URL that comes back gets a new id.
@@ -130,6 +135,7 @@ def _ensure_may_add(services: Services, added: Member) -> None:
 
 
 def member_remove(services: Services, call: Call) -> None:
+    """Refused with MemberNotFound, and as `member_add` where a quorum would be in danger."""
     id_ = decode(MemberRemoveRequest, call.request).ID
     if services.limits.strict_reconfig_check:
         _ensure_may_remove(services, id_)
@@ -154,12 +160,14 @@ def _ensure_may_remove(services: Services, id_: int) -> None:
 
 
 def member_update(services: Services, call: Call) -> None:
+    """Other peer URLs for a member. Refused with MemberBadUrls, MemberNotFound, PeerUrlExists."""
     request = decode(MemberUpdateRequest, call.request)
     moved = Member(ID=request.ID, peerURLs=_peer_urls(request.peerURLs))
     _change(services, call, ChangeKind.UPDATE, request.ID, [moved], MemberUpdateResponse)
 
 
 def member_promote(services: Services, call: Call) -> None:
+    """Refused with MemberNotFound, MemberNotLearner, LearnerNotReady, NotEnoughStartedMembers."""
     id_ = decode(MemberPromoteRequest, call.request).ID
     try:
         _ensure_may_promote(services, id_)

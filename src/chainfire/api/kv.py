@@ -5,7 +5,7 @@ go to the log as the very bytes that the client sent. Every handler is a plain
 function; what happens later is the function named in `call.then` or
 `call.resume`.
 
-The order of checks is etcd's: quota, syntax, size.
+The order of checks is etcd's: quota, syntax, size (RequestTooLarge).
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ _ALARM = int(CommandKind.ALARM)
 
 
 def range_(services: Services, call: Call) -> None:
+    """Refused with EmptyKey, InvalidSortOption, InvalidArgument, Compacted, FutureRevision."""
     body = call.request
     key, level = plain.get_key(body), LINEARIZABLE
     if key is None:
@@ -159,6 +160,7 @@ async def range_stream(services: Services, stream: Stream) -> None:
 
 
 def put(services: Services, call: Call) -> None:
+    """Refused with NoSpace, EmptyKey, ValueProvided, LeaseProvided, KeyNotFound, LeaseNotFound."""
     body = call.request
     if not plain.is_put(body) or near_quota(services, body):
         request: PutRequest = decode_request(_PUT, body)
@@ -174,6 +176,7 @@ def _put_done(call: Call, result: PutResult) -> None:
 
 
 def delete_range(services: Services, call: Call) -> None:
+    """Refused with EmptyKey. That nothing was deleted is an answer."""
     if not plain.is_delete(call.request):
         syntax.check_delete(decode_request(_DELETE_RANGE, call.request))
     call.then = _delete_done
@@ -192,6 +195,7 @@ def _delete_done(call: Call, result: DeleteResult) -> None:
 
 
 def txn(services: Services, call: Call) -> None:
+    """Refused as its operations are, and with TooManyOps, DuplicateKey: then none took effect."""
     body, max_ops = call.request, services.limits.max_txn_ops
     if plain.is_txn(body, max_ops) and not near_quota(services, body):
         call.then = _txn_done
@@ -239,6 +243,7 @@ def _txn_done(call: Call, result: TxnResult) -> None:
 
 
 def compact(services: Services, call: Call) -> None:
+    """With `physical` answered once they are gone. Refused with Compacted, FutureRevision."""
     call.message = decode_request(_COMPACT, call.request)
     call.then = _compact_applied
     _propose(services, call, _COMPACT)

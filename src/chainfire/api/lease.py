@@ -45,6 +45,7 @@ _MS_PER_SECOND: Final = 1000
 
 
 def grant(services: Services, call: Call) -> None:
+    """Refused with NoSpace, LeaseTtlTooLarge, LeaseExists."""
     request = decode(LeaseGrantRequest, call.request)
     if near_quota(services, call.request) and over_quota(services, call, request):
         return
@@ -76,6 +77,7 @@ def _granted(call: Call, result: AckResult) -> None:
 
 
 def revoke(services: Services, call: Call) -> None:
+    """The lease ends, and its keys with it, in one revision. Refused with LeaseNotFound."""
     decode_request(_REVOKE, call.request)
     call.then = _revoked
     services.node.propose(_REVOKE, call.request, call)
@@ -107,6 +109,7 @@ async def keep_alive(services: Services, stream: Stream) -> None:
 
 
 def time_to_live(services: Services, call: Call) -> None:
+    """Of a lease that does not exist, TTL -1. With `keys`, those attached to it, too."""
     call.message = decode(LeaseTimeToLiveRequest, call.request)
     call.resume = _time_to_live_ready
     services.node.read(LINEARIZABLE, 0, call.deadline, call)
@@ -156,6 +159,7 @@ def _keys_read(call: Call, keys: bytes) -> None:
 
 
 def leases(services: Services, call: Call) -> None:
+    """Ids of all leases, those that end first first."""
     decode(LeaseLeasesRequest, call.request)
     call.resume = _leases_ready
     services.node.read(LINEARIZABLE, 0, call.deadline, call)

@@ -77,6 +77,7 @@ def decode(request_type: type[_M], body: bytes) -> _M:
 
 
 def status(services: Services, call: Call) -> None:
+    """Of this member alone, as it is now. Sizes are bytes."""
     decode(StatusRequest, call.request)
     node, machine = services.node, services.node.machine
     now = node.overview.status()
@@ -113,6 +114,7 @@ def alarm_name(number: int) -> str:
 
 
 def alarm(services: Services, call: Call) -> None:
+    """Those that are on, or those that were raised or taken back. Refused with InvalidArgument."""
     request: AlarmRequest = decode_request(_ALARM, call.request)
     if request.action == AlarmRequest.GET:
         call.message = request
@@ -146,12 +148,14 @@ def _alarm_done(call: Call, result: AlarmResult) -> None:
 
 
 def defragment(services: Services, call: Call) -> None:
+    """The engine is asked to give space back, which it does when it likes."""
     decode(DefragmentRequest, call.request)
     services.node.nudge_compaction()
     call.reply(b"")
 
 
 def hash_(services: Services, call: Call) -> None:
+    """The low 32 bits of the hash chain's end."""
     decode(HashRequest, call.request)
     call.resume = _hash_ready
     services.node.read(SERIALIZABLE, 0, call.deadline, call)
@@ -165,6 +169,7 @@ def _hash_ready(call: Call) -> None:
 
 
 def hash_kv_(services: Services, call: Call) -> None:
+    """Of keys and history at a revision, 0 = now. Refused with Compacted, FutureRevision."""
     call.message = decode(HashKVRequest, call.request)
     call.resume = _hash_kv_ready
     # Not LOCAL: a put may be answered before it is applied, and who made it asks next.
@@ -217,7 +222,10 @@ async def snapshot(services: Services, stream: Stream) -> None:
 
 
 def move_leader(services: Services, call: Call) -> None:
-    """Answered when the other one leads; no header, as etcd."""
+    """Answered when the other one leads; no header, as etcd.
+
+    Raises NotLeader, BadLeaderTransferee.
+    """
     target_id = decode(MoveLeaderRequest, call.request).targetID
     node = services.node
     if node.leader_id != node.member_id:
@@ -234,6 +242,7 @@ def _leader_moved(call: Call, _: Result) -> None:
 
 
 def downgrade(services: Services, call: Call) -> None:
+    """ENABLE is Unimplemented: no earlier version reads this member's data. Else as in etcd."""
     call.message = decode(DowngradeRequest, call.request)
     if call.message.action not in DowngradeRequest.DowngradeAction.values():
         raise UnknownMethod
