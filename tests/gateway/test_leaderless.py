@@ -91,3 +91,36 @@ def test_a_leader_that_is_back_in_time_ends_nothing(
     door.thread.call(blink)
     assert streaming.is_active()
     streaming.cancel()
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_that_is_opened_while_a_leader_is_elected_goes_on(
+    opened: Callable[[float], GrpcDoor], path: str
+) -> None:
+    """Its client's member led, and is gone; or etcdctl would give its watch up."""
+    door = opened(60)
+    leader = door.api.node.leader_id
+    door.thread.call(lambda: setattr(door.api.node, "leader_id", 0))
+    streaming = open_stream(door, path, REQUIRES_LEADER)
+    door.thread.call(lambda: setattr(door.api.node, "leader_id", leader))
+    assert streaming.is_active()
+    streaming.cancel()
+
+
+def test_a_stream_is_refused_where_there_has_been_no_leader_for_long(
+    opened: Callable[[float], GrpcDoor],
+) -> None:
+    door = opened(60)
+    path = "/etcdserverpb.Watch/Watch"
+    first = open_stream(door, path, REQUIRES_LEADER)
+
+    def lose() -> None:
+        door.api.node.leader_id = 0
+        door.api.services.leaderless._leader_seen -= 60
+
+    door.thread.call(lose)
+    late = door.channel.stream_stream(path)(
+        iter((STREAMS[path].SerializeToString(),)), timeout=10, metadata=REQUIRES_LEADER
+    )
+    assert status_of(lambda: late) == NO_LEADER
+    first.cancel()

@@ -16,11 +16,24 @@ _CLIENT_VERSION = "client-api-version"
 _HAS_LEADER = "hasleader"
 
 
-def admit(services: Services, metadata: Metadata, kind: str = "unary") -> bool:
-    """Whether the client requires a leader.
+def admit(services: Services, metadata: Metadata) -> None:
+    """Raises NoLeader where the client requires one and there is none, InvalidClientApiVersion."""
+    if _requires_leader(services, metadata, "unary") and not services.node.leader_id:
+        raise NoLeader
 
-    Raises NoLeader where it does and there is none, InvalidClientApiVersion.
-    """
+
+@asynccontextmanager
+async def admitted(services: Services, metadata: Metadata) -> AsyncIterator[None]:
+    """As `admit`, around a stream: NoLeader where there has been none for long, now or later."""
+    if _requires_leader(services, metadata, "stream"):
+        async with services.leaderless.bounded():
+            yield
+    else:
+        yield
+
+
+def _requires_leader(services: Services, metadata: Metadata, kind: str) -> bool:
+    """Raises InvalidClientApiVersion."""
     version = "unknown"
     requires_leader = False
     for key, value in metadata:
@@ -29,19 +42,7 @@ def admit(services: Services, metadata: Metadata, kind: str = "unary") -> bool:
         elif key == _HAS_LEADER:
             requires_leader = _text(value) == "true"
     services.counters.count_client(kind, version)
-    if requires_leader and not services.node.leader_id:
-        raise NoLeader
     return requires_leader
-
-
-@asynccontextmanager
-async def admitted(services: Services, metadata: Metadata) -> AsyncIterator[None]:
-    """As `admit`, around a stream, which ends if the leader it requires is lost for long."""
-    if admit(services, metadata, "stream"):
-        async with services.leaderless.bounded():
-            yield
-    else:
-        yield
 
 
 def _text(value: str | bytes) -> str:

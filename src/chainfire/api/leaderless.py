@@ -1,6 +1,10 @@
 """The end of streams whose clients require a leader, once there has been none for a while.
 
-One timer looks for all streams of a member, and runs only while there are any.
+That a leader's process is gone is known here within milliseconds, when its clients are about to
+come to the others: a watch that is refused while they elect is over for etcdctl, and for etcd's
+client. So a stream is refused only where those that are open would end.
+
+One timer looks for all streams of a member, and runs only while there are any, or no leader.
 """
 
 from __future__ import annotations
@@ -27,28 +31,31 @@ class Leaderless:
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:
-        """What is awaited in here ends with NoLeader after `seconds_max` without a leader."""
+        """What is awaited in here ends with NoLeader after `seconds_max` without a leader, which
+        may be over already.
+        """
+        if self._look is None:
+            self._leader_seen = asyncio.get_running_loop().time()
+            self._look_again()
+        if not self._has_leader() and self._is_over:
+            raise NoLeader
         limit = asyncio.timeout(None)
         try:
             async with limit:
                 self._streams.add(limit)
-                if self._look is None:
-                    self._leader_seen = asyncio.get_running_loop().time()
-                    self._look_again()
                 try:
                     yield
                 finally:
-                    self._forget(limit)
+                    self._streams.discard(limit)
         except TimeoutError as exc:
             if limit.expired():
                 raise NoLeader from exc
             raise
 
-    def _forget(self, limit: asyncio.Timeout) -> None:
-        self._streams.discard(limit)
-        if not self._streams and self._look is not None:
-            self._look.cancel()
-            self._look = None
+    @property
+    def _is_over(self) -> bool:
+        """Whether the last leader that was seen was seen that long ago."""
+        return asyncio.get_running_loop().time() - self._leader_seen >= self._seconds_max
 
     def _look_again(self) -> None:
         pause = self._seconds_max / LOOKS_PER_LIMIT
@@ -58,10 +65,11 @@ class Leaderless:
         now = asyncio.get_running_loop().time()
         if self._has_leader():
             self._leader_seen = now
-        elif now - self._leader_seen >= self._seconds_max:
+            if not self._streams:
+                self._look = None
+                return
+        elif self._is_over:
             for limit in self._streams:
                 limit.reschedule(now)
             self._streams.clear()
-            self._look = None
-            return
         self._look_again()
