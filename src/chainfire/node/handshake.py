@@ -3,7 +3,7 @@
 Pure. Bytes: docs/formats.md, "Between members". Both sides judge the other by
 the same rules; the one who was dialled answers first.
 
-Design §7: peers remember, durably, under which incarnation (one per data
+Peers remember, durably, under which incarnation (one per data
 directory) and start number they met an id. So a member whose disk was lost,
 or replaced by an older copy, finds out here and not by damage:
 

@@ -1,7 +1,7 @@
 """The member's beat: the driver's ticks, and what is looked at with each of them.
 
 Whatever was missed while the loop was busy, a late beat ticks once, and only
-after all sockets were read (design §7).
+after all sockets were read: word of a leader may be among what came meanwhile.
 """
 
 from __future__ import annotations

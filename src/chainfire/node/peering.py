@@ -1,6 +1,6 @@
 """What a running member does about what it hears of its peers; implements `peers.PeerHandler`.
 
-Death of a leader (design §7): `gone` means that its process has ended. All
+Death of a leader: `gone` means that its process has ended. All
 followers hear of it at about the same time, so they stand one after the other,
 in the order of their ids, or they would split the votes; who still hears the
 leader refuses a pre-vote, so each asks again as long as there is none. A

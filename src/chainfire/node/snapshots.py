@@ -1,6 +1,6 @@
 """Snapshots between members: who sends, who receives, how far it is.
 
-Design §5: nothing is stored for it; a checkpoint of `state/` is made when a
+Nothing is stored for it; a checkpoint of `state/` is made when a
 follower needs one. Sends share one pace, so that they do not crowd out what
 members say to each other meanwhile. One is received at a time, the newest:
 who offers another has given the one before up, or leads instead of its sender.

@@ -184,7 +184,7 @@ class Upkeep:
             self._cut_log(applied)
 
     def _cut_log(self, durable: int) -> None:
-        """Design §5: never further than what is durable in state/, nor than slow followers need."""
+        """Never further than what is durable in state/, nor than slow followers need."""
         # Catch-up entries that are too large to be kept in memory are not kept on disk either.
         behind = max(self._applied - self._settings.catchup_entries, self._log.tail_first_index - 1)
         cut = min(durable, self._applied, behind)
