@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -261,7 +263,14 @@ async def test_who_asks_a_removed_member_is_refused_at_once_and_not_at_its_end(
         node.renew([7], renewal)
         assert isinstance(renewal.error, Stopped)
         await put(cluster.node(asked), b"the others go on")
+        port = cluster.configs[name].network.listen_client_urls[0].port
+        await until(lambda: is_refused(port))
         assert not node.failed.done(), "it may still be needed"
+
+
+def is_refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 @on_loop

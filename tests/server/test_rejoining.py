@@ -135,8 +135,9 @@ async def test_a_member_whose_disk_is_lost_asks_who_the_others_are_by_now(tmp_pa
 
 
 async def kill(cluster: Cluster, name: str) -> None:
-    """It stops, and its directory is what a kill -9 would have left."""
+    """It stops, and its directory is what a kill -9 would have left: nobody hears of it after."""
     data, image = cluster.root / name, cluster.root / "image"
+    await cluster.node(name).peering.aclose()
     shutil.copytree(data, image)
     await cluster.stop(name)
     shutil.rmtree(data)

@@ -87,6 +87,7 @@ class Node:
         self._led = (0, 0)  # term and leader, as last logged
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[FatalError] = self._loop.create_future()
+        self.removed = asyncio.Event()  # it serves nobody any more, though others may need it
         self._steps = StepRunner(self._loop)
         self._upkeep = Upkeep(
             log=driver.log,
@@ -117,7 +118,7 @@ class Node:
         self._closed = False
         self._journal = Journal(driver, slow_turn_seconds)
         self._leaving = Leaving(
-            driver, refuse=self._refuse_all, wake=self._schedule_turn, die=self.halt
+            driver, refuse=self._end_service, wake=self._schedule_turn, die=self.halt
         )
         self._heartbeat = Heartbeat(
             driver=driver,
@@ -237,10 +238,12 @@ class Node:
     def _end_waits(self) -> None:
         self._upkeep.stop(Stopped())
         self._steps.close(Stopped())
-        self._refuse_all()
-
-    def _refuse_all(self) -> None:
         self._audience.answer(self._driver.stop().answers)
+
+    def _end_service(self) -> None:
+        """It was removed. Who waits is answered, what is running is finished."""
+        self._audience.answer(self._driver.stop().answers)
+        self.removed.set()
 
     # ── what the api asks ───────────────────────────────────────────────────
 

@@ -1,15 +1,18 @@
 """A whole member: disk, node, doors, in the order in which they start and, reversed, stop.
 
 open the data directory -> raft, driver, node -> replay and lead -> doors
+
+A member that was removed closes its doors at once, and ends when others need it no more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import random
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +67,8 @@ class Member:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stack = AsyncExitStack()
+        self._doors = AsyncExitStack()
+        self._leaving: asyncio.Task[None] | None = None  # closes them when it is removed
         self.node: Node | None = None
         self._opened: Opened | None = None
         self.starts_anew = False  # another start mends what this one failed of, or ended with
@@ -93,7 +98,10 @@ class Member:
             await node.start(START_SECONDS_MAX if is_alone else None, transport)
             counters = ApiCounters(extensive=config.logging.metrics == "extensive")
             services = Services(node, _limits(config), counters)
-            await open_doors(config, node, services, self._stack)
+            await self._stack.enter_async_context(self._doors)
+            await open_doors(config, node, services, self._doors)
+            self._leaving = asyncio.create_task(self._close_doors_when_removed(node))
+            self._stack.push_async_callback(self._end_leaving, node)
             self.node = node
         except BaseException as exc:
             if isinstance(exc, FatalError):
@@ -167,6 +175,20 @@ class Member:
         )
         rejoining.begin(opened.directory, rejoin)
         self.starts_anew = True
+
+    async def _close_doors_when_removed(self, node: Node) -> None:
+        """So that whoever calls finds another member."""
+        await node.removed.wait()
+        log.info("removed: the doors are closed")
+        await self._doors.aclose()
+
+    async def _end_leaving(self, node: Node) -> None:
+        task = self._leaving
+        assert task is not None
+        if not node.removed.is_set():
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
     async def failed(self) -> FatalError:
         """Wait until the member stops by itself."""
