@@ -36,7 +36,7 @@ from chainfire.storage.witness import Witness
 from tests import report
 from tests.crash import damage
 from tests.crash.damage import FILES, live_state
-from tests.node.running import on_loop
+from tests.node.running import on_servers_loop
 from tests.node.world import Caller
 from tests.server.directories import put
 from tests.server.test_clusters import Cluster, _url, cluster_of, until
@@ -106,7 +106,7 @@ async def made_good(root: Path, losses: Sequence[str]) -> None:
         await until(cluster.is_even)
 
 
-@on_loop
+@on_servers_loop
 async def test_a_member_whose_disk_is_lost_asks_who_the_others_are_by_now(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         await put(cluster.node("a"), b"k")
@@ -159,7 +159,7 @@ def registry_of(cluster: Cluster, name: str) -> Registry:
     return cluster.node(name).peering._registry
 
 
-@on_loop
+@on_servers_loop
 async def test_an_older_copy_of_a_directory_is_made_good_from_the_other_members(
     tmp_path: Path,
 ) -> None:
@@ -188,7 +188,7 @@ async def test_an_older_copy_of_a_directory_is_made_good_from_the_other_members(
         await put(cluster.node("c"), b"its vote counts")
 
 
-@on_loop
+@on_servers_loop
 async def test_a_copy_made_in_the_life_before_is_found_by_what_the_leader_was_promised(
     tmp_path: Path,
 ) -> None:
@@ -212,7 +212,7 @@ async def test_a_copy_made_in_the_life_before_is_found_by_what_the_leader_was_pr
         await until(cluster.is_even)
 
 
-@on_loop
+@on_servers_loop
 async def test_a_copy_made_in_the_life_before_is_found_by_what_a_follower_has_heard(
     tmp_path: Path,
 ) -> None:
@@ -245,7 +245,7 @@ async def test_a_copy_made_in_the_life_before_is_found_by_what_a_follower_has_he
         await until(cluster.is_even)
 
 
-@on_loop
+@on_servers_loop
 async def test_who_runs_beside_a_newer_copy_of_its_directory_is_refused(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         await put(cluster.node("a"), b"k")
@@ -269,7 +269,7 @@ async def test_who_runs_beside_a_newer_copy_of_its_directory_is_refused(tmp_path
 # ── refused ─────────────────────────────────────────────────────────────────
 
 
-@on_loop
+@on_servers_loop
 async def test_what_cannot_be_made_good_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         await put(cluster.node("a"), b"k")
@@ -301,7 +301,7 @@ def contents(data: Path) -> dict[str, bytes]:
     }
 
 
-@on_loop
+@on_servers_loop
 async def test_one_of_two_members_is_refused_because_the_other_is_no_quorum(
     tmp_path: Path,
 ) -> None:
@@ -314,7 +314,7 @@ async def test_one_of_two_members_is_refused_because_the_other_is_no_quorum(
             open_member(opening_settings(cluster.configs["b"]))
 
 
-@on_loop
+@on_servers_loop
 async def test_where_a_majority_has_lost_data_its_members_say_so_and_stop(tmp_path: Path) -> None:
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         await put(cluster.node("a"), b"k")
