@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from chainfire.gateway import descriptors
+from chainfire.gateway import descriptors, http_connection
 from chainfire.gateway.http_connection import HttpConnection
 from tests.gateway.doors import HttpDoor, rest
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,29 @@ def test_who_closes_only_its_own_side_is_answered(door: HttpDoor) -> None:
         client.sendall(request * 2)
         client.shutdown(socket.SHUT_WR)
         assert rest(client).count(b"HTTP/1.1 200 OK\r\n") == 2
+
+
+def test_who_waits_for_a_lock_and_closes_leaves_the_line(
+    door: HttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it may still read: if it is gone, it would have the lock until its lease ends."""
+    monkeypatch.setattr(http_connection, "LINGER_SECONDS", 600)
+    for lease in (1, 2):
+        assert door.post("/chainfire/v1/lease/grant", f'{{"ID":{lease},"TTL":100}}')[0] == 200
+    assert door.post("/chainfire/v1/lock/lock", '{"name":"l","lease":1}')[0] == 200
+
+    def in_line() -> int:
+        line = '{"key":"l/","range_end":"l0","count_only":true}'
+        return int(json.loads(door.post("/chainfire/v1/kv/range", line)[1])["count"])
+
+    body = b'{"name":"l","lease":2}'
+    head = b"POST /chainfire/v1/lock/lock HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+    with door.connect() as client:
+        client.sendall(head % len(body) + body)
+        until(lambda: in_line() == 2)
+        client.shutdown(socket.SHUT_WR)
+        until(lambda: in_line() == 1)
+        assert rest(client) == b""
 
 
 def test_connections_leave_descriptors_for_the_member_s_own_files(

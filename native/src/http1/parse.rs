@@ -32,6 +32,18 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
 }
 
+impl Head {
+    /// Whether it asks for what somebody else may have for long. A client that is gone by then would
+    /// have it, too, until its lease ends.
+    pub(super) fn stands_in_line(&self) -> bool {
+        self.pairs.iter().any(|(name, value)| {
+            let Value::Text(target) = value else { return false };
+            name == ":target"
+                && ["/lock/lock", "/election/campaign"].iter().any(|path| target.ends_with(path))
+        })
+    }
+}
+
 /// Looks for a head while its bytes come in. However small the pieces, the work is linear.
 #[derive(Default)]
 pub(super) struct HeadSearch {
@@ -222,6 +234,20 @@ mod tests {
 
     fn head(text: &str) -> Result<Option<(usize, Head)>, &'static str> {
         parse_head(text.as_bytes())
+    }
+
+    #[test]
+    fn who_waits_for_a_lock_or_to_be_elected_stands_in_line() {
+        for (path, stands) in [
+            ("/v3/lock/lock", true),
+            ("/chainfire/v1/election/campaign", true),
+            ("/v3/lock/unlock", false),
+            ("/v3/election/observe", false),
+            ("/v3/kv/put", false),
+        ] {
+            let (_, found) = head(&format!("POST {path} HTTP/1.1\r\nhost: a\r\n\r\n")).unwrap().unwrap();
+            assert_eq!(found.stands_in_line(), stands, "{path}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
     a head larger than HEAD_BYTES_MAX     431
     a request that ends too early         400
     a transfer coding but `chunked`       501
-    a client that closes its own side     answered, for a moment
+    a client that closes its own side     answered, for a moment; but not in a line for a lock
 
 Bodies are the application's affair (413, 408).
 """
@@ -32,6 +32,7 @@ _REFUSALS: Final = {  # by what h11 suggests
     431: "431 Request Header Fields Too Large",
     501: "501 Not Implemented",  # a transfer coding that is not ours
 }
+_IN_LINE: Final = ("/lock/lock", "/election/campaign")
 _TOO_MANY: Final = "too many connections"
 _TOO_MANY_BODY: Final = f'{{"error":"{_TOO_MANY}","code":14,"message":"{_TOO_MANY}","details":[]}}'
 
@@ -85,6 +86,8 @@ class HttpConnection(H11Protocol):
                 self._refuse("400 Bad Request")
             return False
         if theirs is h11.IDLE or self.cycle.response_complete or self.scheme == "https":
+            return False
+        if self.cycle.scope["path"].endswith(_IN_LINE):  # it would have what it waits for, if gone
             return False
         self.cycle.keep_alive = waiting
         self._deadline = self.loop.call_later(LINGER_SECONDS, self.transport.close)
