@@ -41,6 +41,7 @@ class Ears:
         self.damages: list[Corrupt] = []
         self.sent: list[tuple[int, bool]] = []
         self.applied_index = 0  # that any peer is known to have applied
+        self.hears_leader = True
 
     def received(self, sender: int, frames: Sequence[Frame]) -> None:
         self.reads.append(len(frames))

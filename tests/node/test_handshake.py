@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from chainfire.node import handshake
 from chainfire.node.frames import BadFrame
-from chainfire.node.handshake import HELLO, WELCOME, Channel, Denial, Hello, Met, Reason, judge
+from chainfire.node.handshake import (
+    FATAL_REASONS,
+    HELLO,
+    WELCOME,
+    Channel,
+    Denial,
+    Hello,
+    Met,
+    Reason,
+    judge,
+)
 
 MINE = Hello(
     cluster_id=7,
@@ -44,6 +54,7 @@ def reason(
     *,
     is_member: bool = True,
     was_removed: bool = False,
+    is_led: bool = True,
     met: Met | None = MET,
     met_speaks: bool = False,
     applied: int = 0,
@@ -53,6 +64,7 @@ def reason(
         theirs,
         is_member=is_member,
         was_removed=was_removed,
+        is_led=is_led,
         met=met,
         met_speaks=met_speaks,
         applied=applied,
@@ -107,6 +119,12 @@ def test_strangers_and_removed_members_are_told_apart() -> None:
     assert reason(THEIRS, is_member=False, was_removed=True) is Reason.REMOVED
 
 
+def test_a_removed_member_is_not_told_so_by_whoever_hears_no_leader() -> None:
+    """Its vote may be needed by those who do not know yet that this is committed."""
+    found = reason(THEIRS, is_member=False, was_removed=True, is_led=False)
+    assert found is Reason.STRANGER and found not in FATAL_REASONS
+
+
 def test_somebody_else_at_the_peers_address_is_noticed_by_the_one_who_dialled() -> None:
     assert reason(replace(THEIRS, sender=5), replace(MINE, to=2)) is Reason.ADDRESSEE
 
@@ -114,7 +132,14 @@ def test_somebody_else_at_the_peers_address_is_noticed_by_the_one_who_dialled() 
 def test_a_wiped_member_is_told_which_commands_bring_it_back() -> None:
     wiped = replace(THEIRS, incarnation=5)
     denial = judge(
-        MINE, wiped, is_member=True, was_removed=False, met=MET, met_speaks=False, applied=0
+        MINE,
+        wiped,
+        is_member=True,
+        was_removed=False,
+        is_led=True,
+        met=MET,
+        met_speaks=False,
+        applied=0,
     )
     assert denial is not None
     assert "member remove 2" in denial.text

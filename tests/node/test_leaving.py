@@ -8,53 +8,58 @@ from typing import cast
 
 import pytest
 
-from chainfire.errors import FatalError, Removed
-from chainfire.node import leaving
 from chainfire.node.driver import Driver
 from chainfire.node.leaving import Leaving
-from tests.node.running import on_loop, until
+from chainfire.node.removal import Removal
+from chainfire.types import Pending
+from tests.node.running import on_loop
 
 
 @dataclass
 class Led:
-    """What `Leaving` asks of member 1's driver: it knows of another leader at the sixth look."""
+    """What `Leaving` asks of member 1's driver."""
 
     members: tuple[int, ...]
-    member_id: int = 1
     best_successor: int = 0
-    looks: int = 0
-    refusals: int = 0
-    ends: list[FatalError] = field(default_factory=list)
+    member_id: int = 1
+    heard: list[str] = field(default_factory=list)
 
     @property
     def machine(self) -> SimpleNamespace:
         return SimpleNamespace(members=self.members)
 
-    @property
-    def knows_other_leader(self) -> bool:
-        self.looks += 1
-        return self.looks > 5
-
-    def refuse(self) -> None:
-        assert not self.looks, "its callers hear of it first"
-        self.refusals += 1
+    def move_leader(self, target: int, pending: Pending) -> None:
+        self.heard.append(f"{target} leads")
 
     def leaving(self) -> Leaving:
+        def say(word: str) -> None:
+            self.heard.append(word)
+
         driver = cast(Driver, self)
-        return Leaving(driver, refuse=self.refuse, wake=lambda: None, die=self.ends.append)
+        return Leaving(driver, refuse=lambda: say("refused"), wake=lambda: say("woken"))
 
 
+@pytest.mark.parametrize(
+    ("successor", "heard"), [(0, ["refused"]), (2, ["refused", "2 leads", "woken"])]
+)
 @on_loop
-async def test_it_stays_until_another_member_leads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "REMOVAL_SECONDS", 0.001)
-    led = Led(members=(2,))
-    led.leaving().membership_changed()
-    await until(lambda: led.ends)
-    assert led.looks == 6 and isinstance(led.ends[0], Removed) and led.refusals == 1
+async def test_its_callers_hear_of_it_first_and_then_another_one_leads(
+    successor: int, heard: list[str]
+) -> None:
+    led = Led(members=(2,), best_successor=successor)
+    leaving = led.leaving()
+    leaving.membership_changed()
+    leaving.membership_changed()
+    assert led.heard == heard
 
 
-@on_loop
-async def test_a_change_that_removes_somebody_else_is_none_of_its_business() -> None:
+def test_a_change_that_removes_somebody_else_is_none_of_its_business() -> None:
     led = Led(members=(1, 2))
     led.leaving().membership_changed()
-    assert led.looks == led.refusals == 0
+    assert not led.heard
+
+
+def test_it_ends_when_it_is_told_again_an_election_timeout_later() -> None:
+    removal = Removal(1000)
+    told = [removal.told(now_ms) for now_ms in (5000, 5001, 5999, 6000, 9000)]
+    assert told == [False, False, False, True, True]

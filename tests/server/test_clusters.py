@@ -17,6 +17,7 @@ from chainfire.config import Config
 from chainfire.config.urls import Url, parse_url
 from chainfire.errors import ConfigError, Damaged, Removed, Stopped
 from chainfire.node.identity import member_id
+from chainfire.node.removal import Removal
 from chainfire.node.shell import Node
 from chainfire.proto.cluster_pb2 import Member as MemberRow
 from chainfire.proto.kv_pb2 import LINEARIZABLE, LOCAL, SERIALIZABLE, PutRequest
@@ -236,8 +237,7 @@ async def test_a_leader_that_removes_itself_lets_another_one_lead(tmp_path: Path
 async def test_who_asks_a_removed_member_is_refused_at_once_and_not_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leads: bool
 ) -> None:
-    for module in ("leaving", "peering"):
-        monkeypatch.setattr(f"chainfire.node.{module}.REMOVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(Removal, "told", lambda removal, now_ms: False)
     async with cluster_of(tmp_path, "a", "b", "c") as cluster:
         leader = await cluster.agree()
         other = next(name for name in "abc" if name != leader)

@@ -53,6 +53,7 @@ from chainfire.node.orders import Orders
 from chainfire.node.proposer import Proposer
 from chainfire.node.readgate import ReadGate
 from chainfire.node.reads import ReadPending
+from chainfire.node.removal import Removal
 from chainfire.node.renewals import Renewals
 from chainfire.node.reports import Reports
 from chainfire.node.soundness import Soundness
@@ -157,6 +158,7 @@ class Driver:
         self.reports = Reports(raft, machine, self._effects)
         self.soundness = Soundness(raft, machine, duties, self._hand_over, self._effects, stage)
         self.standing = self.soundness.standing
+        self.removal = Removal(limits.election_timeout_ms)
         self._divergence = self.soundness.divergence
         self._stopped = False
         log.newest_state = self._newest_state
@@ -331,8 +333,9 @@ class Driver:
         return self._hand_over.best() if self._core.role is Role.LEADER else NOBODY
 
     @property
-    def knows_other_leader(self) -> bool:
-        return self._core.leader not in (NOBODY, self.member_id)
+    def hears_leader(self) -> bool:
+        """A leader, or this member leads."""
+        return self._core.hears_leader
 
     @property
     def snapshot_under_way(self) -> int | None:

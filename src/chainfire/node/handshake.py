@@ -61,7 +61,7 @@ class Reason(IntEnum):
     CLUSTER = 2
     ADDRESSEE = 3
     OWN_ID = 4
-    STRANGER = 5  # or a member that was added a moment ago: it asks again
+    STRANGER = 5  # or who was added, or removed, a moment ago: it asks again
     REMOVED = 6
     OTHER_INCARNATION = 7
     OLD_START = 8  # another process runs on a newer copy of its disk
@@ -115,6 +115,7 @@ def judge(
     *,
     is_member: bool,
     was_removed: bool,
+    is_led: bool,
     met: Met | None,
     met_speaks: bool,
     applied: int,
@@ -122,12 +123,13 @@ def judge(
     """None: they may talk to us. `met` is what we remember of their id.
 
     `mine.to` is whom we dialled, 0 when they dialled us. `met_speaks`: the life that was met
-    has a connection to us on which it was heard a moment ago. `applied`: the highest index that
+    has a connection to us on which it was heard a moment ago. `is_led`: we hear a leader, so that
+    who was removed is not needed to elect one (`removal`). `applied`: the highest index that
     they are known to have applied.
     """
     return (
         _other_cluster(mine, theirs)
-        or _other_member(mine, theirs, is_member=is_member, was_removed=was_removed)
+        or _other_member(mine, theirs, is_member=is_member, was_removed=was_removed, is_led=is_led)
         or _other_disk(theirs, met, met_speaks=met_speaks, applied=applied)
     )
 
@@ -162,7 +164,7 @@ def _other_cluster(mine: Hello, theirs: Hello) -> Denial | None:
 
 
 def _other_member(
-    mine: Hello, theirs: Hello, *, is_member: bool, was_removed: bool
+    mine: Hello, theirs: Hello, *, is_member: bool, was_removed: bool, is_led: bool
 ) -> Denial | None:
     if theirs.to != mine.sender or mine.to not in (0, theirs.sender):
         wanted, there = (theirs.to, mine.sender) if mine.to == 0 else (mine.to, theirs.sender)
@@ -176,6 +178,12 @@ def _other_member(
             Reason.OWN_ID,
             f"two processes call themselves member {mine.sender:x}: stop the one that was started "
             "by mistake, or give it its own --name and peer URLs",
+        )
+    if was_removed and not is_led:
+        return Denial(
+            Reason.STRANGER,
+            f"member {theirs.sender:x} was removed, by what member {mine.sender:x} has applied; "
+            "there is no leader now that does without it: it asks again",
         )
     if was_removed:
         return Denial(

@@ -32,7 +32,6 @@ from chainfire.node.worker import fatal
 from chainfire.raft.messages import Message
 
 CAMPAIGN_SECONDS = 0.06  # what one usually takes, two round trips and two syncs, and some more
-REMOVAL_SECONDS = 0.5  # a removed member lives on that long, as others may hear of it by it
 CAMPAIGNS_MAX = 10  # then the election timeout goes on alone
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,6 @@ class Peering:
         self._loop = asyncio.get_running_loop()
         self._dice = random.SystemRandom()
         self._campaign_timer: asyncio.TimerHandle | None = None
-        self._removal_timer: asyncio.TimerHandle | None = None
         self._transport: PeerTransport | None = None
         self._membership_changes = (0, 0)  # as last followed
         self._lives: dict[int, int] = {}  # of peers that have lost data; gone once they caught up
@@ -86,9 +84,8 @@ class Peering:
         return TransportStatistics() if self._transport is None else self._transport.statistics()
 
     async def aclose(self) -> None:
-        for timer in (self._campaign_timer, self._removal_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._campaign_timer is not None:
+            self._campaign_timer.cancel()
         if self._transport is not None:
             await self._transport.aclose()
 
@@ -176,13 +173,16 @@ class Peering:
             # By others, that is, who have applied it already; this member may have to yet, and to
             # answer whoever asked for it.
             self._driver.refuse_new()
-            if self._removal_timer is None:
-                mine = removed(self._driver.member_id)
-                self._removal_timer = self._loop.call_later(REMOVAL_SECONDS, self._die, mine)
+            if self._driver.removal.told(int(self._loop.time() * 1000)):
+                self._die(removed(self._driver.member_id))
         elif denial.reason is Reason.OLDER_COPY:
             self._die(OlderCopy(f"member {peer:x} says: {denial.text}", denial.start_number))
         elif denial.reason in FATAL_REASONS:
             self._die(Damaged(f"member {peer:x} says: {denial.text}"))
+
+    @property
+    def hears_leader(self) -> bool:
+        return self._driver.hears_leader
 
     def applied(self, peer: int) -> int:
         return self._driver.reports.applied(peer)

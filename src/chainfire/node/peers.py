@@ -37,6 +37,11 @@ class PeerHandler(Protocol):
         """The peer does not speak with us; asked again later. FATAL_REASONS do not mend."""
         ...
 
+    @property
+    def hears_leader(self) -> bool:
+        """Somebody leads: this member, or one that was heard within the election timeout."""
+        ...
+
     def applied(self, peer: int) -> int:
         """The highest index that this peer is known to have applied, in whatever life; 0: none."""
         ...

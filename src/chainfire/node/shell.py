@@ -117,9 +117,7 @@ class Node:
         self._kept_up = 0  # applied index that the upkeep knows of
         self._closed = False
         self._journal = Journal(driver, slow_turn_seconds)
-        self._leaving = Leaving(
-            driver, refuse=self._end_service, wake=self._schedule_turn, die=self.halt
-        )
+        self._leaving = Leaving(driver, refuse=self._end_service, wake=self._schedule_turn)
         self._heartbeat = Heartbeat(
             driver=driver,
             upkeep=self._upkeep,
@@ -202,7 +200,6 @@ class Node:
             self.halt(fatal(exc))
         self._closed = True
         self._heartbeat.stop()
-        self._leaving.stop()
         self._holding.stop()
         if self._stall_timer is not None:
             self._stall_timer.cancel()

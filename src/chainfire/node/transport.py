@@ -269,6 +269,7 @@ class Transport:
                 theirs,
                 is_member=theirs.sender in self._peers,
                 was_removed=self._registry.was_removed(theirs.sender),
+                is_led=self._handler.hears_leader,
                 met=met,
                 met_speaks=met is not None and self._accepting.speaks(theirs.sender, met.life),
                 applied=self._handler.applied(theirs.sender),

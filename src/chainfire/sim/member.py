@@ -36,7 +36,7 @@ from chainfire.types import Pending, Result
 
 PLENTY: Final = 1 << 40  # bytes of free disk
 STALL_RETRY_US: Final = 10 * MS
-REMOVAL_US: Final = SECOND // 2
+REDIAL_US: Final = SECOND
 
 
 class World(Protocol):
@@ -59,6 +59,10 @@ class World(Protocol):
 
     def in_reach(self, member: SimMember) -> Sequence[SimMember]:
         """Who would answer it now."""
+        ...
+
+    def turns_away(self, member: SimMember) -> bool:
+        """Whether anybody would who hears a leader, as removed."""
         ...
 
     def is_unmet(self, member: SimMember, sender: int, life: int) -> bool:
@@ -220,22 +224,27 @@ class SimMember:
     def _restart_later(self) -> None:
         self._schedule.after(SECOND, self.start)
 
-    def _leave_later(self) -> None:
-        """Removed. As `node.leaving`: others may still have to hear of it, and one of them lead."""
+    def _begin_to_leave(self) -> None:
+        """Removed. As `node.leaving`: its callers hear of it, and it goes on dialling its peers."""
         if not self._leaving:
             self._leaving = True
             self._refuse_all()
-            self._look_who_leads()
+            self.later(REDIAL_US, self._dial)
 
-    def _look_who_leads(self) -> None:
+    def _dial(self) -> None:
+        if self._world.turns_away(self):
+            self.turned_away()
+        if self.up:
+            self.later(REDIAL_US, self._dial)
+
+    def turned_away(self) -> None:
+        """By somebody who hears a leader, as removed; see `node.removal`."""
         assert self.driver is not None
-        may_leave = self.driver.knows_other_leader
-        self.later(REMOVAL_US, self.leave if may_leave else self._look_who_leads)
-
-    def leave(self) -> None:
-        """It knows that it was removed."""
-        self.stays_down = True
-        self.end("removed", power=False)
+        if self.driver.removal.told(self._schedule.now // MS):
+            self.stays_down = True
+            self.end("removed", power=False)
+        else:
+            self._begin_to_leave()
 
     def has_removed(self, id: int) -> bool:
         """As far as it has applied the log."""
@@ -379,7 +388,7 @@ class SimMember:
         if applied != self._known_applied:
             self._known_applied = applied
             if applied > FOUNDED_AT and self.id not in driver.machine.members:
-                self._leave_later()
+                self._begin_to_leave()
             self._upkeep.remove_old_revisions()
         if effects.more:
             self.wake()

@@ -181,7 +181,7 @@ class World:
         sender_life, what = sent
         peer = self.members[to]
         if peer.has_removed(sender):
-            self._refuse(sender, sender_life, to)
+            self._turn_away(peer, self.members[sender], sender_life)
             return
         if isinstance(what, Packet):
             if life != peer.life or peer.driver is None or self.cables is None:
@@ -194,13 +194,27 @@ class World:
         if frames:
             peer.receive(life, sender, frames, sender_life)
 
-    def _refuse(self, sender: int, life: int, to: int) -> None:
-        """As the handshake: who was removed is told so, and goes."""
-        member = self.members[sender]
-        if member.life == life and member.up and not self.network.is_blocked(to, sender):
-            member.later(1 * MS, member.leave)
+    def _turn_away(self, peer: SimMember, member: SimMember, life: int) -> None:
+        """As the handshake: who was removed is told so by whoever hears a leader."""
+        assert peer.driver is not None
+        if (
+            peer.driver.hears_leader
+            and member.life == life
+            and member.up
+            and not self.network.is_blocked(peer.id, member.id)
+        ):
+            member.later(1 * MS, member.turned_away)
+
+    def turns_away(self, member: SimMember) -> bool:
+        return any(
+            peer.driver is not None and peer.driver.hears_leader and peer.has_removed(member.id)
+            for peer in self._heard_by(member)
+        )
 
     def in_reach(self, member: SimMember) -> list[SimMember]:
+        return [other for other in self._heard_by(member) if not other.has_removed(member.id)]
+
+    def _heard_by(self, member: SimMember) -> list[SimMember]:
         """Handshakes take both directions; where messages get lost, some fail."""
         blocked, now = self.network.is_blocked, self.schedule.now
         return [
@@ -208,7 +222,6 @@ class World:
             for other in self.members.values()
             if other is not member
             and other.up
-            and not other.has_removed(member.id)
             and other.paused_until <= now
             and not blocked(member.id, other.id)
             and not blocked(other.id, member.id)
