@@ -138,6 +138,7 @@ class Course:
         self._await(self._is_without_alarms, "alarms stay")
         asker = Client(world, len(world.clients) + 2)
         asker.stop()
+        world.parties.append(asker)  # a fault of before may still end whom it asks
         self._succeed(asker, Put(b"last", asker.value()), None)
         for member in self._present():
             self._succeed(asker, Range(b"last"), member)
