@@ -84,7 +84,7 @@ class SimMember:
         self.stays_down = False
         self.power_losses = 0
         self.durable = DurableLog()
-        self.forgotten: DurableLog | None = None  # what it had on a disk that is lost
+        self.forgotten: list[DurableLog] = []  # what it had on disks that are lost
         self.is_set_back = False  # it is being started on an older copy of its disk
         self.met: dict[int, int] = {}  # whose life, of those that have lost their disk
         self._admission: Admission | None = None
@@ -200,7 +200,8 @@ class SimMember:
         """While it is down: an empty one takes its place."""
         assert self.driver is None
         begin_anew(self.disk)
-        self.forgotten, self.durable = self.forgotten or self.durable, DurableLog()
+        self.forgotten.append(self.durable)
+        self.durable = DurableLog()
 
     def come_back_older(self, copy: Disk) -> None:
         """Killed, and started on a copy of its disk; somebody who is up knows it for an older one
@@ -212,7 +213,7 @@ class SimMember:
         self.is_set_back = False
         if self.driver is not None:
             raise Violation(f"member {self.id} runs on an older copy of its disk")
-        self.forgotten = held
+        self.forgotten.append(held)
         self.branches["older copies found"] += 1
 
     def takes_for_older_copy(self, other: SimMember) -> bool:
@@ -370,7 +371,8 @@ class SimMember:
             driver.standing.become_following(admission.term)
         if driver.soundness.has_caught_up:
             driver.standing.become_full()
-            self.disk.lost_data, self.forgotten = False, None
+            self.disk.lost_data = False
+            self.forgotten.clear()
             self.branches["lost disks made good"] += 1
 
     # ── a turn ──────────────────────────────────────────────────────────────

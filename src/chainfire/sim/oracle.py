@@ -148,16 +148,15 @@ class Oracle:
         assert leader.driver is not None
         raft = leader.driver.raft.raft
         log_term, member = raft.log.term(match), self._members[id]
-        for durable in (member.durable, member.forgotten):
-            if durable is None or log_term is None:
-                continue
+        if log_term is None:
+            return
+        for durable in (member.durable, *member.forgotten):
             if durable.hard_state.term > raft.term or durable.holds(match, log_term):
                 return
-        if log_term is not None:
-            raise Violation(
-                f"member {leader.id} counts {id} for {match} (term {log_term}), durable there is "
-                f"{member.durable.last}"
-            )
+        raise Violation(
+            f"member {leader.id} counts {id} for {match} (term {log_term}), durable there is "
+            f"{member.durable.last}"
+        )
 
     @staticmethod
     def _stored(member: SimMember, stored: int) -> None:
@@ -259,8 +258,7 @@ class Oracle:
         holders = {
             m.id
             for m in members
-            if m.durable.holds(high, term)
-            or (m.forgotten is not None and m.forgotten.holds(high, term))
+            if any(durable.holds(high, term) for durable in (m.durable, *m.forgotten))
         }
         # A change that was applied in this very turn came after the commit, or before it.
         confs = (seen.conf, raft.tracker.conf)
