@@ -312,14 +312,18 @@ class _Client:
             if isinstance(
                 await self._operate(Txn((Compare(key, "create", "=", 0),), (entry,))), TxnDone
             ):
-                await self._hold(prefix, lease)
+                await self._hold(prefix, entry)
                 await self._operate(Delete(key))
             await self._revoke(lease)
 
-    async def _hold(self, prefix: bytes, lease: int) -> None:
-        request = lock_pb2.LockRequest(name=prefix, lease=lease)
+    async def _hold(self, prefix: bytes, entry: Put) -> None:
+        request = lock_pb2.LockRequest(name=prefix, lease=entry.lease)
         member, channel = self._any()
         called = time.monotonic_ns()
+        session = self._number * MEMBERS_MAX + member
+        operations = self._record.history.operations
+        # A Lock writes the key that it finds there once more, before it tells that it has won.
+        operations.append(Operation(self._number, member, session, called, entry))
         lock = channel.unary_unary(
             "/v3lockpb.Lock/Lock",
             request_serializer=lambda body: body.SerializeToString(),
@@ -328,10 +332,9 @@ class _Client:
         try:
             answer = await lock(request, timeout=4 * CALL_SECONDS)
         except grpc.aio.AioRpcError:
-            session = self._number * MEMBERS_MAX + member
-            self._record.history.operations += [
+            operations += [
                 Operation(self._number, member, session, called, request)
-                for request in left_by_lock(line_key(prefix, lease), lease)
+                for request in left_by_lock(entry.key, entry.lease)
             ]
             return
         self._record.locks.append(LockHeld(prefix, answer.key, answer.header.revision))
