@@ -3,8 +3,9 @@
 //! Over the border a request looks like one of HTTP/2 that is not gRPC. The answer goes out with
 //! the length that its headers give, else in chunks, else (HTTP/1.0) until the connection closes.
 //! A client that closes cancels its request, a moment later: it may have closed its side only, and
-//! still read. But one that waits for a lock leaves the line at once. What is refused here, each with a status: heads over the limit or later than the
-//! handshake deadline, bodies whose length is unclear (request smuggling) or that end too early.
+//! still read. But one that waits for a lock leaves the line at once. What is refused here, each
+//! with a status: heads over the limit or later than the handshake deadline, bodies whose length is
+//! unclear (request smuggling) or that end too early.
 //! Large heads are taken from a few connections at a time. Who reads nothing of an answer for the
 //! write deadline is given up.
 //!

@@ -31,7 +31,8 @@ def check(
 
     Who is described is new (or, with UPDATE, moved); a voter step for a learner that is not
     described promotes it. `removed` are ids that never come back. Of several reasons the first is
-    told, in etcd's order: who it is about, then the peer URLs, then how many learners (etcd §3.13).
+    told, in etcd's order: who it is about, then the peer URLs, then how many learners (etcd:
+    membership/cluster.go).
     """
     described = {member.ID: member for member in context.members}
     learners = {member.ID for member in members.values() if member.isLearner}
