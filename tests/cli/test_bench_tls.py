@@ -6,6 +6,9 @@ What an expired certificate and a server without HTTP/2 lead to is held by nativ
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +122,32 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     done = run("bench", "put", f"--endpoints={where}", *doors.files(client, ca))
     assert (done.code, done.out) == (3, b"")
     assert done.err.startswith(f"Error: {where}: the server"), done.err
+    assert text in done.err
+
+
+@pytest.mark.parametrize(
+    ("scheme", "text"),
+    [("https", "perhaps it does not speak TLS"), ("http", "perhaps it speaks TLS, or no HTTP/2")],
+)
+def test_a_server_that_resets_the_connection_is_told_from_one_that_is_not_there(
+    run: Run, doors: Doors, scheme: str, text: str
+) -> None:
+    """So ends a close with bytes unread, which may overtake what the server had to say."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reset() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        thread = threading.Thread(target=reset)
+        thread.start()
+        where = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        done = run("bench", "put", f"--endpoints={where}", *doors.files("client", "ca"))
+        thread.join()
+    assert (done.code, done.out) == (3, b"")
+    assert done.err.startswith(f"Error: {where}: the server closed the connection"), done.err
     assert text in done.err
 
 

@@ -93,13 +93,19 @@ pub fn explained(error: io::Error) -> io::Error {
         Some(Error::AlertReceived(alert)) => alert_fault(*alert),
         Some(Error::InvalidMessage(_)) => "the server does not speak TLS".to_owned(),
         Some(other) => format!("TLS: {other}"),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+        None if is_closed(&error) => {
             "the server closed the connection during the TLS handshake; perhaps it does not speak TLS"
                 .to_owned()
         }
         None => return error,
     };
     io::Error::new(error.kind(), text)
+}
+
+/// The other side is gone: in order, or because it did not want to read what we had sent.
+pub fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe)
 }
 
 fn certificate_fault(fault: &CertificateError) -> String {

@@ -48,12 +48,17 @@ async fn greet(target: &Target) -> io::Result<()> {
         if let Some(judged) = judge(&answer) {
             return judged.map_err(io::Error::other);
         }
-        if socket.read_buf(&mut answer).await.map_err(secure::explained)? == 0 {
-            let text = "the server closed the connection at once; perhaps it speaks TLS, or no HTTP/2";
-            return Err(io::Error::other(match target.tls {
-                None => text,
-                Some(_) => "the server closed the connection at once",
-            }));
+        match socket.read_buf(&mut answer).await {
+            Ok(bytes) if bytes > 0 => {}
+            Err(error) if !secure::is_closed(&error) => return Err(secure::explained(error)),
+            _ => {
+                return Err(io::Error::other(match target.tls {
+                    None => "the server closed the connection at once; perhaps it speaks TLS, or no HTTP/2",
+                    Some(_) => {
+                        "the server closed the connection at once; perhaps it wants another client certificate"
+                    }
+                }));
+            }
         }
     }
 }
