@@ -57,6 +57,7 @@ class Door:
         header_list_bytes_max: int = ...,
         resets_per_second_max: int = ...,
         direct_answers_max: int = ...,
+        http_lines: Sequence[str] = ...,  # ends of HTTP paths: no answer to a half-closed client
         handshake_seconds: float = ...,
         write_seconds: float = ...,
         ping_interval_min_seconds: float = ...,

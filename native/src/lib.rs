@@ -46,7 +46,7 @@ pub mod sync;
 pub mod tls;
 
 /// What lies between this crate and Python; both must have the same (src/chainfire/wheel.py).
-pub const BORDER_VERSION: u32 = 6;
+pub const BORDER_VERSION: u32 = 7;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -182,6 +182,7 @@ fn read_settings(options: Option<&Bound<'_, PyDict>>) -> PyResult<Settings> {
             "header_list_bytes_max" => settings.header_list_bytes_max = value.extract()?,
             "resets_per_second_max" => settings.resets_per_second_max = value.extract()?,
             "direct_answers_max" => settings.direct_answers_max = value.extract()?,
+            "http_lines" => settings.http_lines = value.extract()?,
             "handshake_seconds" => settings.handshake = seconds()?,
             "write_seconds" => settings.write = seconds()?,
             "ping_interval_min_seconds" => settings.ping_interval_min = seconds()?,

@@ -25,6 +25,8 @@ pub struct Settings {
     pub keepalive_timeout: Duration,  // zero: wait for ever
     pub resets_per_second_max: u32,
     pub direct_answers_max: usize, // so few are written by the thread that made them
+    /// Ends of HTTP paths of requests that stand in line for what somebody else has.
+    pub http_lines: Vec<String>,
 }
 
 impl Default for Settings {
@@ -41,6 +43,7 @@ impl Default for Settings {
             keepalive_timeout: Duration::from_secs(20),
             resets_per_second_max: 2000,
             direct_answers_max: 8,
+            http_lines: Vec::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-BORDER_VERSION: Final = 6
+BORDER_VERSION: Final = 7
 
 
 def _fault() -> str | None:

@@ -3,7 +3,7 @@
 //! Over the border a request looks like one of HTTP/2 that is not gRPC. The answer goes out with
 //! the length that its headers give, else in chunks, else (HTTP/1.0) until the connection closes.
 //! A client that closes cancels its request, a moment later: it may have closed its side only, and
-//! still read. But one that waits for a lock leaves the line at once. What is refused here, each
+//! still read. But one whose path Python named (`http_lines`) goes at once. What is refused here, each
 //! with a status: heads over the limit or later than the handshake deadline, bodies whose length is
 //! unclear (request smuggling) or that end too early.
 //! Large heads are taken from a few connections at a time. Who reads nothing of an answer for the
@@ -216,7 +216,8 @@ impl Task {
     /// One request and its answer. False: the connection ends here.
     async fn request(&mut self, serial: u32, mut head: Head) -> Result<bool, Over> {
         let id = call_id(self.number, serial << 1 | 1);
-        let answered_for = if head.stands_in_line() { Duration::ZERO } else { HALF_CLOSED };
+        let answered_for =
+            if head.ends_in(&self.border.settings.http_lines) { Duration::ZERO } else { HALF_CLOSED };
         let metadata = Some(Box::new(std::mem::take(&mut head.pairs)));
         // A request that is here with its body goes over at once: one wake, not three.
         let mut events = vec![Event { metadata, ..Event::new(id, what::HTTP) }];

@@ -33,13 +33,12 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Whether it asks for what somebody else may have for long. A client that is gone by then would
-    /// have it, too, until its lease ends.
-    pub(super) fn stands_in_line(&self) -> bool {
+    /// Whether its path ends in one of these.
+    pub(super) fn ends_in(&self, paths: &[String]) -> bool {
         self.pairs.iter().any(|(name, value)| {
             let Value::Text(target) = value else { return false };
-            name == ":target"
-                && ["/lock/lock", "/election/campaign"].iter().any(|path| target.ends_with(path))
+            let path = target.split('?').next().unwrap_or_default();
+            name == ":target" && paths.iter().any(|end| path.ends_with(end.as_str()))
         })
     }
 }
@@ -237,16 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_lock_or_to_be_elected_stands_in_line() {
-        for (path, stands) in [
+    fn a_head_tells_whether_its_path_is_one_of_some() {
+        let ends = ["/lock/lock".to_owned(), "/election/campaign".to_owned()];
+        for (path, is_one) in [
             ("/v3/lock/lock", true),
+            ("/v3/lock/lock?x=1", true),
             ("/chainfire/v1/election/campaign", true),
             ("/v3/lock/unlock", false),
-            ("/v3/election/observe", false),
-            ("/v3/kv/put", false),
+            ("/v3/kv/put?x=/lock/lock", false),
         ] {
             let (_, found) = head(&format!("POST {path} HTTP/1.1\r\nhost: a\r\n\r\n")).unwrap().unwrap();
-            assert_eq!(found.stands_in_line(), stands, "{path}");
+            assert_eq!(found.ends_in(&ends), is_one, "{path}");
         }
     }
 

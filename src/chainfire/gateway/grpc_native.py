@@ -35,7 +35,7 @@ from chainfire.gateway.native_http import HttpExchange, request_head
 from chainfire.gateway.native_json import Complete, JsonExchange
 from chainfire.gateway.native_stream import MessageStream, Peer
 from chainfire.gateway.native_websocket import WebSocketExchange, is_asked_for
-from chainfire.gateway.routes import Route
+from chainfire.gateway.routes import PATHS_IN_LINE, Route
 from chainfire.gateway.settings import RECEIVE_OVERHEAD_BYTES, GrpcSettings
 from chainfire.gateway.tls import REFRESH_SECONDS, Certificates
 from chainfire.types import Caster
@@ -118,6 +118,7 @@ class NativeServer:
             [(path, kind is Kind.BIDI) for path, kind in zip(METHODS, kinds, strict=True)],
             connections_max=connections_max(),
             streams_max=min(settings.max_concurrent_streams, STREAMS_MAX),
+            http_lines=PATHS_IN_LINE,
             message_bytes_max=self.services.limits.max_request_bytes + RECEIVE_OVERHEAD_BYTES,
             ping_interval_min_seconds=settings.keepalive_min_time_seconds,
             keepalive_interval_seconds=settings.keepalive_interval_seconds,

@@ -20,6 +20,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from chainfire.gateway.descriptors import connections_max
+from chainfire.gateway.routes import PATHS_IN_LINE
 
 CONNECTIONS_MAX: Final = 4096  # each may hold a head
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -32,7 +33,6 @@ _REFUSALS: Final = {  # by what h11 suggests
     431: "431 Request Header Fields Too Large",
     501: "501 Not Implemented",  # a transfer coding that is not ours
 }
-_IN_LINE: Final = ("/lock/lock", "/election/campaign")
 _TOO_MANY: Final = "too many connections"
 _TOO_MANY_BODY: Final = f'{{"error":"{_TOO_MANY}","code":14,"message":"{_TOO_MANY}","details":[]}}'
 
@@ -87,7 +87,7 @@ class HttpConnection(H11Protocol):
             return False
         if theirs is h11.IDLE or self.cycle.response_complete or self.scheme == "https":
             return False
-        if self.cycle.scope["path"].endswith(_IN_LINE):  # it would have what it waits for, if gone
+        if self.cycle.scope["path"].endswith(PATHS_IN_LINE):
             return False
         self.cycle.keep_alive = waiting
         self._deadline = self.loop.call_later(LINGER_SECONDS, self.transport.close)

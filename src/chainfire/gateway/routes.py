@@ -17,6 +17,10 @@ from typing import Final
 from chainfire.api.table import METHODS, Method
 from chainfire.gateway.json_codec import ETCD, READABLE, Codec, Dialect, codec
 
+# Ends of paths of those that wait for what somebody else may have for long. A client that is gone
+# by then would have it, too, until its lease ends: so they go when their clients do.
+PATHS_IN_LINE: Final = ("/lock/lock", "/election/campaign")
+
 _ETCD: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "etcdserverpb.KV": {
         "Range": ("kv/range",),
