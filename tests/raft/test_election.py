@@ -54,6 +54,32 @@ def test_vote_is_refused_to_a_log_that_is_older_though_longer() -> None:
     assert turn(node).messages[0].reject
 
 
+@pytest.mark.parametrize("is_candidate", [False, True])
+def test_a_candidate_that_gets_no_vote_makes_nobody_wait_anew(is_candidate: bool) -> None:
+    """Raft, figure 2. Simulator, seed 6440224: who campaigned fastest could not be elected, and
+    who could never came to campaign.
+    """
+    node = member(storage=log_of(1, 2), draw=lambda ticks: 5)
+    if is_candidate:
+        node.campaign()
+        turn(node)
+    for tick in range(node.raft.election_timeout_ticks):
+        if tick % 4 == 0:
+            node.step(Message(M.VOTE, 1, 2, 4 + tick, 1, 9))
+            assert turn(node).messages[-1].reject
+            assert node.raft.role is Role.FOLLOWER
+        node.tick()
+    assert node.raft.role is Role.CANDIDATE
+
+
+def test_a_vote_that_is_given_begins_a_wait_anew() -> None:
+    node = member(draw=lambda ticks: 5)
+    for _ in range(node.raft.election_timeout_ticks - 1):
+        node.tick()
+    node.step(Message(M.VOTE, 1, 2, 4))
+    assert node.raft.election_elapsed_ticks == 0
+
+
 def test_learner_that_is_asked_votes() -> None:
     """etcd#10998: whoever asks knows a newer membership."""
     node = member((2, 3), learners=(1,))

@@ -29,7 +29,7 @@ def step(raft: Raft, message: Message) -> Refusal | None:
             if raft.hears_leader and message.context != TRANSFER:
                 return None  # a disturber, or one who cannot hear the leader that we hear
             if type is MessageType.VOTE:
-                raft.become_follower(term, NOBODY)
+                raft.follow_a_candidate(term)
         elif type is MessageType.PRE_VOTE_REPLY and not message.reject:
             pass  # granted for a term that nobody has entered yet
         else:

@@ -119,6 +119,19 @@ class Raft:
         self.leader = leader
         self.role = Role.FOLLOWER
 
+    def follow_a_candidate(self, term: int) -> None:
+        """Go to a term for which somebody asks our vote, without beginning to wait anew.
+
+        Only who leads, and whom we vote for, is waited for (Raft, figure 2). Else a candidate
+        with a fast clock and an old log keeps those whose votes it can't get from standing:
+        without pre-votes for ever (simulator, seed 6440224).
+        """
+        was_leader = self.role is Role.LEADER
+        waited, timeout = self.election_elapsed_ticks, self.election_timeout_ticks
+        self.become_follower(term, NOBODY)
+        if not was_leader:
+            self.election_elapsed_ticks, self.election_timeout_ticks = waited, timeout
+
     def become_candidate(self) -> None:
         assert self.role is not Role.LEADER, self.role
         self.reset(self.term + 1)
