@@ -7,6 +7,9 @@ tests/node and tests/storage, those of keys and their history in tests/mvcc.)
 
 from __future__ import annotations
 
+from dataclasses import replace
+from zlib import crc32
+
 from xxhash import xxh3_64_intdigest
 
 from chainfire.command import CommandKind, Envelope
@@ -26,6 +29,7 @@ from chainfire.proto.kv_pb2 import CompactionRequest, DeleteRangeRequest, PutReq
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
 from chainfire.server import rejoining
 from chainfire.server.rejoining import Rejoin
+from chainfire.storage import walformat
 from chainfire.storage.backend import LOG_FAMILIES
 from chainfire.storage.memory import MemoryBackend
 from chainfire.types import Alarm, ConfState
@@ -326,3 +330,42 @@ def test_lost_data() -> None:
     earlier.put("raft_meta", b"lost_data", b"\x01")
     backend.write(earlier)
     assert has_lost_data(backend) and members_known_at(backend) == 0
+
+
+def test_the_header_of_a_file_of_the_log() -> None:
+    header = walformat.Header(number=7, previous=6, previous_end=4_000_000, oldest=3, salt=5)
+    fields = b"chainfire-log\n\0\0" + golden(
+        "00000001 0000000000000007 0000000000000006 00000000003d0900 0000000000000003"
+        "0000000000000005"
+    )
+    data = fields + golden("f25e2f81")
+    assert len(data) == 64 and crc32(fields) == 0xF25E2F81
+    assert walformat.encode_header(header) == data
+    assert walformat.decode_header(data) == replace(header, crc=0xF25E2F81)
+    assert walformat.decode_header(bytes(64)) is None
+
+
+def test_a_record_of_the_log() -> None:
+    assert LOG_FAMILIES == ("raft_logs", "raft_meta")  # a row names its family by its place
+    rows = (
+        golden("01 00 0008 00000003 0000000000000005 616263")  # put
+        + golden("02 01 0008 00000000")
+        + b"admitted"  # delete
+        + golden("03 00 0008 00000008 0000000000000000 0000000000000005")  # delete a range
+    )
+    parts = [
+        (walformat.PUT, 0, golden("0000000000000005"), b"abc"),
+        (walformat.DELETE, 1, b"admitted", b""),
+        (walformat.DELETE_RANGE, 0, bytes(8), golden("0000000000000005")),
+    ]
+    assert b"".join(walformat.encode_row(*part) + part[3] for part in parts) == rows
+    assert [
+        (row.kind, row.family, row.key, rows[row.start : row.end])
+        for row in walformat.decode_rows(rows)
+    ] == parts
+    before, length = 0xF25E2F81, golden("0000003b")
+    crc = crc32(rows, crc32(length, before))
+    record = golden("e40b735d") + length + rows
+    assert walformat.encode_record(before, rows[:20], rows[20:]) == (record[:8], crc)
+    assert walformat.check_record(before, record, 0) == (len(record), crc)
+    assert walformat.check_record(0, record, 0) is None

@@ -55,8 +55,7 @@ def test_a_member_whose_log_is_gone_takes_it_from_the_others(arena: Arena, leads
         victim = arena.cluster.leader() if leads else arena.cluster.followers()[0]
         before = healed(victim)
         victim.kill()
-        for path in (victim.data_dir / "log").glob("*.log"):
-            path.unlink()
+        FILES["log"](victim.data_dir).unlink()
         load.go_on(20)
         victim.start(HEAL_SECONDS)
         wait_healed(arena, victim, before)
@@ -217,8 +216,7 @@ def test_told_not_to_heal_it_stops_and_says_why(tmp_path: Path) -> None:
         cluster.leader().put(b"k", b"v")
         cluster.wait_equal()
         victim.kill()
-        for path in (victim.data_dir / "log").glob("*.log"):
-            path.unlink()
+        FILES["log"](victim.data_dir).unlink()
         victim.spawn()
         assert victim.wait_exit() == 1
         assert "this member's disk has lost data" in victim.log()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from chainfire.storage.backend import STATE_FAMILIES
 from chainfire.storage.rocks import RocksBackend, RocksOptions
-from tests.crash.wal import record_holding, records
+from tests.crash import logfiles, wal
+from tests.crash.wal import Record
 
 Damage = Callable[[Path], None]
 
@@ -50,9 +51,19 @@ def flip_first(path: Path) -> None:
     flip(path, 0)
 
 
+def flip_header(path: Path) -> None:
+    """Of a file of the log: a bit of its number."""
+    flip(path, logfiles.NUMBER_AT)
+
+
 def flip_near_end(path: Path) -> None:
     """In an SST: the magic number of the footer."""
     flip(path, path.stat().st_size - 4)
+
+
+def records(path: Path) -> list[Record]:
+    """Of a file of the log, or of the state's WAL."""
+    return (logfiles if path.suffix == ".wal" else wal).records(path)
 
 
 def zero_page(path: Path) -> None:
@@ -63,7 +74,7 @@ def zero_page(path: Path) -> None:
 
 
 def flip_record(which: float) -> Damage:
-    """A bit of a WAL record: 0 the first one, 1 the last."""
+    """A bit of a record: 0 the first one, 1 the last."""
 
     def damage(path: Path) -> None:
         found = records(path)
@@ -74,7 +85,7 @@ def flip_record(which: float) -> Damage:
 
 
 def cut_record(which: float) -> Damage:
-    """The WAL ends within this record, as a torn write leaves it."""
+    """The file ends within this record, as a torn write leaves it."""
 
     def damage(path: Path) -> None:
         found = records(path)
@@ -86,8 +97,10 @@ def cut_record(which: float) -> Damage:
 
 def flip_record_holding(needle: bytes) -> Damage:
     def damage(path: Path) -> None:
-        record = record_holding(path, needle)
-        flip(path, record.payload + 3)
+        data = path.read_bytes()
+        holding = [r for r in records(path) if needle in data[r.payload : r.end]]
+        assert holding, f"{needle!r} is not in {path.name}"
+        flip(path, holding[-1].payload + 3)
 
     return damage
 
@@ -149,10 +162,9 @@ def largest(directory: Path, pattern: str) -> Path:
 
 
 FILES: dict[str, Callable[[Path], Path]] = {
-    "log WAL": lambda data: newest(data / "log", "*.log"),
-    "log SST": lambda data: largest(data / "log", "*.sst"),
-    "log MANIFEST": lambda data: newest(data / "log", "MANIFEST-*"),
-    "log CURRENT": lambda data: data / "log" / "CURRENT",
+    "log": lambda data: logfiles.newest(data / "log"),
+    "older log": lambda data: logfiles.older(data / "log"),
+    "spare log": lambda data: logfiles.spare(data / "log"),
     "log directory": lambda data: data / "log",
     "state WAL": lambda data: newest(live_state(data), "*.log"),
     "state SST": lambda data: largest(live_state(data), "*.sst"),

@@ -1,4 +1,4 @@
-"""Where the records of a RocksDB write-ahead log are, so that a test can hit one of them.
+"""Where the records of the state's write-ahead log are, RocksDB's, so that a test can hit one.
 
 Format (rocksdb db/log_format.h): blocks of 32 KiB; a record is crc u32, length u16, type u8 and,
 in recycled files, log number u32 (all little-endian), then the payload. Types 1 to 4 are plain,
@@ -50,12 +50,3 @@ def records(path: Path) -> list[Record]:
         found.append(record)
         at = record.end
     return found
-
-
-def record_holding(path: Path, needle: bytes) -> Record:
-    """The fragment that holds these bytes. Raises AssertionError when none does."""
-    data = path.read_bytes()
-    for record in reversed(records(path)):
-        if needle in data[record.payload : record.end]:
-            return record
-    raise AssertionError(f"{needle!r} is not in {path.name}")

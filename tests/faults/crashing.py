@@ -24,22 +24,24 @@ class Step:
     """`when` names what a test must do for the step to be taken."""
 
     where: str  # module:name or module:class.name
-    # load, second (it comes once in each), cut (of a small log), compact, install, bootstrap, start
+    # load, second (it comes once in each), fill (a file of the log), cut (of a small log), compact,
+    # install, bootstrap, start
     when: str = "load"
-    of: str = ""  # of storage: the directory's name begins so
 
 
 _STEPS: Final = {
     "log-append": Step("chainfire.node.logstore:LogStore.append"),
-    "log-write": Step("chainfire.storage.rocks:RocksBackend.write", of="log"),
-    "log-sync": Step("chainfire.storage.rocks:RocksBackend._count_sync", of="log"),  # once durable
+    "log-write": Step("chainfire.storage.wal:Wal._write"),
+    "log-sync": Step("chainfire.storage.wal:Wal._count_sync"),  # once durable
+    "log-file-make": Step("chainfire.storage.walfiles:make", "bootstrap"),
+    "log-file-begin": Step("chainfire.storage.walfiles:WalFile.begin", "fill"),
     "witness-note": Step("chainfire.storage.witness:Witness.note"),
     "witness-fsync": Step("chainfire.storage.witness:Witness.fsync", "second"),
     "acknowledge": Step("chainfire.node.driver:Driver.synced"),
     "turn": Step("chainfire.node.driver:Driver.turn"),
     "apply": Step("chainfire.machine.machine:Machine.apply"),
-    "state-write": Step("chainfire.storage.rocks:RocksBackend.write", of="state"),
-    "state-sync": Step("chainfire.storage.rocks:RocksBackend.sync", "second", of="state"),
+    "state-write": Step("chainfire.storage.rocks:RocksBackend.write"),
+    "state-sync": Step("chainfire.storage.rocks:RocksBackend.sync", "second"),
     "state-durable": Step("chainfire.node.logstore:LogStore.note_state_durable", "second"),
     "log-truncate": Step("chainfire.node.logstore:LogStore.truncate_front", "cut"),
     "compact-step": Step("chainfire.mvcc.compact:Compaction.step", "compact"),
@@ -78,8 +80,6 @@ def arm(point: str, count: int) -> None:
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         nonlocal left
-        if step.of and not arguments[0]._path.name.startswith(step.of):
-            return real(*arguments, **named)
         left -= 1
         if left == 0 and before:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -39,14 +39,23 @@ SLOW_FLAGS: Final = (
     ("--snapshot-count=100", "--snapshot-catchup-entries=20"),
 )
 CUT_AND_GONE: Final[tuple[tuple[str, str, damage.Damage], ...]] = (
-    ("log WAL", "deleted", damage.delete),
-    ("log WAL", "cut to half", damage.halve),
+    ("log", "deleted", damage.delete),
+    ("log", "cut to half", damage.cut_record(0.5)),
+    ("older log", "deleted", damage.delete),
+    ("log directory", "deleted", damage.delete),
     ("state WAL", "deleted", damage.delete),
-    ("log CURRENT", "deleted", damage.delete),
     ("state MANIFEST", "deleted", damage.delete),
     ("witness", "deleted", damage.delete),
 )
-FLIPPED: Final = ("log WAL", "state WAL", "log MANIFEST", "state MANIFEST", "witness", "CURRENT")
+FLIPPED: Final[tuple[tuple[str, str, damage.Damage], ...]] = (
+    ("log", "flipped", damage.flip_record(0.5)),
+    ("log", "flipped in its header", damage.flip_header),
+    ("older log", "flipped", damage.flip_record(0.5)),
+    ("state WAL", "flipped", damage.flip_middle),
+    ("state MANIFEST", "flipped", damage.flip_middle),
+    ("witness", "flipped", damage.flip_middle),
+    ("CURRENT", "flipped", damage.flip_middle),
+)
 
 
 class Inconclusive(Exception):
@@ -164,7 +173,7 @@ def _on_disk(
 
 def flip_bits(scene: Scene, rng: random.Random) -> Strike:
     """One byte of a file is another one while the member is down."""
-    yield from _damaged(scene, rng, [(which, "flipped", damage.flip_middle) for which in FLIPPED])
+    yield from _damaged(scene, rng, FLIPPED)
 
 
 def lose_file(scene: Scene, rng: random.Random) -> Strike:
@@ -308,6 +317,9 @@ def crash_at(scene: Scene, rng: random.Random, point: str) -> Strike:
             helper = scene.any_member(rng, but=victim)
             with suppress(grpc.RpcError):  # no leader, perhaps, since it is dead
                 scene.compact(scene.keep_feed(but=victim) - 10, helper)
+        elif when == "fill":
+            with suppress(grpc.RpcError):
+                scene.fill_log(scene.any_member(rng, but=victim))
         return not victim.runs
 
     _wait_until_landed(is_dead, f"never came to {point}")

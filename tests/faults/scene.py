@@ -231,6 +231,15 @@ class Scene:
         self.revisions += feed(member, first, last)
         return last
 
+    def fill_log(self, member: Member) -> None:
+        """Much for the members' logs that changes nothing: its condition does not hold."""
+        compare = kv_pb2.Compare(
+            target=kv_pb2.Compare.VERSION, result=kv_pb2.Compare.GREATER, key=b"never", version=0
+        )
+        put = kv_pb2.RequestOp(request_put=kv_pb2.PutRequest(key=b"never", value=bytes(500_000)))
+        request = kv_pb2.TxnRequest(compare=[compare], success=[put])
+        member.call("KV/Txn", request, kv_pb2.TxnResponse)
+
     def compact(self, revision: int, member: Member) -> None:
         if revision <= self.compacted:
             return

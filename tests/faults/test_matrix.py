@@ -1,8 +1,8 @@
 """One of three members comes back with a damaged file: it heals by itself, serving nothing wrong.
 
-The eight damages of etcd's matrix, done to our files; the outcome of each
-was written down beforehand. For one member alone they stand in tests/crash/test_damage.py, among
-others: there each is refused with an explanation, or harmless.
+The eight damages of etcd's matrix, done to our files, and what else can happen to these; the
+outcome of each was written down beforehand. For one member alone they stand in
+tests/crash/test_damage.py, among others: there each is refused with an explanation, or harmless.
 
     HEAL     it starts, makes good what it lost from the others, and votes again
     SPARED   what is gone was not needed, or had been synced elsewhere
@@ -23,6 +23,7 @@ from tests.crash.damage import FILES, Damage
 from tests.peers import need_chainfire
 
 WRITES = 100
+LARGE = bytes(200_000)  # twenty of these fill a file of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,19 @@ class Case:
 
 
 HEALED = (
-    Case("log WAL", "bit in the first record", damage.flip_record(0)),
-    Case("log WAL", "a page of zeros in the middle", damage.zero_page),
-    Case("log WAL", "deleted", damage.delete, fast=True),
-    Case("log MANIFEST", "a bit", damage.flip_middle),
+    Case("log", "bit in the first record", damage.flip_record(0)),
+    Case("log", "a page of zeros in the middle", damage.zero_page),
+    Case("log", "deleted", damage.delete, fast=True),
+    Case("log", "bit in the header", damage.flip_header),
+    Case("log", "cut in the middle", damage.cut_record(0.5)),
+    Case("older log", "deleted", damage.delete),
+    Case("older log", "bit in the header", damage.flip_header),
     Case("state MANIFEST", "a bit", damage.flip_middle),
     Case("state SST", "bit in the footer", damage.flip_near_end),
     Case("CURRENT", "a bit", damage.flip_middle),
     Case("witness", "both slots", damage.flip_slots(2), fast=True),
 )
-SPARED = (Case("log WAL", "bit in the last record", damage.flip_record(1)),)
+SPARED = (Case("log", "bit in the last record", damage.flip_record(1)),)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,9 @@ def damaged(cluster: Cluster, case: Case) -> tuple[Member, dict[bytes, bytes]]:
     victim = cluster.followers()[0]
     victim.stop()  # so that there are tables, whose blocks can be damaged
     victim.start()
+    if case.file == "older log":
+        for _ in range(21):
+            cluster.leader().put(b"large", LARGE)
     for number in range(WRITES):
         key, value = b"k%d" % number, b"%s %d" % (case.name.encode(), number)
         cluster.leader().put(key, value)

@@ -108,7 +108,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "api/plain.py",
         "node/logsync.py",
         "machine/plain.py",
-        "storage/rocks_wal.py",
+        "storage/wal.py",
     ),
     "grpc": ("gateway/grpc_python.py", "client/"),
     "starlette": ("gateway/",),
@@ -126,6 +126,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 # at the composition root, everybody else knows the contract.
 ENGINES: dict[str, frozenset[str]] = {
     "chainfire.storage.rocks": only("server", "storage"),
+    "chainfire.storage.wal": only("server", "storage"),
     "chainfire.storage.memory": only("server", "storage", "sim"),
 }
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from chainfire.errors import FatalError, SyncFailed
-from chainfire.node import logsync
 from chainfire.node.logsync import LogSync
 from chainfire.storage.memory import MemoryBackend
-from chainfire.storage.rocks import RocksBackend, RocksOptions
 from chainfire.wheel import FAULT
 from tests.node.running import on_servers_loop, until
 
@@ -59,21 +57,6 @@ async def test_the_file_is_synced_where_there_is_one_and_the_engine_asked_where_
     assert len(backend.outcomes) == 33 and backend.statistics().sync_count == 16
     assert sum(sync.times().counts) == 49
     await sync.aclose()
-
-
-@on_servers_loop
-async def test_inline_syncs_learn_the_file_before_the_thread_needs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logsync, "INLINE_SECONDS_MAX", 60)
-    backend = RocksBackend(tmp_path / "log", ["raft_logs"], RocksOptions.log())
-    sync = LogSync(backend, natively=True, synced=pytest.fail, die=pytest.fail)
-    for number in range(4):
-        backend.write_row("raft_logs", b"%d" % number, b"v")
-        assert sync.try_inline(lambda: None)
-    assert backend.sync_descriptor() is not None
-    await sync.aclose()
-    backend.close()
 
 
 @on_servers_loop

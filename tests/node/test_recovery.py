@@ -26,6 +26,7 @@ PROMISED = Promise(
 META = LogMeta(ME, HardState(6, 2, 99), 4, truncated_index=10, truncated_term=1, state_durable=50)
 FOUND = Found(
     META,
+    first_index=8,  # of a record over the border
     last_index=100,
     last_term=5,
     promised_term=5,
@@ -58,6 +59,7 @@ def test_a_promised_entry_that_was_cut_off_the_front_is_not_missed() -> None:
     [
         (replace(FOUND, last_index=99, promised_term=None), "ends at index 99"),
         (replace(FOUND, promised_term=4), "with term 4"),
+        (replace(FOUND, first_index=12), "misses entries 11 to 11"),
         (found(hard_state=HardState(5, 2, 99)), "knows term 5"),
         (found(hard_state=HardState(6, 0, 99)), "lost the vote"),
         (found(start_number=3), "start number 3"),

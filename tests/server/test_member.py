@@ -22,13 +22,14 @@ from chainfire.server.main import EXIT_BAD_CONFIG, EXIT_FAILED, EXIT_OK, run
 from chainfire.server.member import Member
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.wal import Wal
 from chainfire.storage.witness import Witness
 from tests import peers
 from tests.node.running import on_loop
 from tests.server.directories import config, put
 from tests.servers import Server, free_port
 
-LOG, STATE = RocksOptions.log(), RocksOptions.state(cache_bytes=1 << 20)
+STATE = RocksOptions.state(cache_bytes=1 << 20)
 
 
 def with_port(base: Config, port: int | None = None) -> Config:
@@ -147,7 +148,7 @@ def test_a_stop_writes_no_tables_and_leaves_nothing_to_repeat(server: Server) ->
     [state_path] = server.data_dir.glob("state-*")
     with (
         closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, STATE)) as state,
-        closing(RocksBackend.open_read_only(server.data_dir / "log", LOG_FAMILIES, LOG)) as log,
+        closing(Wal.open_read_only(server.data_dir / "log", LOG_FAMILIES)) as log,
         closing(Witness.open(server.data_dir / "witness")) as witness,
     ):
         applied, meta = read_position(state), LogMeta.read(log)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,15 +16,27 @@ from typing import Any
 
 import pytest
 
-from chainfire.errors import ConfigError, Corrupt, Damaged, DataDirLocked, DataDirMismatch
+from chainfire.errors import (
+    ConfigError,
+    Corrupt,
+    Damaged,
+    DataDirLocked,
+    DataDirMismatch,
+    UnknownFormat,
+)
 from chainfire.node.logstore import LogMeta, write_hard_state
 from chainfire.server import founding, opening, past
 from chainfire.server.opening import open_member
+from chainfire.storage.backend import LOG_FAMILIES
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend
+from chainfire.storage.wal import Wal
+from chainfire.storage.walfiles import WalFile
+from chainfire.storage.walspares import Spares
 from chainfire.storage.witness import Witness
 from chainfire.types import HardState
 from tests import report
+from tests.crash import damage, logfiles
 from tests.server.directories import keys_of, live, settings
 
 EVERYTHING = {b"k%d" % number for number in range(40)}
@@ -77,6 +90,8 @@ FIRST_STEPS: dict[str, Callable[[CrashPoint], None]] = {
     "state/ filled": lambda p: p.before(DataDir, "switch"),
     "CURRENT.tmp written": lambda p: p.before(Path, "rename", renames("CURRENT.tmp")),
     "CURRENT written": lambda p: p.after(DataDir, "switch"),
+    "log/ without a file": lambda p: p.before(Spares, "take"),
+    "log/ without a header": lambda p: p.before(WalFile, "begin"),
     "log/ made": lambda p: p.before(opening, "begin_log"),
     "log/ begun": lambda p: p.after(opening, "begin_log"),
     "witness.tmp written": lambda p: p.before(Path, "rename", renames("witness.tmp")),
@@ -203,9 +218,27 @@ def lose_log(data: Path) -> None:
     shutil.rmtree(data / "log")
 
 
-def lose_log_wal(data: Path) -> None:
-    for path in (data / "log").glob("*.log"):
-        path.unlink()
+def cut_log(data: Path) -> None:
+    damage.flip_record(0.5)(logfiles.newest(data / "log"))
+
+
+def lose_older_log(data: Path) -> None:
+    """The log has gone on in another file, and the one before it is lost."""
+    begin_another_file(data)
+    logfiles.older(data / "log").unlink()
+
+
+def cut_older_log(data: Path) -> None:
+    begin_another_file(data)
+    damage.flip_record(0.2)(logfiles.older(data / "log"))
+
+
+def begin_another_file(data: Path) -> None:
+    with closing(Wal(data / "log", LOG_FAMILIES)) as log:
+        for size in (*[200_000] * 21, 0):
+            log.write_row("raft_meta", b"nobody's", bytes(size))
+        log.sync()
+    live(data, 1, first=39)
 
 
 def lose_state_wal(data: Path) -> None:
@@ -225,7 +258,9 @@ LOSSES: dict[Callable[[Path], None], str] = {
     lose_witness: "witness is missing",
     tear_witness: "neither slot is whole",
     lose_log: "log/ is empty",
-    lose_log_wal: "was acknowledged",
+    cut_log: "was acknowledged",
+    cut_older_log: "was acknowledged",
+    lose_older_log: "a file of the log is missing",
     old_log: "different members or directories",
 }
 
@@ -252,6 +287,8 @@ def test_force_new_cluster_goes_on_with_what_is_left_and_needs_no_force_again(
     if lose in (lose_witness, tear_witness, lose_log):
         last = max(EVERYTHING, key=lambda key: int(key[1:]))
         assert left >= EVERYTHING - {last}, "state/ has all but what was answered before its apply"
+    if lose in (lose_older_log, cut_older_log):
+        assert left == EVERYTHING, "state/ has what the log misses"
     live(data, 5, first=100)
     assert keys_of(data) == left | {b"k%d" % number for number in range(100, 105)}
 
@@ -266,7 +303,7 @@ FORCE_STEPS: dict[str, Callable[[CrashPoint], None]] = {
 
 
 @pytest.mark.parametrize("step", FORCE_STEPS)
-@pytest.mark.parametrize("lose", [lose_log, lose_witness, lose_log_wal], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("lose", [lose_log, lose_witness, cut_log], ids=lambda f: f.__name__)
 def test_a_forced_start_that_dies_may_be_forced_again(
     lose: Callable[[Path], None],
     step: str,
@@ -284,20 +321,28 @@ def test_a_forced_start_that_dies_may_be_forced_again(
 
 
 def test_a_log_that_cannot_be_opened_is_put_aside_by_force(data: Path) -> None:
-    for manifest in (data / "log").glob("MANIFEST-*"):
-        manifest.write_bytes(b"nonsense")
-    with pytest.raises(Corrupt):
+    damage.flip_header(logfiles.newest(data / "log"))
+    with pytest.raises(Damaged, match="the header cannot be read"):
         open_member(settings(data))
     left = keys_of(data, force=True)
     last = max(EVERYTHING, key=lambda key: int(key[1:]))
     assert left >= EVERYTHING - {last}
-    assert (data / "log-unreadable-1" / "CURRENT").exists()
+    assert (data / "log-unreadable-1" / "000001.wal").exists()
     live(data, 5, first=100)
     assert keys_of(data) == left | {b"k%d" % number for number in range(100, 105)}
 
 
+def test_a_log_of_an_earlier_version_is_named_as_such_and_kept(data: Path) -> None:
+    logfiles.newest(data / "log").unlink()
+    (data / "log" / "CURRENT").write_text("MANIFEST-000001\n")
+    before = contents(data)
+    for force in (False, True):
+        with pytest.raises(UnknownFormat, match=r"versions before 0\.1"):
+            open_member(settings(data, force=force))
+    assert contents(data) == before
+
+
 def test_a_commit_index_beyond_a_lost_log_does_not_hinder_a_forced_start(data: Path) -> None:
-    """The families of log/ reach its files at different times: without its WAL they may differ."""
     opened = open_member(settings(data))
     batch = opened.log_backend.batch()
     write_hard_state(batch, HardState(99, 1, 10_000))
@@ -332,14 +377,17 @@ def test_a_nearly_full_disk_gives_the_ballast_up_before_anything_is_written(
     assert (data / "ballast").exists()
     monkeypatch.setattr(DataDir, "free_bytes", lambda self: 1 << 20)
     had_ballast: list[bool] = []
-    original = RocksBackend.__init__
 
-    def opened(self: RocksBackend, *args: Any, read_only: bool = False) -> None:
-        if not read_only:
-            had_ballast.append((data / "ballast").exists())
-        original(self, *args, read_only=read_only)
+    def noting(original: Callable[..., None]) -> Callable[..., None]:
+        def opened(self: object, *args: Any, read_only: bool = False) -> None:
+            if not read_only:
+                had_ballast.append((data / "ballast").exists())
+            original(self, *args, read_only=read_only)
 
-    monkeypatch.setattr(RocksBackend, "__init__", opened)
+        return opened
+
+    for engine in (Wal, RocksBackend):
+        monkeypatch.setattr(engine, "__init__", noting(engine.__init__))
     open_member(settings(data)).close()
     assert had_ballast == [False, False]
 

@@ -52,17 +52,20 @@ def flip_tables(data: Path) -> None:
         damage.flip_near_end(path)
 
 
-def lose_log_wal(data: Path) -> None:
-    for path in (data / "log").glob("*.log"):
-        path.unlink()
+def cut_log(data: Path) -> None:
+    damage.flip_record(0.5)(FILES["log"](data))
+
+
+def flip_log(data: Path) -> None:
+    damage.flip_header(FILES["log"](data))
 
 
 # Each leaves the log or the witness, which tell whose directory it was.
 LOSSES: dict[str, Callable[[Path], None]] = {
     "log": lose("log directory"),
-    "log WAL": lose_log_wal,
-    "log CURRENT": lose("log CURRENT"),
-    "log MANIFEST": lambda data: damage.empty(FILES["log MANIFEST"](data)),
+    "log file": lose("log"),
+    "log header": flip_log,
+    "log record": cut_log,
     "witness": lose("witness"),
     "both slots of the witness": lambda data: damage.flip_slots(2)(data / "witness"),
     "CURRENT": lose("CURRENT"),
@@ -73,7 +76,7 @@ LOSSES: dict[str, Callable[[Path], None]] = {
 
 
 def test_a_loss_is_made_good_from_the_other_members(tmp_path: Path) -> None:
-    asyncio.run(made_good(tmp_path, ["log WAL", "state"]))
+    asyncio.run(made_good(tmp_path, ["log record", "state"]))
 
 
 @pytest.mark.slow
@@ -278,7 +281,7 @@ async def test_what_cannot_be_made_good_is_refused_and_left_as_it_is(tmp_path: P
         await kill(cluster, "c")
         data = tmp_path / "c"
         base = cluster.configs["c"]
-        lose_log_wal(data)
+        cut_log(data)
         before = contents(data)
         off = dataclasses.replace(base.cluster, auto_heal=False)
         with pytest.raises(Damaged):
@@ -298,7 +301,7 @@ def contents(data: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(data)): path.read_bytes()
         for path in data.rglob("*")
-        if path.is_file() and path.suffix in ("", ".sst", ".log") and "LO" not in path.name
+        if path.is_file() and path.suffix in ("", ".sst", ".log", ".wal") and "LO" not in path.name
     }
 
 
@@ -310,7 +313,7 @@ async def test_one_of_two_members_is_refused_because_the_other_is_no_quorum(
         await put(cluster.node("a"), b"k")
         await until(cluster.is_even)
         await kill(cluster, "b")
-        lose_log_wal(tmp_path / "b")
+        cut_log(tmp_path / "b")
         with pytest.raises(Damaged, match="--force-new-cluster"):
             open_member(opening_settings(cluster.configs["b"]))
 
@@ -322,7 +325,7 @@ async def test_where_a_majority_has_lost_data_its_members_say_so_and_stop(tmp_pa
         await until(cluster.is_even)
         for name in "bc":
             await kill(cluster, name)
-            lose_log_wal(tmp_path / name)
+            cut_log(tmp_path / name)
         damaged = [Member(cluster.configs[name]) for name in "bc"]
         ends = await asyncio.gather(*(member.start() for member in damaged), return_exceptions=True)
         for end in ends:
@@ -353,7 +356,7 @@ def test_a_start_that_dies_while_it_puts_the_old_aside_is_finished_by_the_next(
 ) -> None:
     config = asyncio.run(_made(tmp_path))
     original = tmp_path / "c"
-    lose_log_wal(original)
+    cut_log(original)
     settings = opening_settings(config)
     for number, (name, step) in enumerate(STEPS.items()):
         data, image = tmp_path / f"data{number}", tmp_path / f"image{number}"

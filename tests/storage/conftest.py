@@ -7,8 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from chainfire.storage.backend import StorageBackend
-from tests.storage.backends import KINDS, Kind
+from chainfire.storage.backend import Backend, LogBackend, StorageBackend
+from tests.storage.backends import BACKENDS, KINDS, LOGS, Kind
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    backend = BACKENDS[request.param](tmp_path / "db")
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(params=sorted(LOGS))
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogBackend]:
+    log = LOGS[request.param](tmp_path / "db")
+    yield log
+    log.close()
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -17,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def backend(kind: Kind, tmp_path: Path) -> Iterator[StorageBackend]:
-    backend = kind.open(tmp_path / "db")
-    yield backend
-    backend.close()
+def state(kind: Kind, tmp_path: Path) -> Iterator[StorageBackend]:
+    state = kind.open(tmp_path / "db")
+    yield state
+    state.close()

@@ -1,10 +1,11 @@
-"""Both backends walk with a plain dict per family through any sequence of operations."""
+"""The backends walk with a plain dict per family through any sequence of operations."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,15 +15,17 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     consumes,
     initialize,
+    invariant,
     multiple,
     precondition,
     rule,
 )
 
-from chainfire.storage.backend import Reader, Snapshot
+from chainfire.storage.backend import Reader, Snapshot, WriteBatch
 from chainfire.storage.memory import MemoryBackend
 from chainfire.storage.rocks import RocksBackend, RocksOptions
 from chainfire.storage.rocks_options import MIB
+from chainfire.storage.wal import Wal
 from tests.storage.backends import FAMILIES
 
 Rows = dict[str, dict[bytes, bytes]]
@@ -61,21 +64,9 @@ class Against(RuleBasedStateMachine):
         return {name: dict(rows) for name, rows in self.rows.items()}
 
     @rule(effects=EFFECTS)
-    def write(self, effects: list[tuple[str, ...]]) -> None:
+    def write(self, effects: list[tuple[Any, ...]]) -> None:
         batch = self.backend.batch()
-        for kind, name, key, *rest in effects:
-            rows = self.rows[name]
-            if kind == "put":
-                batch.put(name, key, rest[0])
-                rows[key] = rest[0]
-            elif kind == "delete":
-                batch.delete(name, key)
-                rows.pop(key, None)
-            else:
-                lower, upper = sorted((key, rest[0]))
-                batch.delete_range(name, lower, upper)
-                for gone in [row for row in rows if lower <= row < upper]:
-                    del rows[gone]
+        _gather(batch, effects, self.rows)
         assert len(batch) == len(effects)
         self.backend.write(batch)
         self.history.append(self._copy())
@@ -144,6 +135,23 @@ class Against(RuleBasedStateMachine):
             shutil.rmtree(self.path)
 
 
+def _gather(batch: WriteBatch, effects: list[tuple[Any, ...]], tables: Rows) -> None:
+    """The effects, in a batch and in the tables."""
+    for kind, name, key, *rest in effects:
+        rows = tables[name]
+        if kind == "put":
+            batch.put(name, key, rest[0])
+            rows[key] = rest[0]
+        elif kind == "delete":
+            batch.delete(name, key)
+            rows.pop(key, None)
+        else:
+            lower, upper = sorted((key, rest[0]))
+            batch.delete_range(name, lower, upper)
+            for gone in [row for row in rows if lower <= row < upper]:
+                del rows[gone]
+
+
 def _compare(
     reader: Reader, rows: dict[bytes, bytes], name: str, lower: bytes, upper: bytes | None
 ) -> None:
@@ -157,16 +165,72 @@ def _compare(
     assert list(reader.keys(name, lower, upper)) == [key for key, _ in expected]
 
 
+class LogAgainst(RuleBasedStateMachine):
+    """The log's store, in small files."""
+
+    @initialize(reverse=st.booleans())
+    def open(self, reverse: bool) -> None:
+        self.path = Path(tempfile.mkdtemp())
+        self.families = (
+            FAMILIES[::-1] if reverse else FAMILIES
+        )  # of the first, values stay in files
+        self.rows: Rows = {name: {} for name in FAMILIES}
+        self.log = self._open()
+
+    def _open(self) -> Wal:
+        return Wal(self.path / "log", self.families, file_bytes=1024)
+
+    @rule(effects=EFFECTS)
+    def write(self, effects: list[tuple[Any, ...]]) -> None:
+        batch = self.log.batch()
+        _gather(batch, effects, self.rows)
+        assert len(batch) == len(effects)
+        self.log.write(batch)
+
+    @rule(name=NAMES, key=KEYS, value=st.binary(max_size=300))
+    def write_row(self, name: str, key: bytes, value: bytes) -> None:
+        self.log.write_row(name, key, value)
+        self.rows[name][key] = value
+
+    @rule(name=NAMES, lower=KEYS, upper=BOUNDS)
+    def read(self, name: str, lower: bytes, upper: bytes | None) -> None:
+        _compare(self.log, self.rows[name], name, lower, upper)
+        assert self.log.get(name, lower) == self.rows[name].get(lower)
+
+    @rule()
+    def sync(self) -> None:
+        self.log.sync()
+
+    @rule()
+    def reopen(self) -> None:
+        self.log.close()
+        self.log = self._open()
+
+    @invariant()
+    def hold_all_rows(self) -> None:
+        if hasattr(self, "log"):
+            for name, rows in self.rows.items():
+                assert list(self.log.iterate(name)) == sorted(rows.items())
+
+    def teardown(self) -> None:
+        if hasattr(self, "log"):
+            self.log.close()
+            shutil.rmtree(self.path)
+
+
 _SETTINGS = settings(suppress_health_check=list(HealthCheck), stateful_step_count=25)
 Against.TestCase.settings = settings(_SETTINGS, max_examples=40)
 test_the_backends_behave_like_a_dict = Against.TestCase
+LogAgainst.TestCase.settings = settings(_SETTINGS, max_examples=40)
+test_the_log_behaves_like_a_dict = LogAgainst.TestCase
 
 
 @pytest.mark.slow
 def test_the_backends_behave_like_a_dict_for_long() -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(Against, settings=settings(_SETTINGS, max_examples=500))
+    for machine in (Against, LogAgainst):
+        run_state_machine_as_test(machine, settings=settings(_SETTINGS, max_examples=500))
 
 
 def test_many_rows_in_any_order_split_and_merge_like_a_dict() -> None:

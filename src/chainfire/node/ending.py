@@ -8,7 +8,7 @@ import logging
 from chainfire.errors import DiskFull, Diverged, FatalError, InternalFailure, Stalled
 from chainfire.node.logstore import LogStore
 from chainfire.node.upkeep import Disk
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import LogBackend, StorageBackend
 
 DISK_FULL_ADVICE = (
     "Nothing that was acknowledged is lost. Make room on this volume, then start again: the start "
@@ -42,7 +42,7 @@ async def make_durable(
     *,
     applied: int,
     log_store: LogStore,
-    log_backend: StorageBackend,
+    log_backend: LogBackend,
     state_backend: StorageBackend,
     disk: Disk,
 ) -> None:

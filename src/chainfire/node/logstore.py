@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from chainfire.errors import Corrupt, UnknownFormat
 from chainfire.node import records
 from chainfire.raft.messages import Snapshot
-from chainfire.storage.backend import Reader, StorageBackend, WriteBatch
+from chainfire.storage.backend import LogBackend, Reader, WriteBatch
 from chainfire.types import ConfState, Entry, HardState
 
 _INDEX = struct.Struct(">Q")
@@ -110,7 +110,7 @@ class LogStore:
     """The log of one member. Opened on the thread that writes; `tail_bytes_max` bounds memory."""
 
     def __init__(
-        self, backend: StorageBackend, conf_state: ConfState, *, tail_bytes_max: int = 32 << 20
+        self, backend: LogBackend, conf_state: ConfState, *, tail_bytes_max: int = 32 << 20
     ) -> None:
         self._backend = backend
         self._conf_state = conf_state
@@ -178,7 +178,7 @@ class LogStore:
         """Write entries and hard state in one batch; a conflicting suffix is replaced.
 
         Readable at once, durable after the backend's next sync. Raises what
-        `StorageBackend.write` raises, with nothing changed.
+        `LogBackend.write` raises, with nothing changed.
         """
         rows = self.record_cache.encode(entries)
         if len(rows) == 1 and hard_state is None and entries[0].index == self._last + 1:
@@ -219,7 +219,7 @@ class LogStore:
             return
         term = self.term(index)
         batch = self._backend.batch()
-        batch.put("raft_meta", b"truncated", _PAIR.pack(_META_FORMAT, index, term))
+        write_truncated(batch, index, term)
         holder = self._record_with(index + 1) if index < self._last else self._last + 1
         batch.delete_range("raft_logs", _INDEX.pack(0), _INDEX.pack(holder))
         self._backend.write(batch)
@@ -365,10 +365,15 @@ def _limited(entries: list[Entry], bytes_max: int) -> list[Entry]:
     return entries
 
 
+def write_truncated(batch: WriteBatch, index: int, term: int) -> None:
+    """The log begins behind this entry; rows of those before it may still be there."""
+    batch.put("raft_meta", b"truncated", _PAIR.pack(_META_FORMAT, index, term))
+
+
 def write_empty_log(batch: WriteBatch, index: int, term: int) -> None:
     """The entries of a log that begins behind `index`, for a member that gives its own log up."""
     batch.delete_range("raft_logs", _INDEX.pack(0), b"\xff" * (_INDEX.size + 1))
-    batch.put("raft_meta", b"truncated", _PAIR.pack(_META_FORMAT, index, term))
+    write_truncated(batch, index, term)
 
 
 def write_installed(batch: WriteBatch, index: int, term: int) -> None:
@@ -382,7 +387,7 @@ def write_not_installing(batch: WriteBatch) -> None:
     batch.delete("raft_meta", b"installing")
 
 
-def drop_conf_changes(backend: StorageBackend, applied_index: int) -> int:
+def drop_conf_changes(backend: LogBackend, applied_index: int) -> int:
     """Make membership changes behind `applied_index` empty entries, durably; how many they were.
 
     For a member that goes on alone, whatever its cluster had in mind.
@@ -399,6 +404,13 @@ def drop_conf_changes(backend: StorageBackend, applied_index: int) -> int:
         backend.write(batch)
         backend.sync()
     return dropped
+
+
+def first_position(reader: Reader, meta: LogMeta) -> int:
+    """First index of the first record; the one behind the truncated border if there is none."""
+    for key in reader.keys("raft_logs"):
+        return int(_INDEX.unpack(key)[0])
+    return meta.truncated_index + 1
 
 
 def last_position(reader: Reader, meta: LogMeta) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from chainfire.errors import FatalError
 from chainfire.node.status import Durations, Times
 from chainfire.node.worker import Worker, fatal
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import LogBackend
 from chainfire.wheel import FAULT
 
 if FAULT is None:
@@ -34,7 +34,7 @@ class LogSync:
 
     def __init__(
         self,
-        backend: StorageBackend,
+        backend: LogBackend,
         *,
         natively: bool,
         synced: Callable[[int], None],
@@ -81,8 +81,6 @@ class LogSync:
         self._times.observe(seconds)
         if seconds > INLINE_SECONDS_MAX:
             self._thread_syncs_left = THREAD_SYNCS_AFTER_SLOW
-        if self._syncer is not None:  # it learns its file now, not when the thread first needs it
-            self._backend.sync_descriptor()
         return True
 
     def start(self, number: int) -> None:

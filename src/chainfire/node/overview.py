@@ -15,7 +15,7 @@ from chainfire.node.peering import Peering
 from chainfire.node.reports import Heard
 from chainfire.node.status import NodeStatistics, NodeStatus, Times
 from chainfire.node.upkeep import Upkeep
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import LogBackend, StorageBackend
 
 
 class Overview:
@@ -24,7 +24,7 @@ class Overview:
         *,
         driver: Driver,
         cluster_id: int,
-        log_backend: StorageBackend,
+        log_backend: LogBackend,
         state_backend: StorageBackend,
         log_sync: LogSync,
         upkeep: Upkeep,

@@ -1,9 +1,9 @@
 """Does a member's disk still hold what the member had promised? Decided before anything is written.
 
-Point-in-time recovery of RocksDB opens after a lost tail without a word, and a
-deleted WAL file opens as an older database. So three places that were written
-at different times are compared: the witness (outside RocksDB), `log/` and
-`state/`. The order of writes makes four rules:
+A log ends where its records do not go on, so one that has lost its tail, or a
+file, reads as an older one; and so does a RocksDB that has lost its WAL. So three
+places that were written at different times are compared: the witness, `log/` and
+`state/`. The order of writes makes five rules:
 
     1. log is synced, then the witness written, then others are told
        ->  the log holds at least the witness's last index, under its term,
@@ -13,7 +13,9 @@ at different times are compared: the witness (outside RocksDB), `log/` and
     3. state is synced, then `state_durable` written to the log
        ->  state's applied index is at least `state_durable`;
     4. the log's front is cut only up to `state_durable`
-       ->  state's applied index is at least the truncated index.
+       ->  state's applied index is at least the truncated index;
+    5. what is cut off the front is named
+       ->  the log holds every entry behind the truncated index.
 
 A member that breaks one has lost acknowledged data: it must not vote or serve.
 """
@@ -38,6 +40,7 @@ class Found:
     """What the disk holds."""
 
     meta: LogMeta
+    first_index: int  # of the first record; one behind the last entry if there is none
     last_index: int
     last_term: int
     promised_term: int | None  # the log's at the witness's last index; None: it is not there
@@ -79,6 +82,8 @@ def losses(promised: Promise, found: Found) -> list[str]:
 
 def _lost_by_log(promised: Promise, found: Found) -> Iterator[str]:
     meta, hard = found.meta, found.meta.hard_state
+    if found.first_index > meta.truncated_index + 1:
+        yield f"log/ misses entries {meta.truncated_index + 1} to {found.first_index - 1}"
     if found.last_index < promised.last_index:
         yield f"log/ ends at index {found.last_index}, {promised.last_index} was acknowledged"
     elif promised.last_index > meta.truncated_index and found.promised_term != promised.last_term:

@@ -13,7 +13,7 @@ from chainfire.machine import Machine
 from chainfire.node.handshake import Met
 from chainfire.node.roster import Roster
 from chainfire.node.standing import Stage
-from chainfire.storage.backend import Reader, StorageBackend, WriteBatch
+from chainfire.storage.backend import LogBackend, Reader, WriteBatch
 
 STALL_RETRY_SECONDS = 0.01
 _FAMILY = "raft_meta"
@@ -28,7 +28,7 @@ _LOST_DATA_ROW = struct.Struct(">BQ")
 
 
 class Registry:
-    def __init__(self, backend: StorageBackend, machine: Machine) -> None:
+    def __init__(self, backend: LogBackend, machine: Machine) -> None:
         """Raises UnknownFormat or Corrupt."""
         self._backend = backend
         self._machine = machine

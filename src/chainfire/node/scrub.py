@@ -15,7 +15,7 @@ from typing import Final
 
 from chainfire.errors import FatalError
 from chainfire.node.worker import fatal
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import Backend
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Scrub:
 
     def __init__(
         self,
-        backends: Sequence[tuple[StorageBackend, Sequence[str]]],
+        backends: Sequence[tuple[Backend, Sequence[str]]],
         die: Callable[[FatalError], None],
     ) -> None:
         """`backends` with the families to be read."""

@@ -43,7 +43,7 @@ from chainfire.node.worker import fatal
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.kv_pb2 import LOCAL
 from chainfire.raft.changes import ConfChange
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import LogBackend, StorageBackend
 from chainfire.types import Pending, RenewResult
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Node:
         self,
         *,
         driver: Driver,
-        log_backend: StorageBackend,
+        log_backend: LogBackend,
         state_backend: StorageBackend,
         registry: Registry,
         disk: Disk,

@@ -25,7 +25,7 @@ from chainfire.node.logstore import LogStore
 from chainfire.node.scrub import Scrub
 from chainfire.node.status import Durations, Times
 from chainfire.node.worker import Worker
-from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
+from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, LogBackend, StorageBackend
 
 INTERVAL_SECONDS = 1.0
 ASIDE_SECONDS = 60.0  # between two looks at what was put aside
@@ -60,7 +60,7 @@ class Upkeep:
         log: LogStore,
         machine: Machine,
         duties: Duties,
-        log_backend: StorageBackend,
+        log_backend: LogBackend,
         state_backend: StorageBackend,
         disk: Disk,
         settings: UpkeepSettings,

@@ -16,6 +16,7 @@ from chainfire.node.logstore import (
     Identity,
     LogMeta,
     LogStore,
+    first_position,
     last_position,
     stored_term,
     write_empty_log,
@@ -23,10 +24,11 @@ from chainfire.node.logstore import (
     write_identity,
     write_start_number,
     write_state_durable,
+    write_truncated,
 )
 from chainfire.node.registry import write_admitted
 from chainfire.proto.cluster_pb2 import Member
-from chainfire.storage.backend import STATE_FAMILIES, StorageBackend
+from chainfire.storage.backend import STATE_FAMILIES, LogBackend
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
 from chainfire.storage.witness import Promise, Witness
@@ -67,7 +69,7 @@ def found_state(directory: DataDir, birth: Birth) -> Path:
 
 
 def begin_log(
-    backend: StorageBackend, identity: Identity, machine: Machine, promise: Promise | None
+    backend: LogBackend, identity: Identity, machine: Machine, promise: Promise | None
 ) -> None:
     """A new member's log; or, after a loss was accepted, one that state/ can follow on."""
     meta = LogMeta.read(backend)
@@ -77,13 +79,16 @@ def begin_log(
         write_admitted(batch)  # a sole voter asks nobody
     last, _ = last_position(backend, meta)
     index, term = machine.applied_index, machine.applied_term
-    if index == meta.truncated_index:
+    is_whole = first_position(backend, meta) <= meta.truncated_index + 1
+    if is_whole and index == meta.truncated_index:
         follows = term == meta.truncated_term
     else:
         follows = meta.truncated_index < index <= last and stored_term(backend, index) == term
     if not follows:
         write_empty_log(batch, index, term)
         last = index
+    elif not is_whole:
+        write_truncated(batch, index, term)  # what is missing is in state/
     # state/ was opened: what it recovered is in its files. Of the log's commit index nothing is
     # known after a loss but what is applied; terms never go back.
     write_state_durable(batch, index)
@@ -107,7 +112,7 @@ def first_promise(identity: Identity, logs: LogStore, earlier: Promise | None) -
     )
 
 
-def count_start(backend: StorageBackend, machine: Machine, witness: Witness) -> int:
+def count_start(backend: LogBackend, machine: Machine, witness: Witness) -> int:
     """Count this start, durably, above every number anybody here knows."""
     promise = witness.promise
     known = (

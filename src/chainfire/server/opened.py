@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chainfire.machine import Machine
 from chainfire.node.logstore import Identity, LogStore
-from chainfire.storage.backend import StorageBackend
+from chainfire.storage.backend import LogBackend, StorageBackend
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksOptions
 from chainfire.storage.witness import Witness
@@ -21,7 +21,7 @@ class Opened:
 
     directory: DataDir
     witness: Witness
-    log_backend: StorageBackend
+    log_backend: LogBackend
     state_backend: StorageBackend
     machine: Machine
     log: LogStore

@@ -50,14 +50,16 @@ from chainfire.server import rejoining
 from chainfire.server.founding import Birth, begin_log, count_start, first_promise, found_state
 from chainfire.server.opened import Opened
 from chainfire.server.past import Past, look_back
-from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, StorageBackend
+from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, LogBackend, StorageBackend
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.wal import Wal
 from chainfire.storage.witness import Witness
 from chainfire.types import ConfState, HardState
 
 T = TypeVar("T")
-# Both directories replay up to 16 MiB of WAL (RocksOptions) into new files, and write a little.
+# state/ replays up to 16 MiB of WAL (RocksOptions) into new files, log/ wants a file of 4 MiB, and
+# both write a little.
 ROOM_TO_OPEN_BYTES = 48 << 20
 log = logging.getLogger(__name__)
 
@@ -130,9 +132,7 @@ def _open(settings: OpeningSettings) -> Opened:
         with_room.ensure()
         if past.log_is_unreadable:
             log.warning("log/ was put aside", extra={"path": directory.put_log_aside().name})
-        log_backend = stack.enter_context(
-            closing(with_room(RocksBackend, directory.log_path, LOG_FAMILIES, RocksOptions.log()))
-        )
+        log_backend = stack.enter_context(closing(with_room(Wal, directory.log_path, LOG_FAMILIES)))
         options = RocksOptions.state(settings.block_cache_bytes)
         state_backend = stack.enter_context(
             closing(with_room(RocksBackend, state_path, STATE_FAMILIES, options))
@@ -194,7 +194,7 @@ class _RoomMaker:
             return opening(*args)
 
 
-def _finish_install(backend: StorageBackend, state_path: Path) -> None:
+def _finish_install(backend: LogBackend, state_path: Path) -> None:
     """A life ended between a snapshot's switch and the cut of the log behind it, or before both."""
     meta = LogMeta.read(backend)
     if meta.installing is None:
@@ -212,7 +212,7 @@ def _finish_install(backend: StorageBackend, state_path: Path) -> None:
     backend.sync()
 
 
-def _ensure_may_go_on(backend: StorageBackend, settings: OpeningSettings) -> None:
+def _ensure_may_go_on(backend: LogBackend, settings: OpeningSettings) -> None:
     if settings.force_new_cluster and has_lost_data(backend):
         raise Damaged(
             "this directory is empty and waits for what the other members hold: it is no "
@@ -251,7 +251,7 @@ def _ensure_member(machine: Machine, member_id: int) -> None:
 def _alone(
     machine: Machine,
     state: StorageBackend,
-    logs: StorageBackend,
+    logs: LogBackend,
     member_id: int,
     settings: OpeningSettings,
 ) -> Machine:

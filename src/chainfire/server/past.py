@@ -14,11 +14,18 @@ from pathlib import Path
 from chainfire.errors import Corrupt, UnknownFormat
 from chainfire.machine.rows import read_position
 from chainfire.node import recovery
-from chainfire.node.logstore import Identity, LogMeta, last_position, stored_term
+from chainfire.node.logstore import (
+    Identity,
+    LogMeta,
+    first_position,
+    last_position,
+    stored_term,
+)
 from chainfire.server.founding import FOUNDED_AT, Birth
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.wal import Wal
 from chainfire.storage.witness import Promise, Witness
 
 log = logging.getLogger(__name__)
@@ -63,7 +70,7 @@ def look_back(
         found = _look_at_log(directory, state_path, promise, found)
     except Corrupt as exc:
         if not accept_loss:
-            raise
+            raise recovery.damaged(exc.detail) from exc
         log_is_unreadable = True
         lost = exc.detail
     started = bool(
@@ -107,7 +114,7 @@ def _look_at_state(state_path: Path) -> recovery.Found:
     with closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, options)) as state:
         applied = read_position(state)
     return recovery.Found(
-        LogMeta.none(), 0, 0, None, applied.index, applied.term, applied_in_log=None
+        LogMeta.none(), 1, 0, 0, None, applied.index, applied.term, applied_in_log=None
     )
 
 
@@ -115,22 +122,22 @@ def _look_at_log(
     directory: DataDir, state_path: Path, promise: Promise | None, found: recovery.Found
 ) -> recovery.Found:
     """The same; raises Corrupt when the log cannot be read at all."""
-    if not RocksBackend.exists(directory.log_path):
+    if not Wal.exists(directory.log_path):
         return found
-    with closing(
-        RocksBackend.open_read_only(directory.log_path, LOG_FAMILIES, RocksOptions.log())
-    ) as logs:
+    with closing(Wal.open_read_only(directory.log_path, LOG_FAMILIES)) as logs:
         meta = LogMeta.read(logs)
+        first_index = first_position(logs, meta)
         last_index, last_term = last_position(logs, meta)
         installing = meta.installing
         if installing is not None and installing.directory == state_path.name:
             # The start finishes it: what the log still holds does not count any more.
             index, term = installing.index, installing.term
             meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
-            last_index, last_term = index, term
+            first_index, last_index, last_term = index + 1, index, term
         return replace(
             found,
             meta=meta,
+            first_index=first_index,
             last_index=last_index,
             last_term=last_term,
             promised_term=stored_term(logs, promise.last_index) if promise else None,

@@ -38,6 +38,7 @@ from chainfire.server.opened import Opened
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.wal import Wal
 from chainfire.storage.witness import Promise, Witness
 from chainfire.types import HardState
 from chainfire.version import CLUSTER_VERSION
@@ -161,11 +162,8 @@ def _identity_of(promise: Promise | None) -> Identity | None:
 
 def _log_meta(directory: DataDir) -> LogMeta:
     with suppress(Corrupt, UnknownFormat, OSError):
-        if RocksBackend.exists(directory.log_path):
-            options = RocksOptions.log()
-            with closing(
-                RocksBackend.open_read_only(directory.log_path, LOG_FAMILIES, options)
-            ) as backend:
+        if Wal.exists(directory.log_path):
+            with closing(Wal.open_read_only(directory.log_path, LOG_FAMILIES)) as backend:
                 return LogMeta.read(backend)
     return LogMeta.none()
 
@@ -200,7 +198,7 @@ def _make_state(directory: DataDir, roster: Roster) -> None:
 
 
 def _make_log(directory: DataDir, rejoin: Rejoin) -> None:
-    with closing(RocksBackend(directory.log_path, LOG_FAMILIES, RocksOptions.log())) as backend:
+    with closing(Wal(directory.log_path, LOG_FAMILIES)) as backend:
         batch = backend.batch()
         write_identity(batch, rejoin.identity)
         write_lost_data(batch, rejoin.roster.known_at)

@@ -35,6 +35,7 @@ from chainfire.node.registry import write_admitted
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.datadir import DataDir
 from chainfire.storage.rocks import RocksBackend, RocksOptions
+from chainfire.storage.wal import Wal
 from chainfire.storage.witness import Promise, Witness
 from chainfire.types import ConfState, HardState
 
@@ -125,7 +126,7 @@ def restore(path: Path, settings: RestoreSettings) -> Restored:
 
 def _begin(directory: DataDir, identity: Identity, position: Position, *, is_alone: bool) -> None:
     """A log that begins behind the state, and a witness that has promised just that."""
-    with closing(RocksBackend(directory.log_path, LOG_FAMILIES, RocksOptions.log())) as logs:
+    with closing(Wal(directory.log_path, LOG_FAMILIES)) as logs:
         batch = logs.batch()
         write_identity(batch, identity)
         if is_alone:  # a sole voter asks nobody whether it may vote

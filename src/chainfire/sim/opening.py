@@ -17,6 +17,7 @@ from chainfire.node.logstore import (
     Identity,
     LogMeta,
     LogStore,
+    first_position,
     last_position,
     stored_term,
     write_empty_log,
@@ -131,14 +132,16 @@ def audit(disk: Disk, when: str) -> None:
 def _look(disk: Disk, promise: Promise) -> recovery.Found:
     meta = LogMeta.read(disk.log)
     applied = read_position(disk.state)
+    first_index = first_position(disk.log, meta)
     last_index, last_term = last_position(disk.log, meta)
     installing = meta.installing
     if installing is not None and installing.directory == disk.live:
         index, term = installing.index, installing.term
         meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
-        last_index, last_term = index, term
+        first_index, last_index, last_term = index + 1, index, term
     return recovery.Found(
         meta,
+        first_index,
         last_index,
         last_term,
         stored_term(disk.log, promise.last_index),

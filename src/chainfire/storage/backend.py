@@ -10,7 +10,8 @@ beside it. Errors are those of `chainfire.errors`: Corrupt, DiskFull, Stalled,
 SyncFailed. After Corrupt, or SyncFailed, the backend refuses every later
 write with the same error.
 
-Two implementations, one contract suite (tests/storage/): RocksDB and memory.
+Two kinds, one contract suite (tests/storage/): `LogBackend` is what `log/` needs (`wal.py`), and
+`StorageBackend` what `state/` needs (RocksDB). Memory is both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-LOG_FAMILIES = ("raft_logs", "raft_meta", "snapshot")
+LOG_FAMILIES = ("raft_logs", "raft_meta")
 STATE_FAMILIES = (
     "key_value",
     "key_history",
@@ -102,8 +103,8 @@ class StorageStatistics:
     write_bytes: int  # handed to `write` since open
 
 
-class StorageBackend(Reader, Protocol):
-    """One database. Opened by the implementation's own constructor."""
+class Backend(Reader, Protocol):
+    """One store of rows. Opened by the implementation's own constructor."""
 
     def batch(self) -> WriteBatch: ...
 
@@ -114,16 +115,34 @@ class StorageBackend(Reader, Protocol):
         """
         ...
 
+    def sync(self) -> None:
+        """Return when every earlier `write` is durable. Raises SyncFailed, once and for all."""
+        ...
+
+    def scrub(self, family: str, lower: bytes, bytes_max: int) -> bytes | None:
+        """Read rows from `lower` on, about `bytes_max` of them, only to meet damage before anybody
+        needs them; nothing of it is kept in memory. Where to go on; None behind the last row.
+
+        Raises Corrupt.
+        """
+        ...
+
+    def statistics(self) -> StorageStatistics: ...
+
+    def close(self) -> None:
+        """Idempotent. Iterators and snapshots must be gone."""
+        ...
+
+
+class LogBackend(Backend, Protocol):
+    """Of `log/`: written and synced all the time, read seldom."""
+
     def write_row(self, family: str, key: bytes, value: bytes) -> None:
         """As `write` of a batch with this row alone, cheaper."""
         ...
 
     def begin_sync(self) -> None:
         """A `sync` follows: start what it would wait for. May do nothing, and raises nothing."""
-        ...
-
-    def sync(self) -> None:
-        """Return when every earlier `write` is durable. Raises SyncFailed, once and for all."""
         ...
 
     def sync_descriptor(self) -> int | None:
@@ -136,6 +155,10 @@ class StorageBackend(Reader, Protocol):
     def synced_outside(self, error_number: int, seconds: float) -> None:
         """How such an fdatasync has ended; 0: well. Raises SyncFailed, as `sync`."""
         ...
+
+
+class StorageBackend(Backend, Protocol):
+    """Of `state/`: read all the time, copied, and gone on with elsewhere."""
 
     def snapshot(self) -> Snapshot: ...
 
@@ -158,18 +181,4 @@ class StorageBackend(Reader, Protocol):
         """Let a `compact` that runs on another thread return soon. Only before `close`."""
         ...
 
-    def scrub(self, family: str, lower: bytes, bytes_max: int) -> bytes | None:
-        """Read rows from `lower` on, about `bytes_max` of them, only to meet damage before anybody
-        needs them; nothing of it is kept in memory. Where to go on; None behind the last row.
-
-        Raises Corrupt.
-        """
-        ...
-
     def approximate_size(self, family: str, lower: bytes, upper: bytes | None) -> int: ...
-
-    def statistics(self) -> StorageStatistics: ...
-
-    def close(self) -> None:
-        """Idempotent. Iterators and snapshots must be gone."""
-        ...

@@ -51,8 +51,6 @@ from chainfire.storage.rocks_batch import RocksBatch
 from chainfire.storage.rocks_copy import copy_database
 from chainfire.storage.rocks_options import RocksOptions, database_options, family_options
 from chainfire.storage.rocks_snapshot import RocksSnapshot
-from chainfire.storage.rocks_wal import NewestWal
-from chainfire.storage.rocks_walfile import LOST, WalFile
 
 __all__ = ["RocksBackend", "RocksOptions"]
 
@@ -80,7 +78,6 @@ class RocksBackend:
         self._sync_count = 0
         self._sync_seconds = 0.0
         self._write_bytes = 0
-        self._wal_file: WalFile | None = None  # made for who asks for its descriptor
         self._write_options = rocksdict.WriteOptions()
         self._write_options.no_slowdown = True
         self._open(path)
@@ -113,9 +110,7 @@ class RocksBackend:
         except Exception as exc:
             raise _open_error(path, exc) from exc
         self._path, self._db = path, db
-        self._wal = NewestWal(path)
         self._gets = {name: family.get for name, family in self._families.items()}
-        self._puts = {name: family.put for name, family in self._families.items()}
 
     def reopen(self, path: Path) -> None:
         """Go on with another database of the same families in the place of this one.
@@ -125,8 +120,6 @@ class RocksBackend:
         with its last user.
         """
         self._db.cancel_all_background(False)
-        self._wal.close()
-        self._lose_wal_file()
         self._open(path)
 
     @classmethod
@@ -235,24 +228,8 @@ class RocksBackend:
         except Exception as exc:
             raise self._write_error(exc) from exc
         self._write_bytes += size
-        if self._wal_file is not None:
-            self._wal_file.wrote()
-
-    def write_row(self, family: str, key: bytes, value: bytes) -> None:
-        """To make a WriteBatch of the binding takes as long as to write it."""
-        assert not self._read_only
-        self._ensure_sound()
-        put = self._puts[family]
-        try:
-            put(key, value, self._write_options)
-        except Exception as exc:
-            raise self._write_error(exc) from exc
-        self._write_bytes += len(key) + len(value)
-        if self._wal_file is not None:
-            self._wal_file.wrote()
 
     def _write_error(self, exc: Exception) -> Exception:
-        self._lose_wal_file()
         text = str(exc)
         if "Write stall" in text:
             return Stalled(f"{self._path}: {text}")
@@ -262,52 +239,21 @@ class RocksBackend:
             return self.fail_for_good(exc)
         return self._sync_failed(exc)
 
-    def begin_sync(self) -> None:
-        self._wal.start_writing(self._write_bytes)
-
     def sync(self) -> None:
         self._ensure_sound()
-        file = self._wal_file
-        found = LOST if file is None else file.found
         started = time.perf_counter()
         try:
             self._db.flush_wal(True)
         except Exception as exc:
             raise self._sync_failed(exc) from exc
-        if file is not None:
-            file.synced(found)
-        self._count_sync(time.perf_counter() - started)
-
-    def sync_descriptor(self) -> int | None:
-        self._ensure_sound()
-        if self._wal_file is None:
-            self._wal_file = WalFile(self._path)
-        descriptor = self._wal_file.descriptor
-        if descriptor is None:
-            self._wal_file.look()
-        return descriptor
-
-    def synced_outside(self, error_number: int, seconds: float) -> None:
-        self._ensure_sound()
-        if error_number:
-            self._failure = SyncFailed(f"{self._path}: fdatasync: {os.strerror(error_number)}")
-            raise self._failure
-        self._count_sync(seconds)
-
-    def _count_sync(self, seconds: float) -> None:
         self._sync_count += 1
-        self._sync_seconds += seconds
-
-    def _lose_wal_file(self) -> None:
-        if self._wal_file is not None:
-            self._wal_file.lose()
+        self._sync_seconds += time.perf_counter() - started
 
     # ── copies and care ─────────────────────────────────────────────────────
 
     def checkpoint(self, path: Path) -> None:
         """By ourselves, without stopping anybody (`rocks_copy`), where the files allow it."""
         self.sync()
-        assert not self._options.wal_recycle_files, "WAL files that are used again"
         try:
             if copy_database(self._path, path, self._versions):
                 return
@@ -388,12 +334,9 @@ class RocksBackend:
         """Sync the WAL, and no more: the next open replays it, as after a crash."""
         with suppress(Exception):  # it is closed already
             self._db.cancel_all_background(False)
-        self._lose_wal_file()
         self._gets.clear()
-        self._puts.clear()
         self._families.clear()
         self._handles.clear()
-        self._wal.close()
         with suppress(Exception):  # what was not synced was promised to nobody
             self._db.close()
 

@@ -12,8 +12,6 @@ is flushed: the copy has the tables by hard links, and what is not in them yet i
 3. Tables without an end are being written: the manifest does not speak of them, and they go.
 4. The WAL files are copied over their links, which would go on growing. What came in meanwhile may
    be in them, in whole batches; half a record at the end is what a crash leaves, too.
-
-Not for a database whose WAL files are used again (`wal_recycle_files`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the two RocksDB directories of a member are set up, and why so."""
+"""How the RocksDB directory of a member, its state, is set up, and why so."""
 
 from __future__ import annotations
 
@@ -11,38 +11,15 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class RocksOptions:
-    """What the two directories of a member need differently; the rest is in `database_options`."""
+    """What tests vary; the rest is in `database_options`."""
 
     write_buffer_bytes: int  # one memtable of one family
     write_buffers_max: int  # memtables per family; then writes are Stalled
     memtable_bytes_max: int  # of all families together; then the largest is flushed
     wal_bytes_max: int  # bounds what a start replays
-    wal_recycle_files: int  # WAL files kept for re-use: a sync that does not grow a file is cheaper
     block_cache_bytes: int  # data, index and filter blocks together
     bloom_bits: int  # per key; 0 = no filter
     compressed: bool
-
-    @classmethod
-    def log(cls) -> RocksOptions:
-        """Appended, synced all the time, read rarely, cut at the front.
-
-        A sync that does not grow its file costs a quarter less, so WAL files come
-        back for re-use, four of them. Their length alone says when the next one
-        begins, and not what a memtable makes of its records: 1.8 MB of small
-        batches filled 4 MiB of it, and who came back after those was too short for
-        large ones, and grew. Many memtables, so that a slow flush does not stall
-        appends.
-        """
-        return cls(
-            write_buffer_bytes=16 * MIB,
-            write_buffers_max=8,
-            memtable_bytes_max=64 * MIB,
-            wal_bytes_max=4 * MIB,
-            wal_recycle_files=4,
-            block_cache_bytes=8 * MIB,
-            bloom_bits=0,
-            compressed=False,
-        )
 
     @classmethod
     def state(cls, cache_bytes: int) -> RocksOptions:
@@ -56,7 +33,6 @@ class RocksOptions:
             write_buffers_max=4,
             memtable_bytes_max=96 * MIB,
             wal_bytes_max=16 * MIB,
-            wal_recycle_files=0,
             block_cache_bytes=cache_bytes,
             bloom_bits=10,
             compressed=True,
@@ -71,7 +47,6 @@ def database_options(
     database.create_missing_column_families(True)  # of a newer version than the directory's
     database.set_paranoid_checks(True)
     database.set_wal_recovery_mode(rocksdict.DBRecoveryMode.point_in_time())
-    database.set_recycle_log_file_num(options.wal_recycle_files)
     database.set_max_total_wal_size(options.wal_bytes_max)
     database.set_db_write_buffer_size(options.memtable_bytes_max)
     # One flushes, two compact: a long compaction (a defragment) leaves a thread to those that keep
