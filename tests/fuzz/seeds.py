@@ -19,6 +19,15 @@ from chainfire.raft.changes import ChangeKind, ChangeStep, ConfChange, Transitio
 from chainfire.raft.messages import Message, MessageType, Snapshot
 from chainfire.server.rejoining import Rejoin
 from chainfire.server.rejoining import encode as encode_rejoin
+from chainfire.storage.walformat import (
+    DELETE,
+    DELETE_RANGE,
+    MARK,
+    PUT,
+    Header,
+    encode_header,
+    encode_row,
+)
 from chainfire.types import ConfState, Entry, EntryType
 
 _ENTRIES = [Entry(3, 8, EntryType.NORMAL, b"one"), Entry(4, 9, EntryType.CONF_CHANGE_V2, b"two")]
@@ -166,6 +175,16 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"format":1,"cluster_id":"7","member_id":"1","incarnation":"3","start_number":1e999}',
     ],
     "witness": [b"CFW1" + bytes(76)],
+    "log-file": [
+        b"\0" + encode_row(PUT, 0, bytes(8), b"entry") + b"entry",
+        b"\0" + encode_row(PUT, 1, b"hard_state", b"x") + b"x" + encode_row(DELETE, 1, b"a", b""),
+        b"\0"
+        + encode_row(DELETE_RANGE, 0, b"", b"\xff")
+        + b"\xff"
+        + encode_row(MARK, 0, b"salt", b""),
+        b"\x80" + encode_header(Header(1, 0, 0, oldest=1, salt=7)) + bytes(64),
+        b"\x80" + encode_header(Header(2, 1, 100, oldest=1, salt=7)),
+    ],
     "toml": [b'[member]\nname = "n"\n[raft]\nheartbeat_interval_ms = 100\n'],
     "yaml": [b"name: n\nheartbeat-interval: 100\ninitial-cluster: n=http://127.0.0.1:2380\n"],
     "arguments": [b"--name=n\n--heartbeat-interval\n100", b"--listen-client-urls=http://[::1]:1"],

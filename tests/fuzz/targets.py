@@ -9,7 +9,7 @@ than what it was read from. `make test` feeds them with hypothesis,
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +37,9 @@ from chainfire.node.handshake import HELLO, WELCOME
 from chainfire.node.records import RecordCache
 from chainfire.raft.changes import ConfChange
 from chainfire.server import rejoining
+from chainfire.storage import walformat
+from chainfire.storage.backend import LOG_FAMILIES
+from chainfire.storage.wal import Wal
 from chainfire.storage.witness import Witness
 from tests.api.fake_node import Api
 
@@ -246,6 +249,31 @@ class _Files:
         self._read(path)
 
 
+LOG_HEADER = walformat.encode_header(walformat.Header(1, 0, 0, oldest=1, salt=7))
+
+
+def _log_file(path: Path) -> None:
+    """Behind a first byte below 128 a record's payload, else the whole file."""
+    data = path.read_bytes()
+    if data[:1] < b"\x80":
+        header = walformat.decode_header(LOG_HEADER)
+        assert header is not None
+        start, _ = walformat.encode_record(header.crc, data[1:], b"")
+        path.write_bytes(LOG_HEADER + start + data[1:])
+    else:
+        path.write_bytes(data[1:])
+    path.replace(path.with_suffix(".wal"))
+    try:
+        log = Wal.open_read_only(path.parent, LOG_FAMILIES)
+    except (Corrupt, UnknownFormat):
+        return
+    with closing(log):
+        for family in LOG_FAMILIES:
+            rows = list(log.iterate(family))
+            assert [key for key, _ in rows] == sorted({key for key, _ in rows})
+            assert all(log.get(family, key) == value for key, value in rows)
+
+
 def rejoin(data: bytes) -> None:
     with suppress(Corrupt, UnknownFormat):
         rejoining.decode(data)
@@ -310,6 +338,7 @@ TARGETS: dict[str, Target] = {
     "history-key": history_key,
     "rejoin": rejoin,
     "witness": _Files(_witness),
+    "log-file": _Files(_log_file),
     "toml": _Files(_toml),
     "yaml": _Files(_yaml),
     "arguments": arguments,
