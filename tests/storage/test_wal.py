@@ -180,6 +180,7 @@ def test_facts_that_a_crash_took_from_a_files_begin_are_written_to_it_again(
     assert _reopened(again, path)["facts"] == {b"vote": b"1"}
 
 
+@pytest.mark.interpreted
 def test_the_next_file_is_made_on_a_thread_before_it_is_needed(
     wal: Wal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +204,7 @@ def test_the_next_file_is_made_on_a_thread_before_it_is_needed(
 # ── a disk that refuses ─────────────────────────────────────────────────────
 
 
+@pytest.mark.interpreted
 def test_without_room_for_a_file_all_is_readable_and_later_it_goes_on(
     wal: Wal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_file_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> Non
     assert out == "SyncFailed 0\n"
 
 
+@pytest.mark.interpreted
 def test_a_file_that_is_slow_to_make_stalls_the_write_and_it_passes(
     wal: Wal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +408,7 @@ def test_a_log_without_a_file_in_its_midst_is_corrupt_or_ends_before_it(
         _open(path)
 
 
+@pytest.mark.interpreted
 def test_a_newer_versions_log_is_an_unknown_format(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

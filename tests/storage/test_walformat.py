@@ -73,6 +73,7 @@ def test_a_header_that_is_cut_off_is_corrupt() -> None:
         decode_header(encode_header(HEADER)[:40])
 
 
+@pytest.mark.interpreted
 def test_a_header_of_a_newer_format_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walformat, "FORMAT", 2)
     data = encode_header(HEADER)
