@@ -329,6 +329,7 @@ class Wal:
             self._unwrite(file, offset)
             raise DiskFull(f"{file.path}: {written} of {RECORD_BYTES + length} bytes were written")
         file.end, file.crc = offset + written, crc
+        file.size = max(file.size, file.end)
         self._written += 1
         self._write_bytes += length
         return _Record(file, offset, before, length)
@@ -380,9 +381,10 @@ class Wal:
     # ── files ───────────────────────────────────────────────────────────────
 
     def _begin_file(self, length: int) -> WalFile:
-        """Go on in another file, with room for a payload of this length.
+        """Go on in another file, with room for a payload of this length, or, until there is one,
+        beyond the end of this one.
 
-        Raises DiskFull or Stalled with nothing changed; SyncFailed, for good.
+        Raises DiskFull with nothing changed; SyncFailed, for good.
         """
         facts = self._encoded_facts()
         size = HEADER_BYTES + 2 * RECORD_BYTES + len(facts) + length
@@ -391,6 +393,9 @@ class Wal:
         except SyncFailed as exc:
             self._failure = exc
             raise
+        if file is None:
+            assert self._current is not None
+            return self._current
         old, number = self._current, self._last_number + 1
         needed = [each.number for each in self._live if each.live or each is old]
         header = Header(

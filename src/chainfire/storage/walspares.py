@@ -1,7 +1,7 @@
 """Files of a log that hold nothing of it any more, or nothing yet, and the thread that makes them.
 
 A file is whole before it is used, because a sync that has blocks to find takes longer; and made on
-a thread, so that a disk that stalls holds up nobody.
+a thread, so that a disk that stalls holds up nobody: meanwhile the file in use grows.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from chainfire.errors import Stalled, StorageError
+from chainfire.errors import StorageError
 from chainfire.storage import walfiles
 from chainfire.storage.walfiles import WalFile, error_of
 
-MAKE_SECONDS_MAX: Final = 0.1  # that a write waits for its file
+MAKE_SECONDS_MAX: Final = 0.1  # that one write waits for a file
 SPARES_MAX: Final = 4  # that are kept
 
 
@@ -28,6 +28,7 @@ class Spares:
         self._free: deque[WalFile] = deque()  # those that were freed first come first
         self._maker: threading.Thread | None = None
         self._error: StorageError | None = None  # the maker's
+        self._patience_seconds = 0.0  # with this one
 
     def add(self, files: Sequence[WalFile]) -> None:
         """To be used again once the write `freed_at` of each is durable: later ones come later."""
@@ -45,16 +46,17 @@ class Spares:
         if self._maker is None and not self._has_one(durable):
             self._make(0)
 
-    def take(self, size: int, durable: int, *, patiently: bool) -> WalFile:
-        """One of `size` bytes at least.
+    def take(self, size: int, durable: int, *, patiently: bool) -> WalFile | None:
+        """One of `size` bytes at least; None, unless `patiently`: it is still being made.
 
-        Raises DiskFull, SyncFailed; Stalled if it is still being made, unless `patiently`.
+        Raises DiskFull, SyncFailed.
         """
         file = self._take(size, durable)
         while file is None:
             if self._maker is None:
                 self._make(size)
-            self._join(None if patiently else MAKE_SECONDS_MAX)
+            if not self._is_over(patiently):
+                return None
             file = self._take(size, durable)  # None: this one was begun for fewer bytes
         return file
 
@@ -96,19 +98,23 @@ class Spares:
             except StorageError as exc:
                 self._error = exc
 
+        self._patience_seconds = MAKE_SECONDS_MAX
         self._maker = threading.Thread(target=make, name="log-file")
         self._maker.start()
 
-    def _join(self, seconds: float | None) -> None:
+    def _is_over(self, patiently: bool) -> bool:
+        """Whether the maker has ended. Raises what it has met."""
         maker = self._maker
         assert maker is not None
-        maker.join(seconds)
+        maker.join(None if patiently else self._patience_seconds)
         if maker.is_alive():
-            raise Stalled(f"{self._directory}: a new file of the log is still being written")
+            self._patience_seconds = 0.0
+            return False
         self._maker = None
         error, self._error = self._error, None
         if error is not None:
             raise error
+        return True
 
 
 def _drop(file: WalFile) -> None:
