@@ -441,6 +441,13 @@ def test_an_older_versions_database_is_an_unknown_format(path: Path) -> None:
     assert _files(path) == ["CURRENT"]
 
 
+def test_a_directory_in_the_place_of_a_file_is_named(path: Path) -> None:
+    Wal(path, FAMILIES).close()
+    (path / "000777.wal").mkdir()
+    with pytest.raises(Corrupt, match=r"000777\.wal cannot be"):
+        Wal.open_read_only(path, FAMILIES)
+
+
 def test_a_file_that_this_process_may_not_open_is_not_taken_for_a_lost_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

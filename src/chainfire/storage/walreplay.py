@@ -50,6 +50,9 @@ def open_files(directory: Path, *, read_only: bool) -> Iterator[WalFile]:
             except Corrupt:
                 broken.append(file)
                 continue
+            except OSError as exc:  # a directory, or a disk that does not read
+                file.close()
+                raise Corrupt(f"{path} cannot be read: {exc.strerror}") from exc
             except BaseException:
                 file.close()
                 raise
