@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
+from chainfire.api import space
 from chainfire.api.call import Call
 from chainfire.api.services import NodeFace
 from chainfire.errors import RequestDeadlineExceeded, RequestError, Stopped
@@ -18,10 +19,13 @@ from chainfire.types import Result
 T = TypeVar("T")
 
 
-async def propose(node: NodeFace, kind: int, body: bytes) -> Result:
-    """What became of the command. Raises what it was refused with."""
+async def propose_growth(node: NodeFace, kind: int, body: bytes) -> Result:
+    """What became of a command that may add something. Raises what it was refused with.
+
+    Whoever stops to wait before it was proposed can be sure that it never will be.
+    """
     waiter = _Waiter()
-    node.propose(kind, body, waiter)
+    space.propose_growth(node, kind, body, waiter)
     return await waiter.result
 
 

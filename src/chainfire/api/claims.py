@@ -22,7 +22,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from chainfire.api.awaiting import propose, steps
+from chainfire.api import space
+from chainfire.api.awaiting import propose_growth, steps
 from chainfire.api.lease import new_id
 from chainfire.api.listening import until_deleted
 from chainfire.api.reads import wait_until
@@ -80,7 +81,7 @@ async def lease_for(services: Services, lease: int) -> AsyncIterator[int]:
     node, lease = services.node, new_id()
     body = LeaseGrant(id=lease, ttl_ms=LEASE_TTL_MS).SerializeToString()
     try:
-        await propose(node, _GRANT, body)
+        await propose_growth(node, _GRANT, body)
     except asyncio.CancelledError:
         _revoke(node, lease)  # it comes behind the grant
         raise
@@ -231,7 +232,7 @@ class _Entry:
         if len(body) > services.limits.max_request_bytes:
             raise RequestTooLarge
         self._places.enter(key)
-        self._node.propose(_TXN, body, self)
+        space.propose_growth(self._node, _TXN, body, self)
 
     @property
     def finished(self) -> bool:
@@ -255,7 +256,7 @@ class _Entry:
     async def write(self, put: PutRequest, created: int) -> int:
         """Write the key once more, if it is still that one; the revision. Raises SessionExpired."""
         body = if_created(self.key, created, RequestOp(request_put=put))
-        result = await propose(self._node, _TXN, body)
+        result = await propose_growth(self._node, _TXN, body)
         assert isinstance(result, TxnResult)
         if not result.succeeded:
             raise SessionExpired

@@ -14,6 +14,7 @@ from chainfire.api.listening import Listening
 from chainfire.api.maintenance import decode
 from chainfire.api.reads import wait_until
 from chainfire.api.services import Services
+from chainfire.api.space import propose_growth
 from chainfire.command import CommandKind
 from chainfire.errors import (
     Compacted,
@@ -71,7 +72,7 @@ def proclaim(services: Services, call: Call) -> None:
     if len(body) > services.limits.max_request_bytes:
         raise RequestTooLarge
     call.then = _proclaimed
-    services.node.propose(_TXN, body, call)
+    propose_growth(services.node, _TXN, body, call, call.deadline)
 
 
 def _proclaimed(call: Call, result: TxnResult) -> None:

@@ -5,7 +5,7 @@ go to the log as the very bytes that the client sent. Every handler is a plain
 function; what happens later is the function named in `call.then` or
 `call.resume`.
 
-The order of checks is etcd's: quota, syntax, size (RequestTooLarge).
+The order of checks is etcd's: quota, syntax, size (RequestTooLarge), alarms.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import cast
 
 from google.protobuf.message import DecodeError
 
+from chainfire import quota
 from chainfire.api import encode, plain
 from chainfire.api.call import Call, Stream
 from chainfire.api.reads import level_of, level_of_all, wait_until
 from chainfire.api.services import Services
-from chainfire.api.space import near_quota, over_quota
+from chainfire.api.space import may_lack_room, over_quota, propose_growth
 from chainfire.command import CommandKind, decode_request
 from chainfire.errors import Malformed, RequestTooLarge
 from chainfire.mvcc import read, syntax
@@ -162,13 +163,15 @@ async def range_stream(services: Services, stream: Stream) -> None:
 def put(services: Services, call: Call) -> None:
     """Refused with NoSpace, EmptyKey, ValueProvided, LeaseProvided, KeyNotFound, LeaseNotFound."""
     body = call.request
-    if not plain.is_put(body) or near_quota(services, body):
-        request: PutRequest = decode_request(_PUT, body)
-        if over_quota(services, call, request):
-            return
-        syntax.check_put(request)
     call.then = _put_done
-    _propose(services, call, _PUT)
+    if plain.is_put(body) and not may_lack_room(services, body):
+        _propose(services, call, _PUT)
+        return
+    request: PutRequest = decode_request(_PUT, body)
+    if over_quota(services, call, request):
+        return
+    syntax.check_put(request)
+    _propose_growth(services, call, _PUT)
 
 
 def _put_done(call: Call, result: PutResult) -> None:
@@ -197,12 +200,13 @@ def _delete_done(call: Call, result: DeleteResult) -> None:
 def txn(services: Services, call: Call) -> None:
     """Refused as its operations are, and with TooManyOps, DuplicateKey: then none took effect."""
     body, max_ops = call.request, services.limits.max_txn_ops
-    if plain.is_txn(body, max_ops) and not near_quota(services, body):
+    if plain.is_txn(body, max_ops) and not may_lack_room(services, body):
         call.then = _txn_done
         _propose(services, call, _TXN)
         return
     request: TxnRequest = decode_request(_TXN, body)
-    if near_quota(services, body) and over_quota(services, call, request):
+    lacks_room = may_lack_room(services, body)
+    if lacks_room and over_quota(services, call, request):
         return
     syntax.check_txn(request, max_ops)
     if is_read_only(request):
@@ -212,8 +216,11 @@ def txn(services: Services, call: Call) -> None:
         call.message = request
         call.resume = _read_only_txn_ready
         services.node.read(level, min_revision, call.deadline, call)
+        return
+    call.then = _txn_done
+    if lacks_room and quota.has_put(request):
+        _propose_growth(services, call, _TXN)
     else:
-        call.then = _txn_done
         _propose(services, call, _TXN)
 
 
@@ -270,3 +277,9 @@ def _propose(services: Services, call: Call, kind: int) -> None:
     if len(call.request) > services.limits.max_request_bytes:
         raise RequestTooLarge
     services.node.propose(kind, call.request, call)
+
+
+def _propose_growth(services: Services, call: Call, kind: int) -> None:
+    if len(call.request) > services.limits.max_request_bytes:
+        raise RequestTooLarge
+    propose_growth(services.node, kind, call.request, call, call.deadline)

@@ -17,7 +17,7 @@ from chainfire.api.call import Call, Stream
 from chainfire.api.maintenance import decode
 from chainfire.api.renewing import Keeper
 from chainfire.api.services import Services
-from chainfire.api.space import near_quota, over_quota
+from chainfire.api.space import may_lack_room, over_quota, propose_growth
 from chainfire.command import CommandKind, decode_request
 from chainfire.errors import LeaseTtlTooLarge
 from chainfire.lease import TTL_MS_MAX
@@ -47,13 +47,14 @@ _MS_PER_SECOND: Final = 1000
 def grant(services: Services, call: Call) -> None:
     """Refused with NoSpace, LeaseTtlTooLarge, LeaseExists."""
     request = decode(LeaseGrantRequest, call.request)
-    if near_quota(services, call.request) and over_quota(services, call, request):
+    if may_lack_room(services, call.request) and over_quota(services, call, request):
         return
     ttl_ms = _ttl_ms(request, services.limits.lease_ttl_seconds_min)
     lease = request.ID or new_id()
     call.message = lease, ttl_ms
     call.then = _granted
-    services.node.propose(_GRANT, LeaseGrant(id=lease, ttl_ms=ttl_ms).SerializeToString(), call)
+    body = LeaseGrant(id=lease, ttl_ms=ttl_ms).SerializeToString()
+    propose_growth(services.node, _GRANT, body, call, call.deadline)
 
 
 def new_id() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
-from chainfire.errors import InvalidArgument, MemberNotFound
+from chainfire.errors import CorruptCluster, InvalidArgument, MemberNotFound, NoSpace
 from chainfire.machine import rows
 from chainfire.proto.cluster_pb2 import Member
 from chainfire.proto.maintenance_pb2 import AlarmRequest, AlarmType
@@ -40,7 +40,17 @@ class Cluster:
     def alarms_in_order(self) -> list[Alarm]:
         return _in_order(self.alarms)
 
-    def has_alarm(self, type: int) -> bool:
+    def ensure_allowed(self, *, grows: bool) -> None:
+        """Raise what a data command is refused with while alarms are on.
+
+        etcd: applierV3Capped, applierV3Corrupt.
+        """
+        if self._has_alarm(AlarmType.CORRUPT):
+            raise CorruptCluster
+        if grows and self._has_alarm(AlarmType.NOSPACE):
+            raise NoSpace
+
+    def _has_alarm(self, type: int) -> bool:
         return any(alarm.type == type for alarm in self.alarms)
 
     def apply_alarm(self, request: AlarmRequest, staged: Writer) -> list[Alarm]:

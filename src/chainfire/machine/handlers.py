@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chainfire import quota
-from chainfire.errors import CorruptCluster, InvalidArgument, NoSpace
+from chainfire.errors import InvalidArgument
 from chainfire.lease import Lessor
 from chainfire.machine.cluster import Cluster
 from chainfire.machine.leases import LeaseHandlers
@@ -18,7 +18,6 @@ from chainfire.mvcc.store import Mvcc
 from chainfire.mvcc.txn import Branch
 from chainfire.mvcc.writer import Writer
 from chainfire.proto.command_pb2 import Command
-from chainfire.proto.maintenance_pb2 import AlarmType
 from chainfire.storage.staged import Staged
 from chainfire.types import (
     AckResult,
@@ -66,16 +65,11 @@ class Handlers:
         self.compactions = 0
 
     def check_alarms(self, command: Command) -> None:
-        """Raise what a command of this kind is refused with while alarms are on.
-
-        etcd: applierV3Capped, applierV3Corrupt.
-        """
-        cluster, name = self._cluster, command.WhichOneof("body")
-        if name in _DATA_COMMANDS and cluster.has_alarm(AlarmType.CORRUPT):
-            raise CorruptCluster
-        grows = name in _GROWING or (name == "txn" and quota.has_put(command.txn))
-        if grows and cluster.has_alarm(AlarmType.NOSPACE):
-            raise NoSpace
+        """Raise what a command of this kind is refused with while alarms are on."""
+        name = command.WhichOneof("body")
+        if name in _DATA_COMMANDS:
+            grows = name in _GROWING or (name == "txn" and quota.has_put(command.txn))
+            self._cluster.ensure_allowed(grows=grows)
 
     # ── data ────────────────────────────────────────────────────────────────
 

@@ -160,6 +160,14 @@ class Machine:
         """In the order of member ids and types."""
         return self._cluster.alarms_in_order
 
+    @property
+    def has_alarms(self) -> bool:
+        return bool(self._cluster.alarms)
+
+    def ensure_may_grow(self) -> None:
+        """Raise what a command that may add something would be refused with by alarms."""
+        self._cluster.ensure_allowed(grows=True)
+
     def hash_at(self, index: int) -> int | None:
         """The chain's link at one of the last 10,000 entries that this run has applied."""
         return self._chain.at(index) if index <= self._written.index else None
