@@ -77,8 +77,14 @@ def test_each_loss_is_named_with_advice(broken: Found, word: str) -> None:
 
 
 def test_a_directory_of_another_cluster_or_member_is_refused() -> None:
-    check_identity(ME, ME)
-    with pytest.raises(DataDirMismatch, match="cluster 9"):
-        check_identity(ME, replace(ME, cluster_id=9))
-    with pytest.raises(DataDirMismatch, match="member 9"):
-        check_identity(ME, replace(ME, member_id=9))
+    check_identity(ME, ME, (2, 9))
+    with pytest.raises(DataDirMismatch, match=r"cluster 9.*=existing"):
+        check_identity(ME, replace(ME, cluster_id=9), (2, 9))
+    with pytest.raises(DataDirMismatch, match=r"member 9.*--name"):
+        check_identity(ME, replace(ME, member_id=9), (2, 9))
+
+
+def test_who_was_added_in_the_place_of_a_founder_is_not_told_to_check_names() -> None:
+    with pytest.raises(DataDirMismatch, match=r"member 9.*was added.*=existing") as caught:
+        check_identity(ME, replace(ME, member_id=9), (2, 7))
+    assert "--name" not in caught.value.detail

@@ -15,7 +15,7 @@ import pytest
 from chainfire.command import CommandKind
 from chainfire.config import Config
 from chainfire.config.urls import Url, parse_url
-from chainfire.errors import ConfigError, Damaged, Removed, Stopped
+from chainfire.errors import ConfigError, Damaged, DataDirMismatch, Removed, Stopped
 from chainfire.node.identity import member_id
 from chainfire.node.removal import Removal
 from chainfire.node.shell import Node
@@ -216,6 +216,32 @@ async def test_a_member_joins_a_running_cluster_is_promoted_and_leaves(tmp_path:
             await cluster.start("b")
         del cluster.members["b"]
         await put(cluster.node("a"), b"alone again")
+
+
+@on_loop
+async def test_a_replaced_member_started_as_its_founder_was_is_told_what_helps(
+    tmp_path: Path,
+) -> None:
+    async with cluster_of(tmp_path, "a", "b", "c") as cluster:
+        leader = await cluster.agree()
+        name = next(name for name in "abc" if name != leader)
+        founder, url = cluster.node(name).member_id, str(cluster.urls[name])
+        await cluster.stop(name)
+        (tmp_path / name).rename(tmp_path / "lost")
+        await cluster.change(leader, ChangeKind.REMOVE, founder)
+        id_ = member_id([url], "etcd-cluster", 1_700_000_000)
+        row = MemberRow(ID=id_, peerURLs=[url])
+        await cluster.change(leader, ChangeKind.ADD_VOTER, id_, row)
+        as_founder = cluster.configs[name]
+        cluster.configs[name] = cluster.config(name, ["a", "b", "c"], existing=True)
+        await cluster.start(name)
+        await until(cluster.is_even)
+        await cluster.stop(name)
+        with pytest.raises(DataDirMismatch, match=r"--initial-cluster-state=existing"):
+            await Member(as_founder).start()
+        await cluster.start(name)
+        assert cluster.node(name).member_id == id_
+        await until(cluster.is_even)
 
 
 @on_loop

@@ -22,7 +22,7 @@ A member that breaks one has lost acknowledged data: it must not vote or serve.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from chainfire.errors import Damaged, DataDirMismatch
@@ -49,8 +49,11 @@ class Found:
     applied_in_log: int | None  # the log's term at `state_applied`; None: it is not there
 
 
-def check_identity(expected: Identity, found: Identity) -> None:
-    """Raises DataDirMismatch when the directory is another cluster's or member's."""
+def check_identity(expected: Identity, found: Identity, founders: Container[int]) -> None:
+    """Raises DataDirMismatch when the directory is another cluster's or member's.
+
+    `founders` are the ids of those that the command line names.
+    """
     if found.cluster_id != expected.cluster_id:
         raise DataDirMismatch(
             f"the data directory belongs to cluster {found.cluster_id:x}, the command line "
@@ -58,12 +61,20 @@ def check_identity(expected: Identity, found: Identity) -> None:
             "--initial-cluster-token and --data-dir. If this is the member's own directory and "
             "the cluster has changed since it was founded, give --initial-cluster-state=existing"
         )
-    if found.member_id != expected.member_id:
+    if found.member_id == expected.member_id:
+        return
+    if found.member_id in founders:
         raise DataDirMismatch(
             f"the data directory belongs to member {found.member_id:x}, the command line "
             f"describes member {expected.member_id:x}; check --name, "
             "--initial-advertise-peer-urls and --data-dir"
         )
+    raise DataDirMismatch(
+        f"the data directory belongs to member {found.member_id:x}, which was added after the "
+        f"cluster was founded; the command line describes {expected.member_id:x}, one of the "
+        "founders. To start the one that was added, give --initial-cluster-state=existing; if "
+        "the founder is meant, check --data-dir"
+    )
 
 
 def identity_of(promise: Promise) -> Identity:

@@ -101,8 +101,8 @@ def _may_begin_anew(settings: OpeningSettings, loss: FatalError) -> bool:
         if rejoin is None:
             return False
         if settings.is_founder and birth is not None:
-            mine = rejoin.identity
-            recovery.check_identity(Identity(birth.cluster_id, birth.member_id, 0), mine)
+            expected = Identity(birth.cluster_id, birth.member_id, 0)
+            recovery.check_identity(expected, rejoin.identity, birth.conf_state.voters)
         rejoining.begin(directory, rejoin)
     return True
 

@@ -85,7 +85,7 @@ def look_back(
         mine = recovery.identity_of(promise)
         if founder is not None:
             expected = Identity(founder.cluster_id, founder.member_id, mine.incarnation)
-            recovery.check_identity(expected, mine)
+            recovery.check_identity(expected, mine, founder.conf_state.voters)
         lost = "; ".join(recovery.losses(promise, found))
     elif not lost:
         lost = (
