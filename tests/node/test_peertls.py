@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 
 from chainfire.errors import ConfigError
 from chainfire.node import tlsdoor, transport
-from chainfire.node.frames import Chain
+from chainfire.node.frames import Chain, framed
+from chainfire.node.handshake import HELLO, Channel, encode_hello
 from chainfire.node.peertls import PeerTls, PeerTlsFiles, is_for
 from tests.certificates import Authority, revoked
 from tests.node.peering import Station
 from tests.node.running import on_servers_loop, until
+from tests.node.strangers import strangers
 from tests.servers import free_port
 
 
@@ -157,6 +160,29 @@ async def test_a_flood_of_half_done_handshakes_is_bounded_and_keeps_no_member_ou
             assert await reader.read() == b""
         writer.close()
     await one.end()
+
+
+@on_servers_loop
+async def test_a_flood_from_elsewhere_ends_no_members_handshake(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    two = await station(2, files(authority, "two"))
+    two.sees(Station(1, free_port()))
+    try:
+        with socket.create_connection(("127.0.0.1", two.port)) as slow, strangers(two.port, 90):
+            slow.setblocking(False)
+            (door,) = two.transport._tls_doors
+            await until(lambda: len(door._half_done) == tlsdoor.HANDSHAKES_MAX)
+            context = PeerTls(files(authority, "one")).client()
+            async with asyncio.timeout(2):
+                reader, writer = await asyncio.open_connection(
+                    sock=slow, ssl=context, server_hostname="127.0.0.1"
+                )
+            mine = replace(two.hello, sender=1, to=2, channel=Channel.URGENT)
+            writer.write(framed(encode_hello(HELLO, mine)))
+            assert await asyncio.wait_for(reader.read(100), 2)
+            writer.close()
+    finally:
+        await two.end()
 
 
 @on_servers_loop

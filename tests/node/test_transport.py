@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from chainfire.errors import ConfigError
-from chainfire.node import dialer, transport
+from chainfire.node import accepting, dialer, transport
 from chainfire.node.frames import Chain, Forward, Refused, framed
 from chainfire.node.handshake import HELLO, Channel, Reason, encode_hello
 from chainfire.node.transport import TransportLimits
@@ -19,6 +19,7 @@ from chainfire.raft.messages import Message, MessageType
 from chainfire.types import Entry
 from tests.node.peering import Station, connected, stations
 from tests.node.running import on_loop, on_servers_loop, until
+from tests.node.strangers import is_closed, strangers
 from tests.proxy import Proxy
 from tests.servers import free_port
 
@@ -237,6 +238,30 @@ async def test_a_flood_of_silent_strangers_is_bounded(monkeypatch: pytest.Monkey
         await until(lambda: two.ears.frames)
         for sock in sockets:
             sock.close()
+
+
+@on_servers_loop
+async def test_who_knocks_with_hundreds_of_others_need_not_dial_again() -> None:
+    """What the loop has not taken yet waits in the kernel, which drops what it has no room for."""
+    async with stations() as (one, two):
+        with strangers(two.port, 500):
+            one.sees(two)
+            two.sees(one)
+            await until(lambda: one.is_up(two))
+
+
+@on_servers_loop
+async def test_a_flood_from_elsewhere_does_not_push_a_member_out_that_takes_its_time() -> None:
+    async with stations() as (one, two):
+        two.sees(one)
+        slow = socket.create_connection(("127.0.0.1", two.port))
+        with slow, strangers(two.port, 90) as flood:
+            await until(lambda: is_closed(flood[90 - accepting.FRESH_MAX - 1]))
+            mine = replace(one.hello, to=2, channel=Channel.URGENT)
+            slow.sendall(framed(encode_hello(HELLO, mine)))
+            slow.setblocking(False)
+            loop = asyncio.get_running_loop()
+            assert await asyncio.wait_for(loop.sock_recv(slow, 100), 2)
 
 
 @on_servers_loop

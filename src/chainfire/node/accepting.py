@@ -10,18 +10,20 @@ hello is judged, which may wait for a disk, nothing more is read.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from chainfire.node import handshake
+from chainfire.node.crowd import gives_way, host_of
 from chainfire.node.frames import BadFrame, framed
 from chainfire.node.handshake import Channel, Denial, Hello, Reason
-from chainfire.node.link import Certificate, Link
+from chainfire.node.link import Certificate, Link, address_of
 from chainfire.node.roster import ASK, Roster, encode_roster, ensure_ask
 
 HELLO_SECONDS_MAX = 5.0
-FRESH_MAX = 64  # connections that have not been let in yet
+FRESH_MAX = 64  # connections that have not been let in yet; then one gives way (`node.crowd`)
 PONG_BYTES_MAX = 64 << 10  # waiting for somebody who pings and does not read
 SILENCE_SECONDS_MAX = 15.0  # whoever dialled pings once a second
 SPEAKS_SECONDS = 3.0  # heard so lately: its process runs
@@ -53,29 +55,34 @@ class AcceptingOwner(Protocol):
 
 
 class Accepting:
-    """Make it on the loop. `make` is a protocol factory for servers."""
+    """Make it on the loop. `knock` is a protocol factory for servers."""
 
     def __init__(self, owner: AcceptingOwner, body_bytes_max: int) -> None:
         self._owner = owner
         self._body_bytes_max = body_bytes_max
         self._loop = asyncio.get_running_loop()
-        self._fresh: dict[Link, float] = {}  # since when
+        self._fresh: dict[Link, tuple[float, str]] = {}  # since when, from which host; oldest first
         self._open: dict[tuple[int, Channel], Link] = {}
         self._lives: dict[int, int] = {}  # whose life's connections are open
         self._judging: dict[asyncio.Task[None], Link] = {}
         self._is_closed = False
         self._received_bytes: dict[int, int] = {}  # over closed links
 
-    def make(self) -> Link:
+    def knock(self) -> asyncio.Protocol:
+        return _Knock(self.make)
+
+    def make(self, address: str) -> Link:
+        """A link for a connection from there."""
         link = Link(lambda bodies: self._on_hello(link, bodies), handshake.HELLO_BYTES_MAX)
-        self._fresh[link] = self._loop.time()
+        self._fresh[link] = self._loop.time(), host_of(address)
         link.closed.add_done_callback(lambda done: self._fresh_closed(link, done.result()))
         if self._is_closed:  # accepted a moment before the port was
             link.fail(ConnectionAbortedError("this member stops"))
         if len(self._fresh) > FRESH_MAX:
-            oldest = next(iter(self._fresh))
-            del self._fresh[oldest]
-            oldest.fail(TimeoutError("too many connections wait to be let in"))
+            place = gives_way([host for _, host in self._fresh.values()])
+            given_up = list(self._fresh)[place]
+            del self._fresh[given_up]
+            given_up.fail(TimeoutError("too many connections wait to be let in"))
         return link
 
     def received_bytes(self, member: int) -> int:
@@ -99,7 +106,7 @@ class Accepting:
 
     def watch(self, now: float) -> None:
         """Called about once a second: give up who says nothing."""
-        for link, since in list(self._fresh.items()):
+        for link, (since, _) in list(self._fresh.items()):
             if now - since > HELLO_SECONDS_MAX:
                 del self._fresh[link]
                 self._owner.turned_away(link.address, None, "it did not say who it is")
@@ -206,6 +213,18 @@ class Accepting:
                 None,
                 f"{reason}: no Chainfire member; clients belong to the client URLs",
             )
+
+
+class _Knock(asyncio.Protocol):
+    """Of a connection of which is not known yet where it comes from."""
+
+    def __init__(self, make: Callable[[str], Link]) -> None:
+        self._make = make
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        link = self._make(address_of(transport))
+        transport.set_protocol(link)
+        link.connection_made(transport)
 
 
 def _nothing_yet(_: list[bytes]) -> None:

@@ -49,8 +49,7 @@ class Link(asyncio.Protocol):
 
     @property
     def address(self) -> str:
-        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
+        return address_of(self._transport)
 
     @property
     def certificate(self) -> Certificate | None:
@@ -171,6 +170,12 @@ class Reader:
         if not self._bodies:
             self._link.resume()
         return body
+
+
+def address_of(transport: asyncio.BaseTransport | None) -> str:
+    """Where the other side of a connection is."""
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
 
 
 def _keep_alive(sock: socket.socket | None) -> None:

@@ -18,10 +18,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from chainfire.node.link import Link
+from chainfire.node.crowd import gives_way, host_of
+from chainfire.node.link import Link, address_of
 
 HANDSHAKE_SECONDS_MAX: Final = 5.0
-HANDSHAKES_MAX: Final = 64  # half done; then the oldest goes
+HANDSHAKES_MAX: Final = 64  # half done; then one gives way (`node.crowd`)
 
 TurnedAway = Callable[[str, str], None]  # from where, and why
 
@@ -30,14 +31,14 @@ class TlsDoor:
     """`knock` is a protocol factory for servers that accept plain connections."""
 
     def __init__(
-        self, context: ssl.SSLContext, make: Callable[[], Link], turned_away: TurnedAway
+        self, context: ssl.SSLContext, make: Callable[[str], Link], turned_away: TurnedAway
     ) -> None:
-        """`make` is asked for a link for each connection."""
+        """`make` is asked for a link for each connection, and told where it comes from."""
         self._context = context
         self._make = make
         self._turned_away = turned_away
         self._loop = asyncio.get_running_loop()
-        self._half_done: list[asyncio.Task[None]] = []  # oldest first
+        self._half_done: dict[asyncio.Task[None], str] = {}  # from which host; oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -55,19 +56,20 @@ class TlsDoor:
             sock.close()
             return
         if len(self._half_done) >= HANDSHAKES_MAX:
-            self._half_done.pop(0).cancel()
+            given_up = list(self._half_done)[gives_way(list(self._half_done.values()))]
+            del self._half_done[given_up]
+            given_up.cancel()
         task = self._loop.create_task(self._shake_hands(sock, address))
-        self._half_done.append(task)
+        self._half_done[task] = host_of(address)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task in self._half_done:
-            self._half_done.remove(task)
+        self._half_done.pop(task, None)
 
     async def _shake_hands(self, sock: socket.socket, address: str) -> None:
-        link = self._make()
+        link = self._make(address)
         try:
             await self._loop.connect_accepted_socket(
                 lambda: link,
@@ -95,7 +97,6 @@ class _Knock(asyncio.Protocol):
         # Another descriptor of the same connection: that the loop closes its own ends nothing.
         sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         sock.setblocking(False)
-        peer = transport.get_extra_info("peername")
+        address = address_of(transport)
         transport.abort()  # type: ignore[attr-defined]  # uvloop's transports derive from nothing
-        address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
         self._begin(sock, address)

@@ -42,6 +42,9 @@ from chainfire.raft.messages import Message, MessageType
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
+# Connections that the loop has not taken yet. Whoever finds this full dials in vain for a second;
+# asyncio's 100 are full as soon as somebody knocks so often at once. The kernel may allow less.
+BACKLOG = 1024
 _APPEND, _APPEND_REPLY = MessageType.APPEND, MessageType.APPEND_REPLY
 
 
@@ -110,18 +113,18 @@ class Transport:
                 raise ConfigError(f"cannot listen on {url}: {exc.strerror or exc}") from exc
 
     async def _serve(self, url: Url) -> asyncio.Server:
-        make: Callable[[], asyncio.Protocol] = self._accepting.make
+        knock: Callable[[], asyncio.Protocol] = self._accepting.knock
         if url.is_tls:
             context = self._tls.server if self._tls is not None else None
             if context is None:
                 raise ConfigError(f"{url}: TLS needs peer-cert-file and peer-key-file")
             door = TlsDoor(context, self._accepting.make, self._turned_away_by_tls)
             self._tls_doors.append(door)
-            make = door.knock
+            knock = door.knock
         if url.is_unix:
-            return await self._loop.create_unix_server(make, url.path)
+            return await self._loop.create_unix_server(knock, url.path, backlog=BACKLOG)
         host = "127.0.0.1" if url.host == "localhost" else url.host
-        return await self._loop.create_server(make, host, url.port)
+        return await self._loop.create_server(knock, host, url.port, backlog=BACKLOG)
 
     async def aclose(self) -> None:
         """Close everything; nothing is heard afterwards. Idempotent."""
