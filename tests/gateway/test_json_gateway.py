@@ -47,6 +47,12 @@ def test_put_and_range_as_etcd_s_gateway_answers(door: HttpDoor) -> None:
         assert door.post(path, '{"key":"Zm9v"}') == (200, found)
 
 
+def test_while_authentication_is_off_no_token_is_looked_at(door: HttpDoor) -> None:
+    """etcd asked for one that it knew, up to 3.5.9."""
+    put, headers = '{"key":"Zm9v","value":"YmFy"}', {"Authorization": "nobody's"}
+    assert door.ask("/v3/kv/put", "POST", put, headers)[0] == 200
+
+
 def test_the_readable_gateway_speaks_text(door: HttpDoor) -> None:
     assert door.post("/chainfire/v1/kv/put", '{"key":"foo","value":"bär"}')[0] == 200
     kvs = json.loads(door.post("/chainfire/v1/kv/range", '{"key":"foo"}')[1])["kvs"]
