@@ -211,6 +211,8 @@ class FakeNode:
 
     def answer_through(self, outlet: Outlet) -> None: ...
 
+    def take_turn(self) -> None: ...
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         self._compactions.append((revision, pending))
 

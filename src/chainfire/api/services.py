@@ -169,6 +169,10 @@ class NodeFace(Protocol):
         """Answers are told to leave as soon as a turn has given them, before more is applied."""
         ...
 
+    def take_turn(self) -> None:
+        """Carry out now what was proposed in this pass of the loop: no other call comes in it."""
+        ...
+
     def when_compacted(self, revision: int, pending: ReadPending) -> None:
         """`pending.ready()` once everything up to `revision` is physically gone here."""
         ...

@@ -257,6 +257,7 @@ class NativeServer:
         door = self._door
         if door is not None and door.linger():
             self._turn()
+            self.services.node.take_turn()
 
     def has_room(self, id_: int) -> bool:
         return self._door is None or self._door.has_room(id_)

@@ -398,7 +398,14 @@ class Node:
     def _schedule_turn(self) -> None:
         if not self._turn_scheduled:
             self._turn_scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self.take_turn)
+
+    def take_turn(self) -> None:
+        """The turn that is due, if any is, here and now: whoever has just asked is known to be
+        alone, and need not wait until the loop has looked for others.
+        """
+        if self._turn_scheduled:
+            self._turn()
 
     def _turn(self) -> None:
         """Turns of the driver, as long as what the next one waits for is done here and now."""
