@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import chainfire.sim
 from chainfire.cli.sim import command
 from chainfire.sim.run import Outcome, run_shape
+from chainfire.sim.schedule import SECOND
 from chainfire.sim.shape import EVERY_FAULT, Shape
 from chainfire.sim.swarm import RARE_BRANCHES, Summary, lines
 
@@ -40,6 +41,17 @@ def test_a_swarm_adds_up_and_ends_well() -> None:
     assert done.exit_code == 0, done.output
     assert re.match(r"2 seeds in \d+ s, [\d.]+ per second, [\d.]+ per CPU second\n", done.output)
     assert done.output.endswith("\n0 seeds broke a promise\n")
+
+
+def test_the_pace_is_told_by_how_many_have_founded_the_cluster() -> None:
+    summary = Summary()
+    for members, simulated, cpu in ((1, 30, 0.2), (3, 60, 0.5), (5, 60, 1.5)):
+        part = Summary()
+        part.add(Outcome(Shape(seed=1, members=members), simulated_us=simulated * SECOND), cpu)
+        summary += part
+    assert "68 × real time per core (150 × with one or two members, 60 × with three to five)" in (
+        "\n".join(lines(summary, 1.0))
+    )
 
 
 def broken_at_6(shape: Shape, *, traced: bool = False) -> Outcome:

@@ -6,7 +6,6 @@ seed, on several processes, and makes the first one that breaks a promise smalle
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections import deque
@@ -160,12 +159,9 @@ def run_seeds(first: int, count: int, seconds: int) -> Summary:
     from chainfire.sim.shape import draw
     from chainfire.sim.swarm import Summary
 
-    began = time.process_time()
     summary = Summary()
-    gc.freeze()
-    gc.disable()
     for seed in range(first, first + count):
-        summary.add(run_shape(draw(seed, seconds=seconds)))
-        gc.collect()  # its world, which is full of cycles, before the next one is made
-    summary.cpu_seconds = time.process_time() - began
+        began = time.process_time()
+        outcome = run_shape(draw(seed, seconds=seconds))
+        summary.add(outcome, time.process_time() - began)
     return summary

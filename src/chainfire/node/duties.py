@@ -81,6 +81,7 @@ class Duties:
         self.is_sound_again = False  # it did, or its state was another one then
         self._finished: tuple[int, int] | None = None  # (revision, freed bytes)
         self._compact_to = NEVER  # what the auto-compactor has decided
+        self._published: Member | None = None  # stored, and as it should be
         # Seen while the space alarm was up: only then is it ours to clear. One that is up at the
         # first look is from an earlier life, which may have died of the full disk.
         self._was_full: bool | None = None
@@ -124,9 +125,10 @@ class Duties:
     def _publish(self) -> Iterator[tuple[int, bytes]]:
         stored = self._machine.members.get(self._member_id)
         settings = self._settings
-        if stored is None or (
-            stored.name == settings.name and tuple(stored.clientURLs) == settings.client_urls
-        ):
+        if stored is None or stored is self._published:
+            return
+        if stored.name == settings.name and tuple(stored.clientURLs) == settings.client_urls:
+            self._published = stored
             return
         mine = Member(ID=self._member_id, name=settings.name, clientURLs=settings.client_urls)
         yield CommandKind.MEMBER_ATTRIBUTES_SET, mine.SerializeToString()
@@ -156,7 +158,8 @@ class Duties:
 
     def has_alarm(self, alarm: AlarmType) -> bool:
         """Whether this member's is raised."""
-        return Alarm(self._member_id, alarm) in self._machine.alarms
+        alarms = self._machine.alarms
+        return bool(alarms) and Alarm(self._member_id, alarm) in alarms
 
     def is_first_with(self, alarm: AlarmType) -> bool:
         """Whether it is raised here, and by no member with a lower id."""
@@ -173,7 +176,7 @@ class Duties:
 
     def _space(self, free_bytes: int) -> Iterator[tuple[int, bytes]]:
         settings, machine = self._settings, self._machine
-        raised = Alarm(self._member_id, NOSPACE) in machine.alarms
+        raised = self.has_alarm(NOSPACE)
         reserve = settings.disk_reserve_bytes
         if self._was_full is None:
             self._was_full = raised

@@ -1,9 +1,10 @@
-"""Frames between members as bytes, in some seeds: there the product's codec is in the loop.
+"""Connections between members that may be garbled; in some seeds all that is sent goes as bytes.
 
 What one turn sends to a member is one write to a connection. Where it is
 garbled on its way (a bit flips, its end is missing), the connection must be
 closed and nothing else may happen: frames that were whole before count, the
-rest, and what was under way behind it, is lost.
+rest, and what was under way behind it, is lost. Where no seed asks for bytes,
+only what is garbled goes through the product's codec.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Packet(NamedTuple):
     """One write, as it arrives."""
 
     connection: int  # of this pair: so many were closed before it
-    data: bytes
+    data: bytes | None  # None: if it arrives, then as it was said
     said: Sequence[Frame]
     is_cut: bool = False
     is_flipped: bool = False
@@ -48,10 +49,12 @@ class Packet(NamedTuple):
 
 
 class Cables:
-    def __init__(self, dice: Random) -> None:
+    def __init__(self, dice: Random, *, carries_bytes: bool) -> None:
+        """`carries_bytes`: whatever is sent goes through the codec, and is compared."""
         self._dice = dice
+        self._carries_bytes = carries_bytes
         self._closed: dict[Pair, int] = {}
-        self._to_garble: dict[Pair, int] = {}
+        self._to_garble: dict[Pair, int] = {}  # where any ever were: how many of the next ones
         self.counts: Counter[str] = Counter()
 
     def garble(self, pair: Pair, writes: int) -> None:
@@ -60,13 +63,19 @@ class Cables:
 
     def heal(self) -> None:
         """Nothing more is garbled."""
-        self._to_garble.clear()
+        self._to_garble = dict.fromkeys(self._to_garble, 0)
 
-    def pack(self, pair: Pair, frames: Sequence[Frame], cache: RecordCache) -> Packet:
-        data, connection = _bytes_of(frames, cache), self._closed.get(pair, 0)
-        left = self._to_garble.get(pair, 0)
+    def pack(
+        self, pair: Pair, frames: Sequence[Frame], cache: RecordCache
+    ) -> Packet | Sequence[Frame]:
+        """What is under way then; frames, where nothing can happen to them."""
+        if not self._carries_bytes and pair not in self._to_garble:
+            return frames
+        connection, left = self._closed.get(pair, 0), self._to_garble.get(pair, 0)
         if not left:
+            data = _bytes_of(frames, cache) if self._carries_bytes else None
             return Packet(connection, data, frames)
+        data = _bytes_of(frames, cache)
         self._to_garble[pair] = left - 1
         self.counts["writes garbled"] += 1
         if self._dice.random() < 0.3:
@@ -80,7 +89,9 @@ class Cables:
         """What the receiver makes of it. Raises Violation; a garbled one closes the connection."""
         if packet.connection != self._closed.get(pair, 0):
             return ()
-        frames, used = _frames_of(packet, cache)
+        if packet.data is None:
+            return packet.said
+        frames, used = _frames_of(packet, packet.data, cache)
         if packet.is_garbled:
             self._closed[pair] = packet.connection + 1
             self.counts["connections closed"] += 1
@@ -92,7 +103,10 @@ class Cables:
 
     def carry(self, message: Message, cache: RecordCache) -> Message:
         """One that has a connection of its own: a snapshot's."""
-        frames, _ = _frames_of(Packet(0, encode(message, cache), [message]), RecordCache())
+        if not self._carries_bytes:
+            return message
+        data = encode(message, cache)
+        frames, _ = _frames_of(Packet(0, data, [message]), data, RecordCache())
         if frames != [message]:
             raise Violation(f"{message} has become {frames}")
         return message
@@ -116,10 +130,10 @@ def _plain(frame: Frame) -> object:
     return frame
 
 
-def _frames_of(packet: Packet, cache: RecordCache) -> tuple[Sequence[Frame], int]:
+def _frames_of(packet: Packet, data: bytes, cache: RecordCache) -> tuple[Sequence[Frame], int]:
     """The frames, and how many of the bytes they were; what is left waits for more, for ever."""
     try:
-        bodies = Splitter(FRAME_BYTES_MAX).feed(packet.data)
+        bodies = Splitter(FRAME_BYTES_MAX).feed(data)
         frames = [decode(body, cache) for body in bodies]
     except BadFrame as exc:
         if packet.is_garbled:

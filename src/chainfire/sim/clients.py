@@ -33,7 +33,7 @@ from chainfire.sim.history import (
     TxnDone,
 )
 from chainfire.sim.member import SimMember
-from chainfire.sim.schedule import MS, SECOND, Schedule, dice
+from chainfire.sim.schedule import MS, SECOND, Schedule, below, dice, pick
 from chainfire.sim.shape import Shape
 from chainfire.sim.wire import LEVELS, command_of, range_of, response_of
 from chainfire.types import Result
@@ -42,6 +42,7 @@ from chainfire.types import Result
 WITHOUT_A_TRACE: Final = frozenset(
     {"Compacted", "FutureRevision", "KeyNotFound", "NoSpace", "TooManyRequests", "LeaseNotFound"}
 )
+_LEVELS: Final = (Level.LINEARIZABLE, Level.LINEARIZABLE, *Level)  # the first one most often
 WIRE_US: Final = 200  # to a member or back, at least
 
 
@@ -169,7 +170,7 @@ class Client:
         self._round += 1
         member = member or world.member_for(self.id, self.dice)
         if member is not None:
-            count = self.dice.randint(1, world.shape.burst)
+            count = 1 + below(self.dice, world.shape.burst)
             self._call(member, [self.request() for _ in range(count)])
         schedule.after(world.shape.client_timeout_ms * MS, self._give_up, self._round)
         if not self._open:
@@ -235,7 +236,7 @@ class Client:
     # ── what to ask ─────────────────────────────────────────────────────────
 
     def key(self) -> bytes:
-        return b"k%02d" % self.dice.randrange(self._world.shape.keys)
+        return b"k%02d" % below(self.dice, self._world.shape.keys)
 
     def value(self) -> bytes:
         self._written += 1
@@ -251,11 +252,11 @@ class Client:
             return Delete(key, want_prev=roll < 0.57)
         if roll < 0.64:
             return Delete(key, self.key() + b"\0")
-        level = self.dice.choice((Level.LINEARIZABLE, Level.LINEARIZABLE, *Level))
+        level = pick(self.dice, _LEVELS)
         if roll < 0.84:
             return Range(key, level=level, min_revision=self._at_least(level))
         if roll < 0.94:
-            limit = self.dice.choice((0, 0, 2))
+            limit = pick(self.dice, (0, 0, 2))
             return Range(b"k", b"l", limit=limit, level=level, min_revision=self._at_least(level))
         past = max(1, self.seen - int(self.dice.random() ** 2 * 60))
         return Range(b"k", b"l", revision=past + (roll > 0.99), level=level)
@@ -270,7 +271,7 @@ class Client:
         elif known is not None and roll < 0.7:
             compare = Compare(key, "value", "=", known.value)
         else:
-            compare = Compare(key, "version", self.dice.choice("=!<>"), self.dice.randrange(4))
+            compare = Compare(key, "version", pick(self.dice, "=!<>"), below(self.dice, 4))
         other = self.key()
         success: tuple[Put | Delete | Range, ...] = (Put(key, self.value()), Range(key))
         if other != key and roll < 0.3:
@@ -312,7 +313,7 @@ class Compactor(Client):
     """Asks for a compaction now and then."""
 
     def request(self) -> Request:
-        return Compact(max(1, self.seen - self.dice.randrange(40)))
+        return Compact(max(1, self.seen - below(self.dice, 40)))
 
     def _pause(self) -> int:
         return int(self._world.shape.compaction_ms * MS * (0.5 + self.dice.random()))

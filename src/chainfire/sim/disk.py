@@ -17,7 +17,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES, WriteBatch
 from chainfire.storage.memory import MemoryBackend, MemoryBatch
@@ -118,42 +119,61 @@ class SimBackend(MemoryBackend):
         self.sync_first(min(max(0, written - durable), self.unsynced_batches))
 
 
+class _Slot(NamedTuple):
+    """What of a promise changes."""
+
+    start_number: int
+    last_index: int
+    last_term: int
+    term: int
+    vote: int
+
+    @classmethod
+    def of(cls, promise: Promise) -> _Slot:
+        return cls(*attrgetter(*cls._fields)(promise))
+
+
 class SimWitness:
     """storage.witness.Witness in memory. Its file has no write that can fail."""
 
     def __init__(self, power: Power, promise: Promise) -> None:
         self._power = power
-        self.promise = promise  # as written
-        self._since_fsync = [promise]  # the first one is durable
+        self._directory = promise  # which one it is of, as all its promises say
+        self._slot = _Slot.of(promise)
+        self._since_fsync = [self._slot]  # the first one is durable
+
+    @property
+    def promise(self) -> Promise:
+        """As written."""
+        return replace(self._directory, **self._slot._asdict())
 
     def note(self, last_index: int, last_term: int, term: int, vote: int) -> None:
         self._power.step()
-        self._write(
-            replace(self.promise, last_index=last_index, last_term=last_term, term=term, vote=vote)
-        )
+        self._write(_Slot(self._slot.start_number, last_index, last_term, term, vote))
 
     def begin(self, start_number: int) -> None:
-        assert start_number > self.promise.start_number, (start_number, self.promise)
-        self._write(replace(self.promise, start_number=start_number))
+        assert start_number > self._slot.start_number, (start_number, self._slot)
+        self._write(self._slot._replace(start_number=start_number))
         self.fsync()
 
     def lower(self, last_index: int, last_term: int) -> None:
-        if self.promise.last_index > last_index:
-            self.note(last_index, last_term, self.promise.term, self.promise.vote)
+        slot = self._slot
+        if slot.last_index > last_index:
+            self.note(last_index, last_term, slot.term, slot.vote)
             self.fsync()
 
     def fsync(self) -> None:
         self._power.step()
-        self._since_fsync = [self.promise]
+        self._since_fsync = [self._slot]
 
     def lose_power(self, dice: random.Random) -> None:
         """Pages reach the disk whenever they like; the other slot covers a torn one."""
-        self.promise = dice.choice(self._since_fsync)
-        self._since_fsync = [self.promise]
+        self._slot = dice.choice(self._since_fsync)
+        self._since_fsync = [self._slot]
 
-    def _write(self, promise: Promise) -> None:
-        self.promise = promise
-        self._since_fsync.append(promise)
+    def _write(self, slot: _Slot) -> None:
+        self._slot = slot
+        self._since_fsync.append(slot)
 
 
 class Disk:

@@ -357,8 +357,9 @@ class Faults:
         if member.role is not Role.LEADER or len(others) < 2:
             return False
         follower, election = self._dice.choice(others), self._election_us
-        alone = int(election * (1.5 + self._dice.random()))
-        late = alone + int(election * (0.3 + 2 * self._dice.random()))
+        alone = int(election * (1.1 + 0.5 * self._dice.random()))
+        back = int(election * (0.2 + 0.8 * self._dice.random()))  # from then on
+        late = alone + back
         network, now = self._world.network, self._world.schedule.now
         network.slow_down((follower, member.id), now + late, late)
         self._block(self._between({member.id, follower}), alone)
@@ -371,8 +372,8 @@ class Faults:
             if other != follower:
                 rival = self._world.members[other]
                 self._later(election + self._dice.randrange(50 * MS), self._campaign, rival)
-        for again in range(1, 6):
-            self._later(alone + again * late // 10, self._call_back, member)
+        for again in range(1, 10):
+            self._later(alone + again * back // 10, self._call_back, member)
         return True
 
     def _call_back(self, member: SimMember) -> None:

@@ -13,7 +13,7 @@ from chainfire.proto.lease_pb2 import LeaseRevokeRequest
 from chainfire.sim.clients import WIRE_US, Client, World
 from chainfire.sim.history import LeaseCall, Put
 from chainfire.sim.member import SimMember
-from chainfire.sim.schedule import MS, Schedule
+from chainfire.sim.schedule import MS, Schedule, below, pick
 from chainfire.types import AckResult, RenewResult, Result
 
 
@@ -98,18 +98,18 @@ class LeaseHolder(Client):
         if not self._lease:
             self._granted += 1
             self._lease = self.id * 1000 + self._granted
-            self._ttl = self.dice.choice((1000, 2000, 4000)) * MS
-            self._renewals_left = self.dice.randrange(6)
+            self._ttl = pick(self.dice, (1000, 2000, 4000)) * MS
+            self._renewals_left = below(self.dice, 6)
             self._ask(member, self._ttl)
         elif self._renewals_left > 0:
             self._renewals_left -= 1
             self._ask(member, self._ttl, renews=True)
-            key = b"l%02d" % self.dice.randrange(6)
+            key = b"l%02d" % below(self.dice, 6)
             self.single(member, Put(key, self.value(), lease=self._lease))
         else:
             if self.dice.random() < 0.3:
                 self._ask(member, 0)
-                wait = self.dice.randrange(300) * MS
+                wait = below(self.dice, 300) * MS
                 self._world.schedule.after(wait, self._ask_for_the_dead, self._lease, self._ttl)
             self._lease = 0
 

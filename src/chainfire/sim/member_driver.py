@@ -31,7 +31,7 @@ def make_driver(
         append_bytes_max=options.append_bytes_max,
         applying_bytes_max=options.applying_bytes_max,
         uncommitted_bytes_max=options.uncommitted_bytes_max,
-        inflight_messages_max=options.inflight_messages_max,
+        inflight_messages_max=options.under_way_max,
         pre_vote=options.pre_vote,
         check_quorum=shape.check_quorum,
         forward_proposals=False,

@@ -14,7 +14,7 @@ from chainfire.errors import Stalled
 from chainfire.mvcc.compact import Compaction
 from chainfire.node.driver import Driver
 from chainfire.sim.disk import Disk, SimWitness
-from chainfire.sim.schedule import MS
+from chainfire.sim.schedule import MS, below, pick
 from chainfire.sim.shape import Options, Shape
 
 UPKEEP_US: Final = 200 * MS
@@ -105,12 +105,12 @@ class MemberUpkeep:
         if compaction is None:
             return
         try:
-            done = compaction.step(self._dice.choice((1, 3, 20)))
+            done = compaction.step(pick(self._dice, (1, 3, 20)))
         except Stalled:
             self._compaction = None
             return
         if not done:
-            pace_us = self._dice.randrange(self._shape.compaction_pace_us)
+            pace_us = below(self._dice, self._shape.compaction_pace_us)
             self._later(self._shape.turn_us + pace_us, self._compact)
             return
         self._compaction, self._gone_to = None, compaction.revision

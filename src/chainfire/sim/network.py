@@ -1,8 +1,10 @@
 """The wires between members: each directed pair has its own weather.
 
 As over TCP: what was sent to an earlier life of a member never reaches the
-next one, because the connection has gone with it. Harsher than TCP: messages
-are lost one by one, doubled, and overtake each other.
+next one, because the connection has gone with it, and nothing overtakes what
+was sent before it. Harsher than TCP, in some seeds and in storms: messages are
+lost one by one, doubled, and overtake each other. What is sent while a link is
+slow takes a way of its own, and may arrive behind what is sent when it is not.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Network:
         self._blocked: dict[tuple[int, int], int] = {}  # directed pair: until when
         self._slow: dict[tuple[int, int], tuple[int, int]] = {}  # until when, how much later
         self._storm_until = 0
+        self._arrives: dict[tuple[int, int], int] = {}  # directed pair: when the last one does
 
     # ── weather ─────────────────────────────────────────────────────────────
 
@@ -93,6 +96,9 @@ class Network:
             delay += int(roll() * roll() * 400_000)
         if storm:
             delay += int(roll() * 200_000)
+        if not (weather.reordering or storm):
+            delay = max(delay, self._arrives.get(pair, 0) - now)
+            self._arrives[pair] = now + delay
         if self._slow:
             until, later = self._slow.get(pair, (0, 0))
             if until > now:

@@ -303,12 +303,12 @@ class Oracle:
     def _configured(self, member: SimMember, applied: int) -> None:
         assert member.driver is not None
         conf, counted = member.driver.machine.conf_state, member.driver.raft.raft.tracker.conf
-        if counted != conf:
+        if counted is not conf and counted != conf:
             raise Violation(f"member {member.id} counts by {counted}, it has applied {conf}")
         other = self.confs.setdefault(applied, conf)
         if applied > self.newest_conf[0]:
             self.newest_conf = applied, conf
-        if other != conf:
+        if other is not conf and other != conf:
             raise Violation(f"member {member.id} has {conf} at {applied}, another {other}")
 
     # ── what leaves ─────────────────────────────────────────────────────────

@@ -55,10 +55,19 @@ class Outcome:
 
 
 def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
-    world = World(shape, traced=traced)
-    outcome = Outcome(shape)
     collects = gc.isenabled()
     gc.disable()  # nearly all that is made lives as long as the run
+    try:
+        return _run(shape, traced)
+    finally:
+        gc.collect(0)  # its world, which is full of cycles
+        if collects:
+            gc.enable()
+
+
+def _run(shape: Shape, traced: bool) -> Outcome:
+    world = World(shape, traced=traced)
+    outcome = Outcome(shape)
     try:
         Course(world).run()
     except Violation as violation:
@@ -66,9 +75,6 @@ def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
     except Exception as exc:
         outcome.broken = f"{type(exc).__name__}: {exc}"
         outcome.traceback = traceback.format_exc()
-    finally:
-        if collects:
-            gc.enable()
     outcome.digest = world.digest & 0xFFFFFFFFFFFFFFFF
     outcome.events = world.schedule.events
     outcome.chaos_events = world.events
@@ -83,4 +89,5 @@ def run_shape(shape: Shape, *, traced: bool = False) -> Outcome:
     outcome.faults = world.faults.counts
     outcome.branches = world.seen_branches()
     outcome.trace = world.lines or []
+    world.forget()
     return outcome

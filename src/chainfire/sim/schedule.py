@@ -8,18 +8,30 @@ which it was asked for. Dice are split by concern, so that a change of one
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 MS: Final = 1000
 SECOND: Final = 1_000_000
+
+T = TypeVar("T")
 
 
 def dice(seed: int, concern: str) -> random.Random:
     """The same for the same two, in every process: a str is hashed by SHA-512 here."""
     return random.Random(f"{seed} {concern}")
+
+
+def below(roll: random.Random, bound: int) -> int:
+    """As `randrange`, at a tenth of what it costs."""
+    return int(roll.random() * bound)
+
+
+def pick(roll: random.Random, some: Sequence[T]) -> T:
+    """As `choice`, at a tenth of what it costs."""
+    return some[int(roll.random() * len(some))]
 
 
 @dataclass(slots=True)

@@ -61,6 +61,10 @@ PLOTS: Final = {
     "crowd": 10,  # many leases end at the same moment
 }
 EVERY_FAULT: Final = FAULTS | RARE_FAULTS | RARER_FAULTS | PLOTS
+# Whatever is lost or overtaken has all behind it refused and sent anew: with single entries 256 of
+# them under way, most of what is simulated would be that.
+SMALL_BYTES: Final = 500  # of an APPEND: up to three entries
+SMALL_UNDER_WAY_MAX: Final = 8
 STRIKES_PER_MINUTE_MAX: Final = 50  # of all kinds together, in most seeds
 
 
@@ -86,6 +90,12 @@ class Options:
     inflight_messages_max: int
     applying_bytes_max: int
     uncommitted_bytes_max: int
+
+    @property
+    def under_way_max(self) -> int:
+        """Messages to one member, as its leader."""
+        most = self.inflight_messages_max
+        return min(most, SMALL_UNDER_WAY_MAX) if self.append_bytes_max <= SMALL_BYTES else most
 
     def changed(self, roll: Random) -> Options:
         """Some of it otherwise."""

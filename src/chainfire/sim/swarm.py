@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from chainfire.sim.run import HOUR_US, Outcome
@@ -61,7 +61,6 @@ class Summary:
 
     seeds: int = 0
     broken: list[tuple[int, str]] = field(default_factory=list)  # (seed, what)
-    cpu_seconds: float = 0.0
     simulated_us: int = 0
     counting_us: int = 0  # of chaos with three members or more, faults, and proposals enough
     events: int = 0
@@ -70,9 +69,14 @@ class Summary:
     writes: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     branches: Counter[str] = field(default_factory=Counter)
+    # By how many members have founded the cluster.
+    cpu_us: Counter[int] = field(default_factory=Counter)
+    simulated_us_of: Counter[int] = field(default_factory=Counter)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome, cpu_seconds: float) -> None:
         self.seeds += 1
+        self.cpu_us[outcome.shape.members] += int(cpu_seconds * 1e6)
+        self.simulated_us_of[outcome.shape.members] += outcome.simulated_us
         if outcome.broken:
             self.broken.append((outcome.shape.seed, outcome.broken))
         self.simulated_us += outcome.simulated_us
@@ -85,15 +89,24 @@ class Summary:
         self.branches += outcome.branches
 
     def __iadd__(self, other: Summary) -> Summary:
-        for name in ("seeds", "cpu_seconds", "simulated_us", "counting_us", "events"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("operations", "answered", "writes", "broken", "faults", "branches"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
         return self
+
+    def pace(self, least: int, most: int) -> float:
+        """How many times as fast as in real time one core simulates clusters founded by so many."""
+        sizes = range(least, most + 1)
+        cpu_us = sum(self.cpu_us[size] for size in sizes)
+        return sum(self.simulated_us_of[size] for size in sizes) / max(cpu_us, 1)
 
 
 def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
-    cpu = max(summary.cpu_seconds, 1e-9)
+    cpu = max(summary.cpu_us.total() / 1e6, 1e-9)
+    paces = ", ".join(
+        f"{summary.pace(least, most):,.0f} × with {who}"
+        for least, most, who in ((1, 2, "one or two members"), (3, 5, "three to five"))
+        if any(summary.cpu_us[size] for size in range(least, most + 1))
+    )
     yield (
         f"{summary.seeds:,} seeds in {wall_seconds:,.0f} s, "
         f"{summary.seeds / max(wall_seconds, 1e-9):.2f} per second, "
@@ -101,7 +114,7 @@ def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
     )
     yield (
         f"{summary.simulated_us / HOUR_US:,.2f} simulated hours, "
-        f"{summary.simulated_us / 1e6 / cpu:,.0f} × real time per core; "
+        f"{summary.simulated_us / 1e6 / cpu:,.0f} × real time per core ({paces}); "
         f"{summary.counting_us / HOUR_US:,.2f} of them under faults and load, three members or more"
     )
     yield (

@@ -29,7 +29,7 @@ from chainfire.sim.member import SimMember
 from chainfire.sim.network import Network
 from chainfire.sim.opening import found_member
 from chainfire.sim.oracle import Oracle
-from chainfire.sim.schedule import MS, Clock, Schedule, dice
+from chainfire.sim.schedule import MS, Clock, Schedule, dice, pick
 from chainfire.sim.shape import Shape
 from chainfire.sim.watching import WatchClient
 from chainfire.types import ConfState
@@ -56,7 +56,7 @@ class World:
         self.network = Network(self.schedule, shape.seed, shape.network)
         self.cables: Cables | None = None
         if shape.carries_bytes or "garble" in shape.faults:
-            self.cables = Cables(dice(shape.seed, "cables"))
+            self.cables = Cables(dice(shape.seed, "cables"), carries_bytes=shape.carries_bytes)
         self.clock_jumps: list[tuple[int, int]] = []  # when, by how much
         self.history = History()
         self.lines: list[str] | None = [] if traced else None
@@ -148,7 +148,7 @@ class World:
         up = [member for member in self.members.values() if member.up]
         if dice.random() < 0.4:
             up = [member for member in up if member.role is Role.LEADER] or up
-        return dice.choice(up) if up else None
+        return pick(dice, up) if up else None
 
     def send(self, sender: SimMember, to: int, frames: Sequence[Frame]) -> None:
         """In good weather together, as one write to a connection; else each on its own."""
@@ -322,13 +322,21 @@ class World:
             revoked = sum(end.revoked for end in self.lease_ends.ends)
             seen["leases revoked"] = revoked
             seen["leases expired"] = len(self.lease_ends.ends) - revoked
-        for operation in self.history.operations:
-            if operation.response is None:
-                seen["outcomes unknown"] += 1
+        operations = self.history.operations
+        seen["outcomes unknown"] = len([1 for each in operations if each.response is None])
         for client in self.clients:
             for why, times in client.errors.items():
                 seen[f"answered {why}"] += times
         return +seen
+
+    def forget(self) -> None:
+        """At the end: most of what was made goes at once, and is not left to the collector."""
+        self.history.operations.clear()
+        self.history.watches.clear()
+        self.oracle.feed.clear()
+        for member in self.members.values():
+            member.driver = member.opened = member.watches = None
+            member.disk.replace()
 
     def note(self, what: str, member: int = 0, detail: str = "") -> None:
         now = self.schedule.now

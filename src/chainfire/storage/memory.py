@@ -407,14 +407,14 @@ class _Family(_View):
             chunks.append(_Chunk([key], [value], self._owner))
             firsts.append(key)
             return
-        at = bisect_right(firsts, key) - 1
-        if at < 0:
-            at = 0
+        at = len(firsts) - 1
+        if key < firsts[at]:
+            at = max(0, bisect_right(firsts, key) - 1)
         chunk = chunks[at]
         if chunk.owner is not self._owner:
             chunk = self._own_chunk(at)
         keys = chunk.keys
-        row = bisect_left(keys, key)
+        row = len(keys) if keys[-1] < key else bisect_left(keys, key)  # most rows come in order
         if row < len(keys) and keys[row] == key:
             chunk.values[row] = value
             return
