@@ -467,7 +467,10 @@ class SimMember:
         self.disk.log.sync_to(written)
         self.durable.advance()
         self.disk.power.step()
-        for answer in self.driver.synced(number):
+        answers = self.driver.synced(number)
+        if self.driver.is_sole_voter:  # it has committed, and may go on without a turn
+            self._world.looked_at(self)
+        for answer in answers:
             _tell(answer.pending, answer.result)
         if self.driver.is_due:
             self.wake()

@@ -243,7 +243,8 @@ def draw(seed: int, *, seconds: int = 10) -> Shape:
 
 
 def _with_load(shape: Shape) -> Shape:
-    """Drawn apart: writes enough that most of what is simulated is under load.
+    """Drawn apart: writes enough that most of what is simulated is under load (`sim.run`), together
+    with those of clients that wait for their answers, which are about half of what these ask.
 
     The more faults strike, the more of them come to nothing; where very many do, nobody does
     any work, so that is for a few seeds only.
@@ -258,7 +259,7 @@ def _with_load(shape: Shape) -> Shape:
         return replace(shape, feed_per_second=45, feed_batch=4)  # each a message of its own
     return replace(
         shape,
-        feed_per_second=60 + int(shape.strikes_per_minute / 2),
+        feed_per_second=60 + int(shape.strikes_per_minute - shape.calls_per_second) // 2,
         feed_batch=roll.choice((8, 8, 12, 20)),
     )
 
