@@ -4,10 +4,10 @@ What a log needs of a database is little: rows that come at the end and go at th
 facts beside them, and a sync that costs no more than the disk takes for it. So a batch is one
 write of one record (`walformat.py`) into a file that has been written before (`walfiles.py`).
 
-Of the first family, the entries, memory holds where they stand (`walrows.py`); of the others,
-which are small, the rows themselves. Each file begins with all of these, so that the files before
-it are needed for their entries only. Once a file's last one is gone, the next header that is
-written does not lead to it any more; and once that is durable, the file is used again.
+Memory holds where the entries stand, and all other rows themselves, which are small
+(`waltable.py`). Each file begins with all of these, so that the files before it are needed for
+their entries only. Once a file's last one is gone, the next header that is written does not lead
+to it any more; and once that is durable, the file is used again (`walspares.py`).
 
 A start reads as far as records go on (`walreplay.py`). Whether something that was promised is
 missing then, the witness tells (`node/recovery.py`).
@@ -19,30 +19,26 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from chainfire.errors import Corrupt, DiskFull, StorageError, SyncFailed, UnknownFormat
+from chainfire.errors import Corrupt, DiskFull, StorageError, SyncFailed
 from chainfire.storage import walfiles, walreplay
 from chainfire.storage.backend import StorageStatistics, WriteBatch
+from chainfire.storage.walbatch import WalBatch
 from chainfire.storage.walfiles import WalFile, error_of
 from chainfire.storage.walformat import (
-    DELETE,
-    DELETE_RANGE,
     HEADER_BYTES,
-    MARK,
     PUT,
     RECORD_BYTES,
     Header,
-    check_record,
-    decode_rows,
     encode_record,
     encode_row,
 )
-from chainfire.storage.walrows import Rows
 from chainfire.storage.walspares import Spares
+from chainfire.storage.waltable import Place, Record, Table
 from chainfire.wheel import FAULT
 
 if FAULT is None:
@@ -54,56 +50,7 @@ else:
 
 
 FILE_BYTES: Final = 4 << 20
-_ENTRIES: Final = 0  # the family whose rows stay in the files
 _NEVER: Final = 1 << 62
-
-
-class _Record:
-    """Where a record stands."""
-
-    __slots__ = ("before", "file", "length", "offset")
-
-    def __init__(self, file: WalFile, offset: int, before: int, length: int) -> None:
-        self.file = file
-        self.offset = offset
-        self.before = before  # the crc of the record before it
-        self.length = length  # of the payload
-
-
-class _Place:
-    """Where a row's value stands: in the payload of a record."""
-
-    __slots__ = ("end", "record", "start")
-
-    def __init__(self, record: _Record, start: int, end: int) -> None:
-        self.record = record
-        self.start = start
-        self.end = end
-
-
-class WalBatch:
-    def __init__(self, families: Mapping[str, int]) -> None:
-        self._families = families
-        self.rows: list[tuple[int, int, bytes, bytes]] = []  # kind, family, key, value
-
-    def put(self, family: str, key: bytes, value: bytes) -> None:
-        self.rows.append((PUT, self._families[family], key, value))
-
-    def delete(self, family: str, key: bytes) -> None:
-        self.rows.append((DELETE, self._families[family], key, b""))
-
-    def change(self, family: str, rows: Mapping[bytes, bytes | None]) -> None:
-        for key, value in rows.items():
-            if value is None:
-                self.delete(family, key)
-            else:
-                self.put(family, key, value)
-
-    def delete_range(self, family: str, lower: bytes, upper: bytes) -> None:
-        self.rows.append((DELETE_RANGE, self._families[family], lower, upper))
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class Wal:
@@ -124,8 +71,7 @@ class Wal:
         self._path = path
         self._families = {name: number for number, name in enumerate(families)}
         self._read_only = read_only
-        self._entries: Rows[_Place] = Rows()
-        self._facts: list[Rows[bytes]] = [Rows() for _ in families]
+        self._table = Table(len(families), self._fail)
         self._live: deque[WalFile] = deque()  # the log's parts; the last one is written to
         self._spares = Spares(path, file_bytes)
         self._last_number = 0
@@ -189,10 +135,9 @@ class Wal:
         """Those that are the log; their rows are here."""
         number_max = walreplay.ANY
         while True:
-            self._entries = Rows()
-            self._facts = [Rows() for _ in self._families]
+            self._table = Table(len(self._families), self._fail)
             chain = walreplay.chain_of(files, number_max)
-            cut = walreplay.replay(chain, self._replayed)
+            cut = walreplay.replay(chain, self._table.replayed)
             if cut is None:
                 return chain
             number_max = cut.number
@@ -212,7 +157,7 @@ class Wal:
         self._makes_at = file.size // 2
         self.sync()
         # Maybe the file's own have not come to the disk.
-        facts = self._encoded_facts()
+        facts = self._table.encoded_facts()
         if file.end + RECORD_BYTES + len(facts) > file.size:
             self._begin_file(0)
         else:
@@ -221,59 +166,18 @@ class Wal:
     # ── reads ───────────────────────────────────────────────────────────────
 
     def get(self, family: str, key: bytes) -> bytes | None:
-        number = self._families[family]
-        if number != _ENTRIES:
-            return self._facts[number].get(key)
-        place = self._entries.get(key)
-        return None if place is None else self._load(key, place)
+        return self._table.get(self._families[family], key)
 
     def iterate(
         self, family: str, lower: bytes = b"", upper: bytes | None = None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        number = self._families[family]
-        if number != _ENTRIES:
-            facts = self._facts[number].items(lower, upper)
-            return iter(facts[::-1] if reverse else facts)
-        places = self._entries.items(lower, upper)
-        if reverse:
-            places.reverse()
-        return self._loaded(places)
+        return self._table.iterate(self._families[family], lower, upper, reverse=reverse)
 
     def keys(self, family: str, lower: bytes = b"", upper: bytes | None = None) -> Iterator[bytes]:
-        number = self._families[family]
-        rows = self._entries if number == _ENTRIES else self._facts[number]
-        return iter(rows.keys(lower, upper))
+        return self._table.keys(self._families[family], lower, upper)
 
     def scrub(self, family: str, lower: bytes, bytes_max: int) -> bytes | None:
-        if self._families[family] != _ENTRIES:
-            return None  # in memory, and again at the head of each file
-        for key, place in self._entries.items(lower, None):
-            value = self._load(key, place)
-            bytes_max -= len(key) + (0 if value is None else len(value))
-            if bytes_max <= 0:
-                return key + b"\0"
-        return None
-
-    def _loaded(self, places: Sequence[tuple[bytes, _Place]]) -> Iterator[tuple[bytes, bytes]]:
-        for key, place in places:
-            value = self._load(key, place)
-            if value is not None:
-                yield key, value
-
-    def _load(self, key: bytes, place: _Place) -> bytes | None:
-        """None: it is gone meanwhile, and its file used again."""
-        record = place.record
-        try:
-            data = os.pread(record.file.fd, RECORD_BYTES + record.length, record.offset)
-            fault = "the checksum does not hold"
-        except OSError as exc:
-            data, fault = b"", str(exc.strerror)
-        if check_record(record.before, data, 0) is not None:
-            return data[RECORD_BYTES + place.start : RECORD_BYTES + place.end]
-        if self._entries.get(key) is not place:
-            return None
-        self._failure = Corrupt(f"{record.file.path}: the record at {record.offset}: {fault}")
-        raise self._failure
+        return self._table.scrub(self._families[family], lower, bytes_max)
 
     # ── writes ──────────────────────────────────────────────────────────────
 
@@ -294,15 +198,15 @@ class Wal:
         for place, (kind, family, key, value) in enumerate(batch.rows):
             start = end + len(parts[2 * place])
             end = start + len(value)
-            self._change(kind, family, key, value, _Place(record, start, end))
+            self._table.change(kind, family, key, value, Place(record, start, end))
 
     def write_row(self, family: str, key: bytes, value: bytes) -> None:
         number = self._families[family]
         head = encode_row(PUT, number, key, value)
         record = self._append(head, value)
-        self._change(PUT, number, key, value, _Place(record, len(head), record.length))
+        self._table.change(PUT, number, key, value, Place(record, len(head), record.length))
 
-    def _append(self, head: bytes, value: bytes) -> _Record:
+    def _append(self, head: bytes, value: bytes) -> Record:
         """A record of these two. Raises what `write` does."""
         self._ensure_sound()
         length = len(head) + len(value)
@@ -315,7 +219,7 @@ class Wal:
             self._spares.want(self._durable)
         return self._write(file, head, value)
 
-    def _write(self, file: WalFile, head: bytes, value: bytes) -> _Record:
+    def _write(self, file: WalFile, head: bytes, value: bytes) -> Record:
         before, offset, length = file.crc, file.end, len(head) + len(value)
         start, crc = encode_record(before, head, value)
         try:
@@ -332,7 +236,7 @@ class Wal:
         file.size = max(file.size, file.end)
         self._written += 1
         self._write_bytes += length
-        return _Record(file, offset, before, length)
+        return Record(file, offset, before, length)
 
     def _unwrite(self, file: WalFile, offset: int) -> None:
         """What of a record was not written may be as it has to be: zeros, or an earlier try."""
@@ -342,42 +246,6 @@ class Wal:
             self._failure = SyncFailed(f"{file.path}: {exc.strerror}")
             raise self._failure from exc
 
-    def _change(self, kind: int, family: int, key: bytes, value: bytes, place: _Place) -> None:
-        """In memory, what a row says; `value` is of interest for a fact's, or an upper bound."""
-        if family != _ENTRIES:
-            facts = self._facts[family]
-            if kind == PUT:
-                facts.put(key, value)
-            elif kind == DELETE:
-                facts.delete(key)
-            else:
-                facts.delete_range(key, value)
-            return
-        entries = self._entries
-        if kind == PUT:
-            place.record.file.live += 1
-            gone = entries.put(key, place)
-        elif kind == DELETE:
-            gone = entries.delete(key)
-        else:
-            for each in entries.delete_range(key, value):
-                each.record.file.live -= 1
-            return
-        if gone is not None:
-            gone.record.file.live -= 1
-
-    def _replayed(self, file: WalFile, offset: int, before: int, payload: bytes) -> None:
-        """A record that a start has found."""
-        record = _Record(file, offset, before, len(payload))
-        for row in decode_rows(payload):
-            if row.kind == MARK:
-                continue
-            if row.family >= len(self._facts):
-                raise UnknownFormat(f"{file.path}: a row of family {row.family}")
-            keeps = row.family != _ENTRIES or row.kind == DELETE_RANGE
-            value = payload[row.start : row.end] if keeps else b""
-            self._change(row.kind, row.family, row.key, value, _Place(record, row.start, row.end))
-
     # ── files ───────────────────────────────────────────────────────────────
 
     def _begin_file(self, length: int) -> WalFile:
@@ -386,7 +254,7 @@ class Wal:
 
         Raises DiskFull with nothing changed; SyncFailed, for good.
         """
-        facts = self._encoded_facts()
+        facts = self._table.encoded_facts()
         size = HEADER_BYTES + 2 * RECORD_BYTES + len(facts) + length
         try:
             file = self._spares.take(size, self._durable, patiently=not self._written)
@@ -426,15 +294,6 @@ class Wal:
             self._spares.add([freed])
         self._makes_at = file.size // 2
         return file
-
-    def _encoded_facts(self) -> bytes:
-        """The payload of a record that no other one equals."""
-        rows = [encode_row(MARK, 0, os.urandom(8), b"")]
-        for family, facts in enumerate(self._facts):
-            for key, value in facts.items():
-                rows.append(encode_row(PUT, family, key, value))
-                rows.append(value)
-        return b"".join(rows)
 
     # ── syncs ───────────────────────────────────────────────────────────────
 
@@ -501,6 +360,9 @@ class Wal:
             file.close()
         if self._failure is None:
             self._failure = SyncFailed(f"{self._path} is closed")
+
+    def _fail(self, error: StorageError) -> None:
+        self._failure = error
 
     def _ensure_sound(self) -> None:
         if self._failure is not None:
