@@ -1,4 +1,5 @@
-"""A disk whose power goes: of every file, each sector is as of its last sync, or as it is now."""
+"""A disk whose power goes: of every file, each sector is as of its last sync, or as it is now, and
+so is its length."""
 
 from __future__ import annotations
 
@@ -57,10 +58,10 @@ class Disk:
 
 
 def _mixed(random: Random, durable: bytes, now: bytes) -> bytes:
-    """With all chances between hardly any new sector and nearly all of them."""
-    chance = random.random()
-    durable = durable.ljust(len(now), b"\0")
+    """With all chances between hardly any new sector and nearly all of them; of either length."""
+    chance, size = random.random(), random.choice((len(durable), len(now)))
+    durable, now = durable.ljust(size, b"\0"), now.ljust(size, b"\0")
     return b"".join(
         (now if random.random() < chance else durable)[at : at + SECTOR_BYTES]
-        for at in range(0, len(now), SECTOR_BYTES)
-    )
+        for at in range(0, size, SECTOR_BYTES)
+    )[:size]

@@ -146,6 +146,27 @@ def test_a_record_larger_than_a_file_has_one_of_its_own_which_goes_with_it(
     assert _reopened(wal, path)["entries"] == {_key(59): VALUE}
 
 
+@pytest.mark.interpreted
+def test_files_that_grew_for_large_records_are_cut_and_used_again(
+    wal: Wal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = os.urandom(3 * FILE_BYTES)
+    make, made = walfiles.make, []
+
+    def noted(directory: Path, size: int) -> Path:
+        made.append(size)
+        return make(directory, size)
+
+    monkeypatch.setattr(walfiles, "make", noted)
+    for index in range(40):
+        _fill(wal, range(index, index + 1), large)
+        _cut(wal, index)
+        wal.sync()
+    assert set(made) == {FILE_BYTES} and len(made) < 10
+    assert sum(file.stat().st_size for file in path.iterdir()) < 10 * len(large)
+    assert _reopened(wal, path)["entries"] == {_key(39): large}
+
+
 def test_facts_outlive_the_file_that_they_were_written_to(wal: Wal, path: Path) -> None:
     for number in range(20):
         wal.write_row("facts", b"%d" % number, b"of facts")
@@ -199,6 +220,19 @@ def test_the_next_file_is_made_on_a_thread_before_it_is_needed(
     assert len(_files(path)) == 2
     assert made_on[0] is not threading.current_thread()
     assert len(wal._live) == 1
+
+
+@pytest.mark.interpreted
+def test_no_file_is_waited_for_while_the_disk_makes_each_in_time(
+    wal: Wal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walspares, "MAKE_SECONDS_MAX", 0.0)
+    for index in range(60):
+        _fill(wal, range(index, index + 1))
+        if wal._spares._maker is not None:
+            wal._spares._maker.join()
+    assert len(wal._live) > 5
+    assert {file.size for file in wal._live} == {FILE_BYTES}
 
 
 # ── a disk that refuses ─────────────────────────────────────────────────────

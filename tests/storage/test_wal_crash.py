@@ -23,6 +23,11 @@ def _open(path: Path) -> Wal:
     return Wal(path, FAMILIES, file_bytes=FILE_BYTES)
 
 
+def _script(seed: int) -> Script:
+    """Every third has batches that are larger than a file."""
+    return Script(seed, BATCHES, value_bytes_max=3 * FILE_BYTES if seed % 3 == 2 else 400)
+
+
 def _sync(wal: Wal, random: Random) -> None:
     """In one of the two ways."""
     descriptor = wal.sync_descriptor() if random.random() < 0.5 else None
@@ -63,7 +68,7 @@ def test_a_crash_leaves_a_prefix_of_the_batches_with_all_that_were_synced(
     # them. A close is a crash of the process alone: what it wrote stays with the kernel.
     disk = Disk(tmp_path, monkeypatch)
     for seed in seeds:
-        random, script = Random(seed), Script(seed, BATCHES)
+        random, script = Random(seed), _script(seed)
         disk.directory = tmp_path / f"{seed}-0"
         at = synced = 0
         for life in range(6):
@@ -103,7 +108,7 @@ def test_a_crash_amid_full_disks_leaves_a_prefix(
     monkeypatch.setattr(os, "pwritev", write_in_part)
     refused = 0
     for seed in range(60):
-        script = Script(seed, BATCHES)
+        script = _script(seed)
         disk.directory = tmp_path / f"{seed}-0"
         at = synced = 0
         for life in range(4):
@@ -135,7 +140,7 @@ def test_damage_anywhere_leaves_a_prefix_or_is_told(
     told = cut = whole = 0
     for seed in range(20):
         disk = Disk(tmp_path / f"{seed}", monkeypatch)
-        script = Script(seed, BATCHES)
+        script = _script(seed)
         wal = _open(disk.directory)
         for number in range(BATCHES):
             script.write(wal, number)

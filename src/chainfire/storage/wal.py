@@ -29,14 +29,7 @@ from chainfire.storage import walfiles, walreplay
 from chainfire.storage.backend import StorageStatistics, WriteBatch
 from chainfire.storage.walbatch import WalBatch
 from chainfire.storage.walfiles import WalFile, error_of
-from chainfire.storage.walformat import (
-    HEADER_BYTES,
-    PUT,
-    RECORD_BYTES,
-    Header,
-    encode_record,
-    encode_row,
-)
+from chainfire.storage.walformat import PUT, RECORD_BYTES, Header, encode_record, encode_row
 from chainfire.storage.walspares import Spares
 from chainfire.storage.waltable import Place, Record, Table
 from chainfire.wheel import FAULT
@@ -148,7 +141,7 @@ class Wal:
         That need not be durable: a process that was killed leaves its last writes to the kernel.
         """
         if not self._live:
-            self._begin_file(0)
+            self._begin_file()
             self.sync()  # from here on, no header that is found leads to nothing
             return
         file = self._live[-1]
@@ -159,7 +152,7 @@ class Wal:
         # Maybe the file's own have not come to the disk.
         facts = self._table.encoded_facts()
         if file.end + RECORD_BYTES + len(facts) > file.size:
-            self._begin_file(0)
+            self._begin_file()
         else:
             self._write(file, facts, b"")
 
@@ -213,7 +206,7 @@ class Wal:
         file = self._current
         assert file is not None and not self._read_only
         if file.end + RECORD_BYTES + length > file.size:
-            file = self._begin_file(length)
+            file = self._begin_file()
         elif file.end > self._makes_at:
             self._makes_at = _NEVER
             self._spares.want(self._durable)
@@ -229,11 +222,11 @@ class Wal:
             if not isinstance(error, DiskFull):
                 self._failure = error
             raise error from exc
+        file.size = max(file.size, offset + written)
         if written != RECORD_BYTES + length:
             self._unwrite(file, offset)
             raise DiskFull(f"{file.path}: {written} of {RECORD_BYTES + length} bytes were written")
         file.end, file.crc = offset + written, crc
-        file.size = max(file.size, file.end)
         self._written += 1
         self._write_bytes += length
         return Record(file, offset, before, length)
@@ -248,16 +241,13 @@ class Wal:
 
     # ── files ───────────────────────────────────────────────────────────────
 
-    def _begin_file(self, length: int) -> WalFile:
-        """Go on in another file, with room for a payload of this length, or, until there is one,
-        beyond the end of this one.
+    def _begin_file(self) -> WalFile:
+        """Go on in another file, or, until there is one, beyond the end of this one.
 
         Raises DiskFull with nothing changed; SyncFailed, for good.
         """
-        facts = self._table.encoded_facts()
-        size = HEADER_BYTES + 2 * RECORD_BYTES + len(facts) + length
         try:
-            file = self._spares.take(size, self._durable, patiently=not self._written)
+            file = self._spares.take(self._durable, patiently=not self._written)
         except SyncFailed as exc:
             self._failure = exc
             raise
@@ -274,7 +264,7 @@ class Wal:
             salt=int.from_bytes(os.urandom(8)),
         )
         try:
-            file.begin(header, facts)
+            file.begin(header, self._table.encoded_facts())
         except OSError as exc:
             self._spares.give_back(file)
             error = error_of(file.path, exc)

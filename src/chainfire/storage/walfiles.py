@@ -1,5 +1,6 @@
-"""The files of a log: all of one length and written before they are used, so that a sync finds
-nothing of the file system's own to write; used again when what they hold is needed no more.
+"""The files of a log: of one length and written before they are used, so that a sync finds nothing
+of the file system's own to write; used again when what they hold is needed no more. One grows
+for a larger record, or while the next one is still being made.
 
 A file's name says nothing: which part of the log it holds, its header says (`walformat.py`), and
 one whose part is not of the log, or that has no header, is free.
@@ -58,7 +59,9 @@ class WalFile:
         assert seed is not None
         start, crc = encode_record(seed.crc, first, b"")
         for parts, offset in (((start, first), HEADER_BYTES), ((data,), 0)):
-            if os.pwritev(self.fd, parts, offset) != sum(map(len, parts)):
+            written = os.pwritev(self.fd, parts, offset)
+            self.size = max(self.size, offset + written)
+            if written != sum(map(len, parts)):
                 raise OSError(errno.ENOSPC, "it was written in part")
         self._take(seed)
         self.end, self.crc = HEADER_BYTES + len(start) + len(first), crc
@@ -68,6 +71,12 @@ class WalFile:
         os.pwrite(self.fd, bytes(HEADER_BYTES), 0)
         os.fdatasync(self.fd)
         self._take(None)
+
+    def cut(self, size: int) -> None:
+        """To this length, what it has grown beyond it. Raises OSError."""
+        if self.size > size:
+            os.ftruncate(self.fd, size)
+            self.size = size
 
     def rewind(self) -> None:
         """To before its first record."""

@@ -42,65 +42,59 @@ class Spares:
         return list(self._free)
 
     def want(self, durable: int) -> None:
-        """One of the usual length will be needed soon; `durable`: the last write that is."""
-        if self._maker is None and not self._has_one(durable):
-            self._make(0)
+        """One will be needed soon; `durable`: the last write that is."""
+        if not self._is_making and not self._has_one(durable):
+            self._make()
 
-    def take(self, size: int, durable: int, *, patiently: bool) -> WalFile | None:
-        """One of `size` bytes at least; None, unless `patiently`: it is still being made.
-
-        Raises DiskFull, SyncFailed.
-        """
-        file = self._take(size, durable)
-        while file is None:
-            if self._maker is None:
-                self._make(size)
-            if not self._is_over(patiently):
-                return None
-            file = self._take(size, durable)  # None: this one was begun for fewer bytes
+    def take(self, durable: int, *, patiently: bool) -> WalFile | None:
+        """None, unless `patiently`: it is still being made. Raises DiskFull, SyncFailed."""
+        file = self._take(durable)
+        if file is None:
+            if not self._is_making and self._error is None:
+                self._make()
+            if self._is_over(patiently):
+                file = self._take(durable)
         return file
 
     def close(self) -> None:
         """Idempotent."""
         if self._maker is not None:
             self._maker.join()
-            self._maker = None
         for file in self._free:
             file.close()
 
     def _has_one(self, durable: int) -> bool:
         return bool(self._free) and self._free[0].freed_at <= durable
 
-    def _take(self, size: int, durable: int) -> WalFile | None:
-        is_large = size > self._file_bytes
-        for file in list(self._free):
-            if file.freed_at > durable:
-                break
-            is_usual = file.size == self._file_bytes
-            if is_large and (is_usual or file.size < size):
-                continue
-            self._free.remove(file)
-            if is_large or is_usual:
+    def _take(self, durable: int) -> WalFile | None:
+        while self._has_one(durable):
+            file = self._free.popleft()
+            with suppress(OSError):
+                file.cut(self._file_bytes)
+            if file.size == self._file_bytes:
                 while len(self._free) > SPARES_MAX and self._has_one(durable):
                     _drop(self._free.popleft())
                 return file
             _drop(file)
         return None
 
-    def _make(self, size: int) -> None:
-        wanted = max(size, self._file_bytes)
-
+    def _make(self) -> None:
         def make() -> None:
             try:
-                self._free.appendleft(WalFile(walfiles.make(self._directory, wanted)))
+                path = walfiles.make(self._directory, self._file_bytes)
+                self._free.appendleft(WalFile(path))
             except OSError as exc:
                 self._error = error_of(self._directory, exc)
             except StorageError as exc:
                 self._error = exc
 
-        self._patience_seconds = MAKE_SECONDS_MAX
+        self._patience_seconds, self._error = MAKE_SECONDS_MAX, None
         self._maker = threading.Thread(target=make, name="log-file")
         self._maker.start()
+
+    @property
+    def _is_making(self) -> bool:
+        return self._maker is not None and self._maker.is_alive()
 
     def _is_over(self, patiently: bool) -> bool:
         """Whether the maker has ended. Raises what it has met."""
@@ -110,7 +104,6 @@ class Spares:
         if maker.is_alive():
             self._patience_seconds = 0.0
             return False
-        self._maker = None
         error, self._error = self._error, None
         if error is not None:
             raise error
