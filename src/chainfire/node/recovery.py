@@ -23,10 +23,18 @@ A member that breaks one has lost acknowledged data: it must not vote or serve.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chainfire.errors import Damaged, DataDirMismatch
-from chainfire.node.logstore import Identity, LogMeta
+from chainfire.machine.rows import Position
+from chainfire.node.logstore import (
+    Identity,
+    LogMeta,
+    first_position,
+    last_position,
+    stored_term,
+)
+from chainfire.storage.backend import Reader
 from chainfire.storage.witness import Promise
 
 ADVICE = (
@@ -47,6 +55,37 @@ class Found:
     state_applied: int
     state_term: int  # of the entry applied last
     applied_in_log: int | None  # the log's term at `state_applied`; None: it is not there
+
+
+def without_log(applied: Position) -> Found:
+    """What a disk holds that has no log beside its state."""
+    return Found(LogMeta.none(), 1, 0, 0, None, applied.index, applied.term, None)
+
+
+def look(log: Reader, promised: Promise | None, applied: Position, state_directory: str) -> Found:
+    """What a disk holds: this log, and a state in this directory that has applied so much.
+
+    Raises Corrupt, UnknownFormat.
+    """
+    meta = LogMeta.read(log)
+    first_index = first_position(log, meta)
+    last_index, last_term = last_position(log, meta)
+    installing = meta.installing
+    if installing is not None and installing.directory == state_directory:
+        # The start finishes it: what the log still holds does not count any more.
+        index, term = installing.index, installing.term
+        meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
+        first_index, last_index, last_term = index + 1, index, term
+    return Found(
+        meta,
+        first_index,
+        last_index,
+        last_term,
+        None if promised is None else stored_term(log, promised.last_index),
+        applied.index,
+        applied.term,
+        stored_term(log, applied.index),
+    )
 
 
 def check_identity(expected: Identity, found: Identity, founders: Container[int]) -> None:

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from chainfire.errors import Corrupt, UnknownFormat
-from chainfire.machine.rows import read_position
+from chainfire.machine.rows import Position, read_position
 from chainfire.node import recovery
-from chainfire.node.logstore import (
-    Identity,
-    LogMeta,
-    first_position,
-    last_position,
-    stored_term,
-)
+from chainfire.node.logstore import Identity
 from chainfire.server.founding import FOUNDED_AT, Birth
 from chainfire.storage.backend import LOG_FAMILIES, STATE_FAMILIES
 from chainfire.storage.datadir import DataDir
@@ -64,10 +58,10 @@ def look_back(
         promise = _promise(directory)
     except Corrupt as exc:
         lost = exc.detail
-    found = _look_at_state(state_path)
-    log_is_unreadable = False
+    applied = _applied(state_path)
+    found, log_is_unreadable = recovery.without_log(applied), False
     try:
-        found = _look_at_log(directory, state_path, promise, found)
+        found = _look_at_log(directory, state_path, promise, applied)
     except Corrupt as exc:
         if not accept_loss:
             raise recovery.damaged(exc.detail) from exc
@@ -108,38 +102,17 @@ def _promise(directory: DataDir) -> Promise | None:
         raise Corrupt(f"{directory.witness_path} cannot be read: {exc.strerror}") from exc
 
 
-def _look_at_state(state_path: Path) -> recovery.Found:
-    """Read what is there; nothing is written."""
+def _applied(state_path: Path) -> Position:
     options = RocksOptions.state(8 << 20)
     with closing(RocksBackend.open_read_only(state_path, STATE_FAMILIES, options)) as state:
-        applied = read_position(state)
-    return recovery.Found(
-        LogMeta.none(), 1, 0, 0, None, applied.index, applied.term, applied_in_log=None
-    )
+        return read_position(state)
 
 
 def _look_at_log(
-    directory: DataDir, state_path: Path, promise: Promise | None, found: recovery.Found
+    directory: DataDir, state_path: Path, promise: Promise | None, applied: Position
 ) -> recovery.Found:
-    """The same; raises Corrupt when the log cannot be read at all."""
+    """Raises Corrupt when it cannot be read at all."""
     if not Wal.exists(directory.log_path):
-        return found
-    with closing(Wal.open_read_only(directory.log_path, LOG_FAMILIES)) as logs:
-        meta = LogMeta.read(logs)
-        first_index = first_position(logs, meta)
-        last_index, last_term = last_position(logs, meta)
-        installing = meta.installing
-        if installing is not None and installing.directory == state_path.name:
-            # The start finishes it: what the log still holds does not count any more.
-            index, term = installing.index, installing.term
-            meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
-            first_index, last_index, last_term = index + 1, index, term
-        return replace(
-            found,
-            meta=meta,
-            first_index=first_index,
-            last_index=last_index,
-            last_term=last_term,
-            promised_term=stored_term(logs, promise.last_index) if promise else None,
-            applied_in_log=stored_term(logs, found.state_applied),
-        )
+        return recovery.without_log(applied)
+    with closing(Wal.open_read_only(directory.log_path, LOG_FAMILIES)) as backend:
+        return recovery.look(backend, promise, applied, state_path.name)

@@ -17,9 +17,6 @@ from chainfire.node.logstore import (
     Identity,
     LogMeta,
     LogStore,
-    first_position,
-    last_position,
-    stored_term,
     write_empty_log,
     write_hard_state,
     write_identity,
@@ -124,31 +121,10 @@ def audit(disk: Disk, when: str) -> None:
     """Raises Violation if this disk, as it is, breaks a promise; `when` says what it would be."""
     assert disk.witness is not None
     promise = disk.witness.promise
-    lost = recovery.losses(promise, _look(disk, promise))
+    found = recovery.look(disk.log, promise, read_position(disk.state), disk.live)
+    lost = recovery.losses(promise, found)
     if lost:
         raise Violation(f"member {promise.member_id}{when}: {'; '.join(lost)}")
-
-
-def _look(disk: Disk, promise: Promise) -> recovery.Found:
-    meta = LogMeta.read(disk.log)
-    applied = read_position(disk.state)
-    first_index = first_position(disk.log, meta)
-    last_index, last_term = last_position(disk.log, meta)
-    installing = meta.installing
-    if installing is not None and installing.directory == disk.live:
-        index, term = installing.index, installing.term
-        meta = replace(meta, truncated_index=index, truncated_term=term, state_durable=index)
-        first_index, last_index, last_term = index + 1, index, term
-    return recovery.Found(
-        meta,
-        first_index,
-        last_index,
-        last_term,
-        stored_term(disk.log, promise.last_index),
-        applied.index,
-        applied.term,
-        stored_term(disk.log, applied.index),
-    )
 
 
 def _finish_install(disk: Disk) -> None:
