@@ -20,7 +20,8 @@ Its parts: `proposer` (commands on their way into the log, forwarding), `readgat
 index), `orders` (what raft wants done), `logwriter` (what is written, what hangs on
 it), `applying` (when committed entries are applied), `applier` (the machine), `early`
 (what is told before it), `renewals`, `leases` (expiry) and `leaseclock` (what is
-stamped, and told), `effects` (what comes out).
+stamped, and told), `effects` (what comes out). They hold the state; here is only who
+is asked, and in which order, so that what is long here is where many of them meet.
 
 A write stall (`Stalled`) leaves the work where it is; it is tried again at
 the next turn, and new proposals are refused meanwhile.
