@@ -78,6 +78,20 @@ async def test_puts_and_reads_go_through_and_a_stop_leaves_all_durable(inline: b
     await node.aclose()
 
 
+@on_loop
+async def test_whoever_is_alone_is_answered_without_a_look_at_the_loop() -> None:
+    world = World()
+    async with running(world, FakeDisk(), inline=True) as node:
+        await answered(put(node, b"first"))
+        alone = put(node, b"alone")
+        node.take_turn()
+        assert alone.result == PutResult(revision=3)
+        syncs = world.log.statistics().sync_count
+        node.take_turn()
+        await answered(put(node, b"last"))  # the turn that had been due for the one before is not
+        assert world.log.statistics().sync_count == syncs + 1
+
+
 class CountingOutlet:
     """Notes what was answered and applied whenever answers leave."""
 

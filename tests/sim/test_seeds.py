@@ -83,6 +83,7 @@ def test_compiled_and_interpreted_modules_run_a_seed_alike() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_thousand_seeds_are_the_same_run_in_every_process() -> None:
     assert digests("1", 1000, 2000) == digests("2", 1000, 2000)
     report.count("seeds whose traces were equal in two processes", 1000)
