@@ -110,6 +110,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="this fault in each run, or a few: a,b")
     parser.add_argument("--keep", type=Path, help="where the files of broken runs are left")
     arguments = parser.parse_args()
+    if arguments.runs < 1:
+        parser.error("--runs must be at least 1")
     only = [name for name in arguments.only.split(",") if name]
     if unknown := set(only) - set(KINDS):
         parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(sorted(KINDS))}")

@@ -55,7 +55,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=30, help="for each target (default: 30)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--corpus", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    unknown = {*options.targets} - {*_names()}
+    if unknown:
+        parser.error(
+            f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(_names())}"
+        )
+    if options.seconds < 1:
+        parser.error("--seconds must be at least 1")
+    return options
 
 
 def _names() -> list[str]:

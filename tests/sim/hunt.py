@@ -227,6 +227,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="file for results, to go on later")
     options = parser.parse_args()
     chosen = [m for m in mutants() if not options.names or m.name in options.names]
+    if min(options.jobs, options.seeds, options.seconds) < 1:
+        parser.error("--jobs, --seeds and --seconds must be at least 1")
     unknown = {*options.names} - {mutant.name for mutant in chosen}
     if unknown:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")

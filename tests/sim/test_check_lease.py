@@ -26,6 +26,11 @@ def test_right_lives_pass() -> None:
     check([GRANT, LeaseCall(7, 4000, 4010, 1000, True)], [], alive=[7])
     lost = LeaseCall(7, 700, ttl=1000)
     check([GRANT, lost], [LeaseEnd(7, 1000)])
+    check([GRANT], [LeaseEnd(7, 2300)])  # nobody led, maybe
+    check([GRANT], [LeaseEnd(7, 2300)], settled_at=1200)
+    check([GRANT], [LeaseEnd(7, 2300)], settled_at=2300)
+    check([GRANT], [LeaseEnd(7, 1300)], settled_at=5, rate_min=0.8)
+    check([GRANT, lost], [LeaseEnd(7, 1800)], settled_at=5)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,12 @@ def test_wrong_lives_are_found(
     with pytest.raises(Violation):
         check(calls, ends, alive=alive)
     report.count("planted violations found by checkers")
+
+
+def test_who_ends_late_although_nothing_went_wrong_is_found() -> None:
+    for settled_at in (5, 1100):
+        with pytest.raises(Violation, match="its time was over"):
+            check([GRANT, RENEWAL], [LeaseEnd(7, 2300)], settled_at=settled_at)
 
 
 def test_a_jump_of_a_clock_excuses_no_other_end() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chainfire.sim.check_watch import Truth, check_watches
+from chainfire.sim.check_watch import Compactions, Truth, check_watches
 from chainfire.sim.history import Event, Violation, Watch, WatchResponse
 from tests import report
 from tests.sim.histories import history
@@ -138,6 +138,36 @@ def test_a_wrong_previous_value_is_found() -> None:
     made.responses[3] = made.responses[3]._replace(events=(lie, *made.responses[3].events[1:]))
     with pytest.raises(Violation):
         check_watches([made], FEED)
+
+
+@pytest.mark.parametrize(
+    ("asked", "excused"),
+    [
+        ([], False),
+        ([(0, 21)], False),
+        ([(0, 22)], True),
+        ([(0, 22), (5, 3)], True),
+        ([(221, 22)], False),  # after it was told
+    ],
+)
+def test_a_previous_value_is_missing_only_where_a_compaction_has_been(
+    asked: list[tuple[int, int]], excused: bool
+) -> None:
+    made = watch(want_prev=True, start=0, created=10)
+    at, told = next(
+        (at, told)
+        for at, told in enumerate(made.responses)
+        if told.revision >= 20 and told.events and told.events[0].prev is not None
+    )
+    assert (told.at, told.revision) == (220, 22)
+    lie = told.events[0]._replace(prev=None)
+    made.responses[at] = told._replace(events=(lie, *told.events[1:]))
+    check_watches([made], FEED)  # where nobody knows of compactions
+    if excused:
+        check_watches([made], FEED, compactions=Compactions(asked))
+    else:
+        with pytest.raises(Violation, match="expected Event"):
+            check_watches([made], FEED, compactions=Compactions(asked))
 
 
 def test_silence_is_found_once_there_was_time() -> None:

@@ -74,7 +74,10 @@ def test_a_broken_seed_is_made_smaller_and_shown_with_its_trace(
     ]
 
 
-@pytest.mark.parametrize("options", ["--seeds=0", "--minutes=0", "--seeds=1 --jobs=0", ""])
+@pytest.mark.parametrize(
+    "options",
+    ["--seeds=0", "--minutes=0", "--minutes=nan", "--minutes=inf", "--seeds=1 --jobs=0", ""],
+)
 def test_what_makes_no_sense_is_refused(options: str) -> None:
     done = CliRunner().invoke(command, ["swarm", *options.split()])
     assert done.exit_code == 2, done.output

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -112,6 +113,8 @@ def swarm(
     from chainfire.sim.shape import draw
     from chainfire.sim.swarm import Summary, lines
 
+    if minutes is not None and not isfinite(minutes):
+        raise click.UsageError("--minutes must be a number of minutes")
     if (minutes is None) == (seeds is None):
         raise click.UsageError("give either --minutes or --seeds")
     started = time.monotonic()

@@ -2,8 +2,9 @@
 
 A renewal counts from its call: the member may have read its clock at any
 moment up to the answer. `rate_max` is how much faster than the true time the
-fastest clock ran, `jumps` when and by how much some clock was set forward. Times are
-those of the history; no lease id is granted twice.
+fastest clock ran, `rate_min` the slowest, `jumps` when and by how much some
+clock was set forward. Times are those of the history; no lease id is granted
+twice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from chainfire.sim.history import LeaseCall, Violation
+from chainfire.sim.history import NEVER, LeaseCall, Violation
 
 
 @dataclass(slots=True)
@@ -37,13 +38,17 @@ def check_leases(
     now: int,
     grace: int,
     rate_max: float = 1.0,
+    rate_min: float = 1.0,
     jumps: Sequence[tuple[int, int]] = (),
     alive: Sequence[int] = (),
+    settled_at: int = NEVER,
 ) -> int:
     """The number of leases that were checked. Raises Violation.
 
     `alive` are the leases that exist at `now`, the end of the history; one
-    whose time was over for more than `grace` should not be among them.
+    whose time was over for more than `grace` should not be among them. From `settled_at` on one
+    leader led, and nothing went wrong: by then no lease had more than its TTL left, and those that
+    ended later did so at most `grace` after that.
     """
     lives: dict[int, _Life] = defaultdict(_Life)
     for call in calls:
@@ -53,6 +58,7 @@ def check_leases(
     for lease in sorted(lives):
         _check_early(lease, lives[lease], rate_max, jumps)
         _check(lease, lives[lease], now, grace, lease in alive)
+        _check_late(lease, lives[lease], settled_at, grace, rate_min)
     return len(lives)
 
 
@@ -67,6 +73,16 @@ def _check_early(
             ends = call.call + int((call.ttl - jumped) / rate_max)
             if end.at < ends:
                 raise Violation(f"lease {lease} ended at {end.at}, {call} had it until {ends}")
+
+
+def _check_late(lease: int, life: _Life, settled_at: int, grace: int, rate_min: float) -> None:
+    asked = [call for call in life.calls if call.ok is not False and call.ttl]
+    if not life.ends or not asked or life.ends[0].at <= settled_at:
+        return
+    begun = (max(settled_at, call.ret if call.ok else call.call) for call in asked)
+    latest = max(at + int(call.ttl / rate_min) for at, call in zip(begun, asked, strict=True))
+    if life.ends[0].at > latest + grace:
+        raise Violation(f"lease {lease} ended at {life.ends[0].at}, its time was over at {latest}")
 
 
 def _check(lease: int, life: _Life, now: int, grace: int, alive: bool) -> None:

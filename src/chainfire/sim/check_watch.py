@@ -7,7 +7,8 @@ atomic      the events of one revision come in one response
 reliable    from the first expected to the last seen revision nothing is missing,
 resumable   ... and the first expected one is the revision asked for
 bookmarks   after a progress at r no event at or before r follows; none goes back
-truthful    type, value, revisions, version and previous value are those of the store
+truthful    type, value, revisions, version and previous value are those of the store; a previous
+            value may be missing only where a compaction can have taken it
 """
 
 from __future__ import annotations
@@ -52,29 +53,51 @@ def _main(revision: tuple[int, tuple[Event, ...]]) -> int:
     return revision[0]
 
 
+class Compactions:
+    """To which revision anything may be compacted by when: as far as anybody has asked by then."""
+
+    def __init__(self, asked: Iterable[tuple[int, int]]) -> None:
+        """`asked`: when, and to which revision."""
+        self._times: list[int] = []
+        self._revisions: list[int] = []  # the highest by then
+        for at, revision in sorted(asked):
+            self._times.append(at)
+            self._revisions.append(max(revision, self._revisions[-1] if self._revisions else 0))
+
+    def reach(self, at: int) -> int:
+        index = bisect_right(self._times, at)
+        return self._revisions[index - 1] if index else 0
+
+
 def check_watches(
-    watches: Iterable[Watch], feed: Sequence[Revision], *, complete_to: int = 0
+    watches: Iterable[Watch],
+    feed: Sequence[Revision],
+    *,
+    complete_to: int = 0,
+    compactions: Compactions | None = None,
 ) -> int:
     """The number of events that were checked. Raises Violation.
 
     `complete_to`: a watch that was not cancelled has had the time to hear of
-    everything up to this revision.
+    everything up to this revision. Without `compactions` any previous value may be missing.
     """
     truth = Truth(feed)
-    return sum(_check(watch, truth, complete_to) for watch in watches)
+    return sum(_check(watch, truth, complete_to, compactions) for watch in watches)
 
 
-def _check(watch: Watch, truth: Truth, complete_to: int) -> int:
+def _check(watch: Watch, truth: Truth, complete_to: int, compactions: Compactions | None) -> int:
     if not watch.created:
         if watch.responses:
             raise Violation(f"responses before the creation: {watch}")
         return 0
     seen: list[Event] = []
+    heard_at: list[int] = []
     bookmark = header = 0
     for response in watch.responses:
         bookmark = _check_response(watch, response, seen, bookmark, header)
         header = max(header, response.revision)
         seen.extend(response.events)
+        heard_at += [response.at] * len(response.events)
     if watch.responses and watch.responses[-1].compacted:
         _check_cancel(watch, watch.responses[-1])
         if not seen:
@@ -84,7 +107,12 @@ def _check(watch: Watch, truth: Truth, complete_to: int) -> int:
     due = max(bookmark, complete_to, seen[-1].kv.mod if seen else 0)
     expected = truth.expected(watch, start, due)
     for at, (was, want) in enumerate(zip_longest(seen, expected[: len(seen)])):
-        if was == want or _lacks_prev(was, want):
+        if was == want:
+            continue
+        if _lacks_prev(was, want) and (
+            # The version before an event is superseded at that event's revision.
+            compactions is None or was.kv.mod <= compactions.reach(heard_at[at])
+        ):
             continue
         raise Violation(
             f"event {at} is {seen[at]}, expected {want or 'nothing'}; watch {_name(watch)}"
@@ -125,7 +153,7 @@ def _check_cancel(watch: Watch, response: WatchResponse) -> None:
 
 
 def _lacks_prev(seen: Event | None, expected: Event | None) -> bool:
-    """Equal but for a previous version that is not there any more: it may be compacted."""
+    """Equal but for a previous version that is not there any more."""
     return seen is not None and expected is not None and seen == expected._replace(prev=None)
 
 

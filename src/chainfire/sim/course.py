@@ -14,9 +14,9 @@ from chainfire.proto.maintenance_pb2 import NOSPACE, AlarmRequest
 from chainfire.sim.check_end import MemberEnd, check_end
 from chainfire.sim.check_kv import check_kv
 from chainfire.sim.check_lease import check_leases
-from chainfire.sim.check_watch import check_watches
+from chainfire.sim.check_watch import Compactions, check_watches
 from chainfire.sim.clients import Call, Client
-from chainfire.sim.history import Put, PutDone, Range, RangeDone, Request, Violation
+from chainfire.sim.history import Compact, Put, PutDone, Range, RangeDone, Request, Violation
 from chainfire.sim.member import SimMember
 from chainfire.sim.pace import Lag, entries_at_best, needed_us
 from chainfire.sim.schedule import MS, SECOND
@@ -27,6 +27,7 @@ from chainfire.types import Nobody
 
 PEACE_US = 30 * SECOND  # in peace a cluster must be one again within this time, or is only slow
 LAG_ENTRIES_MAX = 100  # under load
+LEASE_GRACE_US = 5 * SECOND  # in which the leader ends those whose time is over
 
 
 class _QuorumLost(Exception):
@@ -38,6 +39,7 @@ class Course:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._settled_at = 0  # when it was one cluster again
 
     def run(self) -> None:
         """Raises Violation, or whatever a member raised that no fault explains."""
@@ -129,6 +131,7 @@ class Course:
 
     def _await_one_cluster(self) -> None:
         self._await(self._is_one, "no convergence")
+        self._settled_at = self._world.schedule.now
         for party in self._world.parties:
             party.stop()
 
@@ -306,9 +309,11 @@ class Course:
             world.history.leases,
             world.lease_ends.ends,
             now=world.schedule.now,
-            grace=PEACE_US,
+            grace=LEASE_GRACE_US,
             rate_max=1.0 + world.shape.clock_skew,
+            rate_min=1.0 - world.shape.clock_skew,
             jumps=world.clock_jumps,
+            settled_at=self._settled_at,
         )
 
     def _judge_watches(self) -> None:
@@ -317,9 +322,17 @@ class Course:
         streams, present = [client.stream for client in world.watchers], self._present()
         connected = [s.watch for s in streams if s and s.is_open and s.member in present]
         ended = [watch for watch in world.history.watches if watch not in connected]
+        compactions = Compactions(
+            (operation.call, operation.request.revision)
+            for operation in world.history.operations
+            if isinstance(operation.request, Compact)
+        )
         world.branches["watch events checked"] += check_watches(
-            connected, world.oracle.feed, complete_to=self._model.revision
-        ) + check_watches(ended, world.oracle.feed)
+            connected,
+            world.oracle.feed,
+            complete_to=self._model.revision,
+            compactions=compactions,
+        ) + check_watches(ended, world.oracle.feed, compactions=compactions)
 
     @staticmethod
     def _end_of(member: SimMember) -> MemberEnd:

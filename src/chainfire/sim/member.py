@@ -86,6 +86,8 @@ class SimMember:
         self.durable = DurableLog()
         self.forgotten: list[DurableLog] = []  # what it had on disks that are lost
         self.is_set_back = False  # it is being started on an older copy of its disk
+        self.ticks = 0  # of this life
+        self.heard_at: dict[int, int] = {}  # in which tick from whom last
         self.met: dict[int, int] = {}  # whose life, of those that have lost their disk
         self._admission: Admission | None = None
         self.branches: Counter[str] = Counter()
@@ -134,6 +136,8 @@ class SimMember:
         )
         self.driver.send_through(self._send)
         self.met.clear()
+        self.ticks = 0
+        self.heard_at.clear()
         self._admission = None
         if self.disk.lost_data:
             conf = self.opened.machine.conf_state
@@ -302,6 +306,7 @@ class SimMember:
         if self.paused_until > self._schedule.now:
             self._schedule.at(self.paused_until, self.receive, life, sender, frames, sender_life)
             return
+        self.heard_at[sender] = self.ticks
         if self.driver.received(sender, frames):
             self.wake()
         else:
@@ -347,6 +352,7 @@ class SimMember:
     def _tick(self) -> None:
         assert self.driver is not None
         self.later(self._tick_us(), self._tick)
+        self.ticks += 1
         if self.disk.lost_data:
             self._catch_up(self.driver)
         free = 0 if self.disk.full else PLENTY

@@ -14,6 +14,8 @@ After every turn, before anybody hears of it:
     stored                  what a member takes for durable here is, under that term
     one clock               who leads reads of the lease clock what its own has gone on, and begins
                             with no more than those read who have led since the last commit
+    in touch                who leads has heard of a quorum within a few election timeouts, where
+                            it is to check that (Raft thesis §6.2)
     order                   applied <= committed, applied <= durable here; none goes back
 
 and for every message that leaves: nothing is promised that is not durable.
@@ -40,6 +42,9 @@ _APPEND_REPLY, _VOTE, _VOTE_REPLY = (
 )
 
 
+QUIET_TIMEOUTS = 3  # of an election: a leader looks once in each whether it has heard of anybody
+
+
 class Seen:
     """What was last seen of a member's present life."""
 
@@ -51,9 +56,11 @@ class Seen:
         "leads",
         "life",
         "matches",
+        "quiet_from",
         "role",
         "stored",
         "term",
+        "touched",
     )
 
     def __init__(self, life: int, applied: int, conf: ConfState) -> None:
@@ -63,6 +70,8 @@ class Seen:
         self.term = self.commit = 0
         self.leads = -1  # the term that it led after its last turn
         self.role = Role.FOLLOWER
+        self.quiet_from = 0  # in which tick it began to lead, in the present configuration
+        self.touched = 0  # in which tick that was looked at last
         self.matches: dict[int, int] = {}  # as a leader's that were looked at
         self.stored = 0
         self.ahead = (-1, 0)  # the term that it leads, its lease clock ahead of its own by so much
@@ -107,6 +116,7 @@ class Oracle:
         term, role, commit = raft.term, raft.role, raft.log.committed
         if role is Role.LEADER:
             self._counted(member, seen)
+            self._in_touch(member, seen)
             self._clocked(member, seen, now)
         stored = raft.log.unstable.offset - 1
         if stored != seen.stored:
@@ -142,6 +152,25 @@ class Oracle:
                     self.acknowledged[id] += max(0, match - known)
                 matches[id] = match
                 self._matched(leader, id, match)
+
+    def _in_touch(self, leader: SimMember, seen: Seen) -> None:
+        assert leader.driver is not None
+        raft, ticks = leader.driver.raft.raft, leader.ticks
+        conf, config = raft.tracker.conf, raft.config
+        if seen.leads != raft.term or (seen.conf is not conf and seen.conf != conf):
+            seen.quiet_from = ticks
+        if ticks == seen.touched:
+            return
+        seen.touched = ticks
+        since = ticks - QUIET_TIMEOUTS * config.election_ticks
+        if not config.check_quorum or seen.quiet_from >= since:
+            return
+        heard = {id for id, at in leader.heard_at.items() if at >= since}
+        if not _is_quorum({leader.id, *heard}, conf):
+            raise Violation(
+                f"member {leader.id} leads term {raft.term}, by tick {ticks} it has heard of "
+                f"{leader.heard_at} in the ticks named, which is no quorum of {conf}"
+            )
 
     def _matched(self, leader: SimMember, id: int, match: int) -> None:
         """Who has heard of a later leader may have dropped it since."""
