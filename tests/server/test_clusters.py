@@ -289,8 +289,11 @@ async def test_who_asks_a_removed_member_is_refused_at_once_and_not_at_its_end(
         node.renew([7], renewal)
         assert isinstance(renewal.error, Stopped)
         await put(cluster.node(asked), b"the others go on")
-        port = cluster.configs[name].network.listen_client_urls[0].port
-        await until(lambda: is_refused(port))
+        # A leader gives way before it is removed: then the others may have applied that, and turn
+        # it away, before it hears that it is committed. It never applies it, and ends by `Removal`.
+        if node.removed.is_set():
+            port = cluster.configs[name].network.listen_client_urls[0].port
+            await until(lambda: is_refused(port))
         assert not node.failed.done(), "it may still be needed"
 
 

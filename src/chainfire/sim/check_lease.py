@@ -79,8 +79,10 @@ def _check_late(lease: int, life: _Life, settled_at: int, grace: int, rate_min: 
     asked = [call for call in life.calls if call.ok is not False and call.ttl]
     if not life.ends or not asked or life.ends[0].at <= settled_at:
         return
-    begun = (max(settled_at, call.ret if call.ok else call.call) for call in asked)
-    latest = max(at + int(call.ttl / rate_min) for at, call in zip(begun, asked, strict=True))
+    latest = max(
+        max(settled_at, call.ret if call.ok else call.call) + int(call.ttl / rate_min)
+        for call in asked
+    )
     if life.ends[0].at > latest + grace:
         raise Violation(f"lease {lease} ended at {life.ends[0].at}, its time was over at {latest}")
 

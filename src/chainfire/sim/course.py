@@ -323,9 +323,11 @@ class Course:
         connected = [s.watch for s in streams if s and s.is_open and s.member in present]
         ended = [watch for watch in world.history.watches if watch not in connected]
         compactions = Compactions(
-            (operation.call, operation.request.revision)
-            for operation in world.history.operations
-            if isinstance(operation.request, Compact)
+            [
+                (operation.call, operation.request.revision)
+                for operation in world.history.operations
+                if isinstance(operation.request, Compact)
+            ]
         )
         world.branches["watch events checked"] += check_watches(
             connected,
