@@ -274,12 +274,15 @@ def _compact_done(call: Call) -> None:
 
 
 def _propose(services: Services, call: Call, kind: int) -> None:
-    if len(call.request) > services.limits.max_request_bytes:
-        raise RequestTooLarge
+    _check_size(services, call)
     services.node.propose(kind, call.request, call)
 
 
 def _propose_growth(services: Services, call: Call, kind: int) -> None:
+    _check_size(services, call)
+    propose_growth(services.node, kind, call.request, call, call.deadline)
+
+
+def _check_size(services: Services, call: Call) -> None:
     if len(call.request) > services.limits.max_request_bytes:
         raise RequestTooLarge
-    propose_growth(services.node, kind, call.request, call, call.deadline)

@@ -61,7 +61,6 @@ class Summary:
 
     seeds: int = 0
     broken: list[tuple[int, str]] = field(default_factory=list)  # (seed, what)
-    simulated_us: int = 0
     counting_us: int = 0  # of chaos with three members or more, faults, and proposals enough
     events: int = 0
     operations: int = 0
@@ -71,15 +70,14 @@ class Summary:
     branches: Counter[str] = field(default_factory=Counter)
     # By how many members have founded the cluster.
     cpu_us: Counter[int] = field(default_factory=Counter)
-    simulated_us_of: Counter[int] = field(default_factory=Counter)
+    simulated_us: Counter[int] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome, cpu_seconds: float) -> None:
         self.seeds += 1
         self.cpu_us[outcome.shape.members] += int(cpu_seconds * 1e6)
-        self.simulated_us_of[outcome.shape.members] += outcome.simulated_us
+        self.simulated_us[outcome.shape.members] += outcome.simulated_us
         if outcome.broken:
             self.broken.append((outcome.shape.seed, outcome.broken))
-        self.simulated_us += outcome.simulated_us
         self.counting_us += outcome.shape.chaos_us if outcome.counts else 0
         self.events += outcome.events
         self.operations += outcome.operations
@@ -97,11 +95,12 @@ class Summary:
         """How many times as fast as in real time one core simulates clusters founded by so many."""
         sizes = range(least, most + 1)
         cpu_us = sum(self.cpu_us[size] for size in sizes)
-        return sum(self.simulated_us_of[size] for size in sizes) / max(cpu_us, 1)
+        return sum(self.simulated_us[size] for size in sizes) / max(cpu_us, 1)
 
 
 def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
     cpu = max(summary.cpu_us.total() / 1e6, 1e-9)
+    simulated_us = summary.simulated_us.total()
     paces = ", ".join(
         f"{summary.pace(least, most):,.0f} × with {who}"
         for least, most, who in ((1, 2, "one or two members"), (3, 5, "three to five"))
@@ -113,8 +112,8 @@ def lines(summary: Summary, wall_seconds: float) -> Iterator[str]:
         f"{summary.seeds / cpu:.2f} per CPU second"
     )
     yield (
-        f"{summary.simulated_us / HOUR_US:,.2f} simulated hours, "
-        f"{summary.simulated_us / 1e6 / cpu:,.0f} × real time per core ({paces}); "
+        f"{simulated_us / HOUR_US:,.2f} simulated hours, "
+        f"{simulated_us / 1e6 / cpu:,.0f} × real time per core ({paces}); "
         f"{summary.counting_us / HOUR_US:,.2f} of them under faults and load, three members or more"
     )
     yield (
